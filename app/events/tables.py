@@ -1,0 +1,59 @@
+"""Rows of events: what a rule raised, in the states of ISA-18.2, and the memory each rule keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Boolean, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Big, Json
+
+
+class EventRow(Base):
+    """One alarm, from its rising to its clearing and acknowledgement."""
+
+    __tablename__ = "events"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """UUID derived from (rule, prediction that raised it)."""
+    pipeline_id: Mapped[int] = mapped_column(Big, index=True)
+    version_id: Mapped[int] = mapped_column(Big)
+    rule: Mapped[str] = mapped_column(String(100))
+    prediction_id: Mapped[str] = mapped_column(String(36))
+    """The prediction that raised it."""
+    cleared_by: Mapped[str | None] = mapped_column(String(36))
+    """The prediction that cleared it."""
+    state: Mapped[str] = mapped_column(String(20))
+    """`unack_active`, `ack_active`, `rtn_unack`, `normal` (ISA-18.2)."""
+    priority: Mapped[int] = mapped_column(Integer)
+    message: Mapped[Any] = mapped_column(Json)
+    """Language tag → text, `en` and `zh-CN`."""
+    value: Mapped[Any] = mapped_column(Json)
+    limit: Mapped[str] = mapped_column(String(100))
+    unit_id: Mapped[str | None] = mapped_column(String(100))
+    context: Mapped[Any] = mapped_column(Json)
+    raised_at: Mapped[int] = mapped_column(Big, index=True)
+    """ns: end time of the window that raised it."""
+    cleared_at: Mapped[int | None] = mapped_column(Big)
+    acked_at: Mapped[int | None] = mapped_column(Big)
+    acked_by: Mapped[str | None] = mapped_column(String(100))
+    comment: Mapped[str] = mapped_column(Text, default="")
+
+
+class RuleStateRow(Base):
+    """A rule's memory: it moves by sequence number, compare and swap on `version`."""
+
+    __tablename__ = "rule_states"
+    __table_args__ = (UniqueConstraint("version_id", "rule", name="uq_rule_states_rule"),)
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    version_id: Mapped[int] = mapped_column(Big)
+    rule: Mapped[str] = mapped_column(String(100))
+    sequence: Mapped[int] = mapped_column(Big)
+    """The last prediction this rule has seen; the next one it takes is `sequence + 1`."""
+    active: Mapped[bool] = mapped_column(Boolean, default=False)
+    streak: Mapped[int] = mapped_column(Integer, default=0)
+    """Predictions in a row over (or, when active, under) the limit: on- and off-delay."""
+    event_id: Mapped[str | None] = mapped_column(String(36))
+    version: Mapped[int] = mapped_column(Big, default=0)

@@ -1,0 +1,49 @@
+"""Rows of the ledger: counters that commit with the data they count."""
+
+from __future__ import annotations
+
+from sqlalchemy import Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Big
+
+
+class LedgerRow(Base):
+    """Readings of one connection that met one fate at one hop. Worker transactions add to it."""
+
+    __tablename__ = "ledger"
+
+    journal: Mapped[str] = mapped_column(String(60), primary_key=True)
+    connection_id: Mapped[int] = mapped_column(Big, primary_key=True)
+    fate: Mapped[str] = mapped_column(String(30), primary_key=True)
+    """`stored`, `refused`, `lost_by_peer`, `dropped` (by the chosen policy)."""
+    reason: Mapped[str] = mapped_column(String(60), primary_key=True)
+    """Empty for `stored`."""
+    readings: Mapped[int] = mapped_column(Big)
+    batches: Mapped[int] = mapped_column(Big)
+
+
+class JournalStateRow(Base):
+    """What a gateway found in its journal by scanning it, per connection, at one head position."""
+
+    __tablename__ = "journal_states"
+
+    journal: Mapped[str] = mapped_column(String(60), primary_key=True)
+    connection_id: Mapped[int] = mapped_column(Big, primary_key=True)
+    epoch: Mapped[int] = mapped_column(Big)
+    head: Mapped[int] = mapped_column(Big)
+    """Number of the newest record the scan saw."""
+    watermark: Mapped[int] = mapped_column(Big)
+    """Everything at or below was applied when the scan was made."""
+    read: Mapped[int] = mapped_column(Big)
+    """Readings taken from the field up to `head`, refused ones included: the journal's own running count."""
+    held: Mapped[int] = mapped_column(Big)
+    """Readings (and refusals) in records not applied, counted one by one."""
+    stored: Mapped[int] = mapped_column(Big)
+    """The ledger's stored readings when the scan was made, read in the same transaction as the applied ids."""
+    refused: Mapped[int] = mapped_column(Big)
+    dropped: Mapped[int] = mapped_column(Big)
+    lost_by_peer: Mapped[int] = mapped_column(Big)
+    segments: Mapped[int] = mapped_column(Integer)
+    bytes: Mapped[int] = mapped_column(Big)
+    at: Mapped[int] = mapped_column(Big)

@@ -1,0 +1,21 @@
+"""Rows of applied plant files: every version is kept."""
+
+from __future__ import annotations
+
+from sqlalchemy import Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Big
+
+
+class PlantRevisionRow(Base):
+    """One applied plant.yaml; the gateway follows the largest number."""
+
+    __tablename__ = "plant_revisions"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    document: Mapped[str] = mapped_column(Text)
+    """The file as applied, secrets replaced by their sealed form."""
+    digest: Mapped[str] = mapped_column(String(80))
+    applied_at: Mapped[int] = mapped_column(Big)
+    applied_by: Mapped[str] = mapped_column(String(100))

@@ -1,0 +1,17 @@
+"""Every feature's rows, gathered so that migrations see one whole schema."""
+
+from app.access import tables as access
+from app.db import Base
+from app.events import tables as events
+from app.ledger import tables as ledger
+from app.models import tables as models
+from app.northbound import tables as northbound
+from app.pipelines import tables as pipelines
+from app.plant import tables as plant
+from app.readings import tables as readings
+from app.scoring import tables as scoring
+from app.sources import tables as sources
+
+metadata = Base.metadata
+
+__all__ = ["access", "events", "ledger", "metadata", "models", "northbound", "pipelines", "plant", "readings", "scoring", "sources"]
