@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "HEADRACE_"
+
+
+class FileSource(PydanticBaseSettingsSource):
+    """`HEADRACE_X_FILE=/run/secrets/x` gives `x` the content of that file, without the last newline."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The content for one field, or None. OSError when the file is named and cannot be read."""
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        return (None if path is None else Path(path).read_text().rstrip("\n"), field_name, False)
+
+    def __call__(self) -> dict[str, Any]:
+        """Every field that a `_FILE` variable names."""
+        found = {name: self.get_field_value(info, name)[0] for name, info in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
     """`HEADRACE_…` variables; a name ending in `_FILE` reads the value from that file (container secrets)."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     data_dir: Path = Path(".headrace")
     """Journal, models, certificates, SQLite file, embedded servers' data: all that must survive."""
@@ -22,6 +41,8 @@ class Settings(BaseSettings):
     """Where Celery's broker is; the embedded launcher sets it."""
     secret_key: SecretStr | None = None
     """Seals secrets in the database; by default a random key is made once in `data_dir/secret.key` (mode 0600)."""
+    admin_password: SecretStr | None = None
+    """First password of `admin`; a random one is made and shown once where this is absent."""
     gateway_id: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,30}$")
     """Names this gateway's journal."""
     queue: str = Field(default="infer.cpu", pattern=r"^[a-z0-9.]{1,40}$")
@@ -40,11 +61,28 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="console", pattern="^(console|json)$")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then files that the environment names; no .env file is ever read."""
+        return init_settings, env_settings, FileSource(settings_cls)
+
     def database(self) -> str:
         """The SQLAlchemy URL in force. Holds the password: never log it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'headrace.db'}"
+
+
+def variable(name: str) -> str | None:
+    """One variable of the environment that a plant file refers to by `{env: NAME}`; None when it is not set."""
+    return os.environ.get(name)
 
 
 @cache
