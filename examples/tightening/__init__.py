@@ -1,0 +1,1 @@
+"""A tightening station: torque and angle curves of a screwing spindle, and a model that judges them."""
