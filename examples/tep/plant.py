@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from examples.broker import Broker, broker_arguments, broker_of
 from examples.lifetime import Lifetime
 from examples.ownlog import OwnLog, stamp
-from examples.tep.analysers import AnalyserPublisher, Broker
+from examples.tep.analysers import AnalyserPublisher
 from examples.tep.process import CONTROL_INTERVAL_H, Process
 from examples.tep.server import BAD, GOOD, SPEED_MAX, SPEED_MIN, UNCERTAIN, PlantServer
 from examples.tep.tags import ANALYSERS, COLUMNS, IDV, N_FAST
@@ -150,11 +151,10 @@ class Plant:
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The command line as settings. Raises OSError if the password file cannot be read."""
-    password = None if arguments.mqtt_password_file is None else arguments.mqtt_password_file.read_text().strip()
     return Settings(
         host=arguments.opcua_host,
         port=arguments.opcua_port,
-        broker=Broker(arguments.mqtt_host, arguments.mqtt_port, arguments.mqtt_user, password),
+        broker=broker_of(arguments),
         speed=arguments.speed,
         period_s=arguments.period_ms / 1000.0,
         seed=arguments.seed,
@@ -167,10 +167,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m examples.tep.plant", description=__doc__)
     made.add_argument("--opcua-host", default="127.0.0.1", help="address to listen on")
     made.add_argument("--opcua-port", type=int, required=True, help="port to listen on")
-    made.add_argument("--mqtt-host", default="127.0.0.1", help="the broker's address")
-    made.add_argument("--mqtt-port", type=int, required=True, help="the broker's port")
-    made.add_argument("--mqtt-user", help="user name at the broker")
-    made.add_argument("--mqtt-password-file", type=Path, help="file that holds the password at the broker")
+    broker_arguments(made)
     made.add_argument("--speed", type=_speed, default=360.0, help="plant seconds per wall second, 1 to 1000")
     made.add_argument("--period-ms", type=_period, default=200, help="wall time between updates, 20 to 10000 ms")
     made.add_argument("--seed", type=int, default=1, help="of measurement noise and random disturbances")
