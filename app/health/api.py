@@ -1,0 +1,115 @@
+"""Live, ready, and figures for Prometheus."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
+
+from app import live
+from app.access.api import Database, Viewer, principal
+from app.access.schemas import Principal  # noqa: TC001 - FastAPI reads the annotation
+from app.health import service
+from app.ledger import service as ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", operation_id="isAlive")
+def alive() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", operation_id="isReady")
+def ready(engine: Database) -> JSONResponse:
+    """Whether every part answers; 503 and the part's name when one does not."""
+    gateways = live.gateways()
+    parts = {
+        "database": service.database_answers(engine) or "ok",
+        "queue": live.queue_answers() or "ok",
+        "gateway": "ok" if gateways else "no gateway has reported in the last seconds",
+    }
+    good = all(state == "ok" for state in parts.values())
+    return JSONResponse({"status": "ok" if good else "not ready", "parts": parts}, 200 if good else 503)
+
+
+@router.get("/api/v1/status", operation_id="getStatus")
+def status(_who: Viewer) -> list[dict[str, Any]]:
+    """What each gateway says of itself; empty when none has reported in the last seconds."""
+    return [live.as_json(gateway) for gateway in live.gateways()]
+
+
+def _ledger(engine: Engine) -> Iterator[Metric]:
+    readings = CounterMetricFamily("headrace_readings", "Readings by fate.", labels=["connection", "fate"])
+    held = GaugeMetricFamily("headrace_readings_held", "Readings in the journal, not yet applied.", labels=["connection"])
+    balanced = GaugeMetricFamily("headrace_ledger_balanced", "1 when read = stored + refused + dropped + held.", labels=["connection"])
+    for account in ledger.accounts(engine):
+        for fate in ("read", "stored", "refused", "dropped", "lost_by_peer"):
+            readings.add_metric([account.name, fate], getattr(account, fate))
+        held.add_metric([account.name], account.held)
+        balanced.add_metric([account.name], int(account.balanced))
+    yield from (readings, held, balanced)
+
+
+def _results(engine: Engine) -> Iterator[Metric]:
+    predictions = CounterMetricFamily("headrace_predictions", "Predictions and refused windows.", labels=["pipeline", "result"])
+    for pipeline, refused, count in service.prediction_counts(engine):
+        predictions.add_metric([pipeline, "refused" if refused else "answered"], count)
+    yield predictions
+    yield GaugeMetricFamily("headrace_events_active", "Alarms active now.", value=service.active_events(engine))
+    due = GaugeMetricFamily("headrace_outbox_due", "Publications that a peer has not taken.", labels=["subscription"])
+    for subscription, count in service.outbox_due(engine):
+        due.add_metric([subscription], count)
+    yield due
+
+
+def _gateways() -> Iterator[Metric]:
+    up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
+    size = GaugeMetricFamily("headrace_journal_bytes", "Journal on disk.", labels=["gateway"])
+    latency = GaugeMetricFamily(
+        "headrace_latency_seconds", "Source time to taken by the peer, last minute.", labels=["gateway", "quantile"],
+    )
+    for gateway in live.gateways():
+        size.add_metric([gateway.gateway], gateway.journal_bytes)
+        for quantile, value in (("0.5", gateway.latency_p50_ms), ("0.99", gateway.latency_p99_ms)):
+            if value is not None:
+                latency.add_metric([gateway.gateway, quantile], value / 1000)
+        for connection in gateway.connections:
+            up.add_metric([connection.name], int(connection.state == "connected"))
+    yield from (up, size, latency)
+
+
+class _Now:
+    """Collects when asked: the figures live in the database, not in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _ledger(self._engine)
+        yield from _results(self._engine)
+        yield from _gateways()
+
+
+def _from_here(request: Request) -> bool:
+    return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(request: Request, engine: Database) -> Response:
+    """Prometheus text; from another host only with a token."""
+    if not _from_here(request):
+        _: Principal = principal(request, engine)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Now(engine))  # type: ignore[arg-type]  # a collector is anything with collect()
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

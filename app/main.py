@@ -1,0 +1,84 @@
+"""The web API: every feature's routes, metrics, health and the start page, over one database."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+import app as rooms
+from app import api, log
+from app.db import make_engine
+from app.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_BODY = 1 << 20
+"""Bytes; a model package is uploaded through a route that says so itself."""
+STATIC = Path(__file__).parent / "static"
+
+
+def features() -> tuple[str, ...]:
+    """Every feature folder that has an `api` module, sorted."""
+    folders = (m.name for m in pkgutil.iter_modules(rooms.__path__) if m.ispkg)
+    return tuple(sorted(f for f in folders if (Path(rooms.__path__[0]) / f / "api.py").exists()))
+
+
+def make_app(database_url: str) -> FastAPI:
+    """The ASGI application over this database."""
+    engine = make_engine(database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.dispose()
+
+    web = FastAPI(
+        title="Headrace",
+        version=version("headrace"),
+        summary="Plant data to models and answers back.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        lifespan=lifespan,
+        max_body_size=MAX_BODY,
+    )
+    web.state.engine = engine
+    api.install(web)
+    for name in features():
+        web.include_router(importlib.import_module(f"app.{name}.api").router)
+    web.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @web.get("/", include_in_schema=False)
+    def start_page() -> FileResponse:
+        """The page an operator sees first."""
+        return FileResponse(STATIC / "index.html")
+
+    return web
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    here = settings()
+    log.configure(here.log_level, here.log_format)
+    uvicorn.run(
+        make_app(here.database()),
+        host=here.api_host,
+        port=here.api_port,
+        log_config=None,
+        server_header=False,
+        access_log=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Values over REST: the latest of each tag, the history of one, and what was refused."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query
+
+from app import times
+from app.access.api import Database, Viewer
+from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
+from app.errors import Problem
+from app.readings import queries, service
+from app.scoring.api import instant
+from app.sources import queries as sources
+
+router = APIRouter(prefix="/api/v1", tags=["readings"])
+
+_SEVERITY = ("Good", "Uncertain", "Bad", "Bad")
+
+
+class ReadingView(View):
+    """One reading. `value` is null where the origin sent none; bytes are base64, arrays lists."""
+
+    time: str
+    value: Any
+    status: int
+    quality: str
+
+
+class LatestView(ReadingView):
+    """The newest reading of one tag."""
+
+    tag: int
+    name: str
+    unit: str
+
+
+class DeadLetterView(View):
+    """Something a peer sent that could not become a reading."""
+
+    id: int
+    at: str
+    connection: str | None
+    address: str
+    reason: str
+    detail: str
+    excerpt: str
+    """The first bytes, base64."""
+    readings: int
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """A reading's value as JSON can carry it: bytes as base64, arrays as lists, no NaN."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value.tolist()]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+@router.get("/values", operation_id="listLatestValues")
+def latest(
+    _who: Viewer, engine: Database, *, connection: str | None = None,
+    search: Annotated[str | None, Query(max_length=200)] = None, cursor: Cursor = None, limit: Limit = 100,
+) -> Page[LatestView]:
+    """The newest reading of each tag; a tag that has none yet is left out."""
+    key = open_cursor(cursor, 1)
+    rows = sources.tags(engine, connection=connection, search=search, after=int(key[0]) if key else 0, limit=limit)
+    found = service.latest(engine, [row.id for row, _ in rows])
+    items = [
+        LatestView(
+            tag=row.id, name=row.name, unit=row.unit, time=times.rfc3339(newest.time), value=plain(newest.value),
+            status=newest.status, quality=_SEVERITY[newest.status >> 30],
+        )
+        for row, _ in rows
+        if (newest := found.get(row.id)) is not None
+    ]
+    return Page(items=items, next=seal_cursor(rows[-1][0].id) if len(rows) == limit else None)
+
+
+@router.get("/tags/{tag}/readings", operation_id="listReadings")
+def readings(  # noqa: PLR0913 - one argument per filter of the query string
+    tag: str, _who: Viewer, engine: Database, *, since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> Page[ReadingView]:
+    """Readings of one tag in the order of source time, from inclusive, to exclusive; the last hour by default.
+
+    `next` is the `from` of the page after.
+    """
+    row = sources.tag(engine, tag)
+    if row is None:
+        raise Problem(404, "not_found", "There is no such tag")
+    end = instant(until, "to") or times.now()
+    start = instant(since, "from")
+    start = end - 3600 * times.NANOS if start is None else start
+    if end < start:
+        raise Problem(422, "invalid_request", "The request is not valid", "`to` lies before `from`.")
+    found = service.history(engine, row.id, start, end, limit + 1)
+    items = [
+        ReadingView(time=times.rfc3339(r.time), value=plain(r.value), status=r.status, quality=_SEVERITY[r.status >> 30])
+        for r in found[:limit]
+    ]
+    return Page(items=items, next=times.rfc3339(found[limit].time) if len(found) > limit else None)
+
+
+@router.get("/dead-letters", operation_id="listDeadLetters")
+def dead_letters(_who: Viewer, engine: Database, cursor: Cursor = None, limit: Limit = 100) -> Page[DeadLetterView]:
+    """What was refused, newest first."""
+    key = open_cursor(cursor, 1)
+    rows = queries.dead_letters(engine, int(key[0]) if key else None, limit)
+    items = [
+        DeadLetterView(
+            id=r.id, at=times.rfc3339(r.at), connection=name, address=r.address, reason=r.reason, detail=r.detail,
+            excerpt=base64.b64encode(r.excerpt).decode(), readings=r.readings,
+        )
+        for r, name in rows
+    ]
+    return Page(items=items, next=seal_cursor(rows[-1][0].id) if len(rows) == limit else None)
+
+
