@@ -151,16 +151,16 @@ class Backend(Protocol):
         """Make ready. Raises UnsupportedModelError with node and reason."""
 
 
-def vendors() -> tuple[str, ...]:
-    """Every chip maker's file name in `vendors/`, sorted."""
+def names() -> tuple[str, ...]:
+    """Every chip maker's file name in `vendors/`, sorted. Not called `vendors`: that is the folder itself."""
     package = importlib.import_module(f"{__name__}.vendors")
     return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 
 
 def backend(vendor: str) -> Backend:
     """The backend of one vendor file. KeyError names those that exist. Never raises for an absent runtime."""
-    if vendor not in vendors():
-        message = f"there is no vendor {vendor!r}; there are: {', '.join(vendors())}"
+    if vendor not in names():
+        message = f"there is no vendor {vendor!r}; there are: {', '.join(names())}"
         raise KeyError(message)
     module = importlib.import_module(f"{__name__}.vendors.{vendor}")
     made: Backend = module.backend()
@@ -170,5 +170,5 @@ def backend(vendor: str) -> Backend:
 __all__ = [
     "Absent", "Backend", "BackendNotInstalledError", "Device", "DeviceLostError", "InferenceError", "InputError",
     "InvalidModelError", "Model", "Options", "Placement", "Session", "TensorSpec", "UnsupportedModelError",
-    "backend", "vendors",
+    "backend", "names",
 ]

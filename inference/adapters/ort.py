@@ -1,0 +1,234 @@
+"""ONNX Runtime with a provider it was built with: sessions that never fall back silently.
+
+Four ways lead from a wanted provider to the CPU unseen. The list of available providers is never asked; the Python
+wrapper's own fallback is off; the provider must stand first in the session made; and the node assignment of the session
+itself is counted, where what cannot be told counts as fallen back.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from inference import (
+    Absent,
+    BackendNotInstalledError,
+    Device,
+    DeviceLostError,
+    InferenceError,
+    InputError,
+    Placement,
+    TensorSpec,
+    UnsupportedModelError,
+)
+from inference.adapters.batching import Batching, find
+from inference.adapters.session import CheckedSession
+from inference.adapters.tensors import NUMBERS, as_array
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from inference import Model, Options, Session, Tensor
+    from inference.adapters.batching import Call
+
+CPU: Final = "CPUExecutionProvider"
+_RECORD: Final = "session.record_ep_graph_assignment_info"
+_STRICT: Final = "session.disable_cpu_ep_fallback"
+_FATAL_ONLY: Final = 4
+"""Log severity: what goes wrong is raised with its text, so a second copy on stderr helps nobody."""
+
+_TYPES: Final = {"float": "float32", "double": "float64", "string": "str"}
+_LOST: Final = ("DeviceReset", "EngineError", "EPFail")
+_ERRORS: Final = (
+    "DeviceReset", "EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel",
+    "NoSuchFile", "NotFound", "NotImplemented", "RuntimeException", "ModelRequiresCompilation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A vendor's data for this adapter."""
+
+    vendor: str
+    provider: str
+    """The execution provider's registered name."""
+    evidence: str
+    package: str
+    """What to install when ONNX Runtime is absent."""
+    describe: Callable[[], str]
+    """The device's name for people."""
+
+
+@cache
+def runtime() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
+    """ONNX Runtime, its telemetry off. Raises BackendNotInstalledError."""
+    try:
+        module = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        message = f"ONNX Runtime cannot be loaded ({error}): install onnxruntime"
+        raise BackendNotInstalledError(message) from error
+    module.disable_telemetry_events()
+    return module
+
+
+@cache
+def errors() -> tuple[type[Exception], ...]:
+    """Everything ONNX Runtime raises, including pybind's own conversions of C++ exceptions."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = tuple(getattr(state, name) for name in _ERRORS if hasattr(state, name))
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def said(error: Exception) -> str:
+    """The runtime's message on one line, without its C++ source locations."""
+    text = re.sub(r"\S*\.(cc|h):\d+ (?:\S+ )?", "", " ".join(str(error).split()))
+    return text.replace("[ONNXRuntimeError] : ", "")[:600]
+
+
+def translated(error: Exception) -> InferenceError:
+    """A failed run as the error that says whose move it is."""
+    text = said(error)
+    lost = type(error).__name__ in _LOST or isinstance(error, MemoryError) or "llocat" in text
+    return DeviceLostError(text) if lost else InputError(f"the model fails on these inputs: {text}")
+
+
+def _dtype(kind: str) -> str:
+    """ONNX Runtime's type text as our dtype: `tensor(float)`, `seq(map(int64,tensor(float)))`."""
+    if kind.startswith("seq(map("):
+        return "map"
+    if kind.startswith("seq("):
+        return "sequence"
+    inner = kind.removeprefix("tensor(").removesuffix(")")
+    name = _TYPES.get(inner, inner)
+    if name not in NUMBERS and name != "str":
+        message = f"the type {kind} cannot cross the border of a model here: add a Cast to float32 inside the graph"
+        raise UnsupportedModelError(message)
+    return name
+
+
+def _spec(argument: Any) -> TensorSpec:  # noqa: ANN401 - ONNX Runtime's NodeArg
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in argument.shape)
+    return TensorSpec(argument.name, _dtype(argument.type), shape)
+
+
+def contract(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of an .onnx as the CPU reference sees them. Raises UnsupportedModelError."""
+    session = _open(path, CPU, 1, {})
+    return tuple(map(_spec, session.get_inputs())), tuple(map(_spec, session.get_outputs()))
+
+
+def _options(threads: int, dims: dict[str, int], *, strict: bool) -> Any:  # noqa: ANN401 - SessionOptions
+    options = runtime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY
+    # Worker processes share cores: a thread that spins for the next run takes them from the others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(_RECORD, "1")
+    if strict:
+        options.add_session_config_entry(_STRICT, "1")
+    for name, size in dims.items():
+        options.add_free_dimension_override_by_name(name, size)
+    return options
+
+
+def _open(path: Path, provider: str, threads: int, dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
+    try:
+        # The strict entry forbids the CPU as a fallback, so it would forbid the CPU as the wish, too.
+        options = _options(threads, dims, strict=provider != CPU)
+        session = runtime().InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+    except errors() as error:
+        raise UnsupportedModelError(said(error)) from error
+    if session.get_providers()[0] != provider:
+        message = f"asked for {provider}, ONNX Runtime made a session on {session.get_providers()[0]}"
+        raise UnsupportedModelError(message)
+    return session
+
+
+def placed(session: Any, provider: str, nodes: int) -> Placement:  # noqa: ANN401 - InferenceSession
+    """Where the nodes of a session run, after the runtime's own fusions. `nodes` is used where it cannot tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        reason = "this ONNX Runtime cannot tell where nodes run; unknown counts as fallen back"
+        return Placement(nodes, 0, ("unknown",), reason)
+    ours, others = 0, []
+    for part in session.get_provider_graph_assignment_info():
+        if part.ep_name == provider:
+            ours += len(part.get_nodes())
+        else:
+            others += [f"{node.op_type} {node.name} on {part.ep_name}" for node in part.get_nodes()]
+    return Placement(ours + len(others), ours, tuple(others))
+
+
+def _caller(session: Any) -> Call:  # noqa: ANN401 - InferenceSession
+    """One run, as directly as the runtime's public interface allows."""
+    names = [output.name for output in session.get_outputs()]
+    tensors = all(output.type.startswith("tensor(") for output in session.get_outputs())
+    raised = errors()
+    run = session.run
+
+    def call(feeds: dict[str, Tensor]) -> list[Tensor]:
+        try:
+            outputs: list[Tensor] = run(names, feeds)
+        except raised as error:
+            raise translated(error) from error
+        return outputs if tensors else [as_array(value) for value in outputs]
+
+    return call
+
+
+class OrtBackend:
+    """ONNX Runtime bound to one vendor's provider."""
+
+    def __init__(self, spec: Provider) -> None:
+        self._spec = spec
+
+    def devices(self) -> tuple[Device, ...]:
+        """One device, or none where ONNX Runtime is absent."""
+        try:
+            version = runtime().__version__
+        except BackendNotInstalledError:
+            return ()
+        spec = self._spec
+        return (Device(spec.vendor, spec.vendor, spec.describe(), f"onnxruntime {version}", spec.evidence),)
+
+    def absent(self) -> Absent | None:
+        """Why there is no device."""
+        try:
+            runtime()
+        except BackendNotInstalledError as error:
+            return Absent(self._spec.vendor, f"{error} (package {self._spec.package})", self._spec.evidence)
+        return None
+
+    def prepare(self, model: Model, device: Device, options: Options) -> Session:
+        """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
+        if options.precision != "fp32":
+            message = f"{device.id} computes in the types of the graph; {options.precision} must be in the model itself"
+            raise UnsupportedModelError(message)
+        provider = self._spec.provider
+        session = _open(model.path, provider, options.threads, {})
+        if options.batch is not None:
+            session = _open(model.path, provider, options.threads, _batch_dimension(session, options.batch))
+        placement = placed(session, provider, model.nodes)
+        call = _caller(session)
+        batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
+        outputs = [spec.name for spec in model.outputs]
+        return CheckedSession(call, model.inputs, outputs, placement, batching)
+
+
+def _batch_dimension(session: Any, size: int) -> dict[str, int]:  # noqa: ANN401 - InferenceSession
+    """The symbols of the first dimensions, to be fixed. An unnamed one stays free and is sliced all the same."""
+    return {arg.shape[0]: size for arg in session.get_inputs() if arg.shape and isinstance(arg.shape[0], str)}
+
+
+def _fixed(model: Model, size: int) -> Batching:
+    """A batch fixed on request: `size` rows go to the runtime at a time."""
+    batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] in (None, size))
+    if not batched or any(s.shape and s.shape[0] is not None and s.name not in batched for s in model.inputs):
+        shapes = {spec.name: list(spec.shape) for spec in model.inputs}
+        message = f"a batch of {size} does not fit the inputs {shapes}"
+        raise UnsupportedModelError(message)
+    return Batching("sliced", batched, size, reason=f"a batch of {size} was asked for")

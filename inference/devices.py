@@ -1,0 +1,99 @@
+"""Which devices there are, and the choice of one for a model in a pipeline's declared order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from inference import (
+    Absent,
+    BackendNotInstalledError,
+    Device,
+    DeviceLostError,
+    Options,
+    UnsupportedModelError,
+    backend,
+    names,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from inference import Model, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A device of the order that was not taken, and why."""
+
+    device: str
+    reason: str
+
+
+class Choice(NamedTuple):
+    """A prepared session, the device it is on, and those before it that refused: `session, device, refusals = …`."""
+
+    session: Session
+    device: Device
+    refusals: tuple[Refused, ...]
+
+    @property
+    def requested(self) -> str:
+        """The first name of the order; the actual device is `device.id`."""
+        return self.refusals[0].device if self.refusals else self.device.id
+
+
+def devices() -> tuple[list[Device], list[Absent]]:
+    """Every device of every vendor, and why the other vendors have none here."""
+    found: list[Device] = []
+    missing: list[Absent] = []
+    for vendor in names():
+        made = backend(vendor)
+        found += made.devices()
+        absent = made.absent()
+        if absent is not None:
+            missing.append(absent)
+    return found, missing
+
+
+def _device(wanted: str) -> Device | str:
+    """The device of an id (`ascend:0`) or a vendor's first one, or the reason why there is none."""
+    vendor = wanted.partition(":")[0]
+    try:
+        made = backend(vendor)
+    except KeyError as error:
+        return str(error.args[0])
+    found = made.devices()
+    for device in found:
+        if wanted in (device.id, device.vendor):
+            return device
+    absent = made.absent()
+    if absent is not None:
+        return absent.reason
+    return f"there is no such device; {vendor} has: {', '.join(device.id for device in found)}"
+
+
+def choose(order: Sequence[str], model: Model, options: Options | None = None) -> Choice:
+    """Prepare the model on the first device of the order that takes it.
+
+    Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
+    with every reason when none takes it, and ValueError for an empty order.
+    """
+    if not order:
+        message = "the pipeline names no device: give at least one, e.g. cpu"
+        raise ValueError(message)
+    refusals: list[Refused] = []
+    for wanted in order:
+        device = _device(wanted)
+        if isinstance(device, str):
+            refusals.append(Refused(wanted, device))
+            continue
+        try:
+            session = backend(device.vendor).prepare(model, device, options or Options())
+        except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
+            refusals.append(Refused(wanted, str(error)))
+            continue
+        return Choice(session, device, tuple(refusals))
+    reasons = "; ".join(f"{each.device}: {each.reason}" for each in refusals)
+    message = f"no device of the order takes {model.name}: {reasons}"
+    raise UnsupportedModelError(message)

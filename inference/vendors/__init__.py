@@ -1,0 +1,1 @@
+"""One file per chip maker, mostly data; `inference.vendors()` finds them by name."""
