@@ -224,7 +224,7 @@ class _Cells:
         worst = np.zeros(cells, dtype=np.uint32)
         np.maximum.at(worst, cell, status)
         if kind == MEAN:
-            result = np.bincount(cell, weights=value, minlength=cells)
+            result = np.bincount(cell, weights=value, minlength=cells).astype(np.float64, copy=False)
             result[filled] /= count[filled]
         else:
             result = np.full(cells, np.inf if kind == MIN else -np.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort_right
+from math import isfinite
 from operator import itemgetter
 from typing import Final
 
@@ -24,7 +25,7 @@ def context_value(value: object) -> ContextValue:
         return int(value)
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else None
-    if isinstance(value, float) and value == value:  # noqa: PLR0124 - NaN is the only value unequal to itself
+    if isinstance(value, float) and isfinite(value):
         return int(value) if value.is_integer() and abs(value) <= _EXACT else value
     return None
 

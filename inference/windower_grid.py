@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REACH_NS: Final = 60 * 1_000_000_000
 """How far before the clock the first row may lie, unless the allowed lateness is longer."""
 MAX_ROWS: Final = 8_192
-"""Rows filled in one call. When more are due, after an outage, the older ones are skipped: one tombstone says how many."""
+"""Rows filled in one call. When more are due, after an outage, the older ones are skipped under one tombstone."""
 BUSY_CELLS: Final = 1 << 20
 BUSY_READINGS: Final = 1 << 16
 """Before the start, after so many readings those that cannot matter any more are let go."""
@@ -267,7 +267,7 @@ class Grid:
         ))
 
     def resume(self, data: bytes) -> None:
-        """Take up where the snapshot was made. Raises ValueError or msgspec.MsgspecError when it is not one of this spec."""
+        """Take up where the snapshot was made. Raises ValueError or MsgspecError when it is not of this spec."""
         state = msgspec.msgpack.decode(data, type=GridState)
         self._clock, self._closed, self._sequence = state.clock, state.closed, state.sequence
         self.late, self._fresh = state.late, state.fresh

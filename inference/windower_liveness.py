@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from inference.windower_spec import Input
 
 MAX_BREAKS: Final = 1_000
-"""Past outages remembered per connection; the oldest are forgotten first. They are dropped once windows have passed them."""
+"""Past outages remembered per connection; the oldest are forgotten first, and those that windows have passed."""
 
 _State = list[tuple[int, list[tuple[int, int]]]]
 
@@ -57,7 +57,7 @@ class Liveness:
         return max((breaks[0][1] for breaks in self._breaks if breaks and breaks[0][0] < 0), default=0)
 
     def lost(self, points: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Per point and input, shape (k, inputs): since when it is in a break, ns, NEVER if it is not; None if none is."""
+        """Per point and input, shape (k, inputs): since when it is in a break (ns), NEVER if not; None if none is."""
         since = np.full((len(self._gap), len(points)), NEVER)
         for group, (until, gap) in enumerate(zip(self._until, self._gap, strict=True)):
             for begin, end in (*self._breaks[group], (until + gap, NEVER)):

@@ -19,9 +19,6 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 Packed = tuple[list[int], bytes]
 """Shape and content; the element type is known to the reader."""
 
-_READINGS = {"column": np.uint16, "time": np.int64, "value": np.float64, "status": np.uint32, "flaw": np.uint8}
-
-
 def pack(array: NDArray[Any]) -> Packed:
     """Row-major, little-endian."""
     return list(array.shape), array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
@@ -45,13 +42,14 @@ def unpack(packed: Packed, kind: type[Scalar], shape: Sequence[int | None]) -> N
 
 def unpack_readings(packed: list[Packed], columns: int) -> Readings:
     """Readings of a windower with so many columns. Raises ValueError when they are not."""
-    arrays = {
-        name: unpack(one, kind, (None,)) for (name, kind), one in zip(_READINGS.items(), packed, strict=True)
-    }
-    if len({len(array) for array in arrays.values()}) != 1:
+    if len({tuple(shape) for shape, _ in packed}) != 1:
         message = "the columns of the readings differ in length"
         raise ValueError(message)
-    readings = Readings(**arrays)
+    column, time, value, status, flaw = packed
+    readings = Readings(
+        unpack(column, np.uint16, (None,)), unpack(time, np.int64, (None,)), unpack(value, np.float64, (None,)),
+        unpack(status, np.uint32, (None,)), unpack(flaw, np.uint8, (None,)),
+    )
     if len(readings) and (readings.column.max() >= columns or readings.flaw.max() >= len(FLAWS)):
         message = "the readings belong to inputs the spec does not have"
         raise ValueError(message)

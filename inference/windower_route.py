@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inference.windower_spec import Input, Spec
 
 AHEAD_NS: Final = 600 * 1_000_000_000
-"""A source time further ahead of the clock than this is a wrong clock: it would prove order and hold memory for ever."""
+"""A source time further ahead of the clock comes from a wrong clock: it would prove order and hold memory for ever."""
 TABLE: Final = 1 << 22
 """Tag ids below this are looked up in a table, larger ones by bisection."""
 
@@ -116,7 +116,7 @@ class Routing:
         return table
 
     def split(self, columns: Columns, clock: int) -> list[Share | None]:
-        """Per windower its share of the batch, None where it has none. `clock`: ns, the largest received time so far."""
+        """Per windower its share of the batch, None where it has none. `clock`: the largest received time so far."""
         row, entry = self._needed(columns.tags)
         if not len(row):
             return [None] * self._size
@@ -183,7 +183,8 @@ class Routing:
             if begin == end and not untimed and not ahead:
                 shares.append(None)
                 continue
-            mine, specials = readings.pick(slice(begin, end)), ()
+            mine = readings.pick(slice(begin, end))
+            specials: list[Special] = []
             if self._special[index]:
                 is_special = role[begin:end] < 0
                 places = np.flatnonzero(is_special) + begin

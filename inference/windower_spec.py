@@ -109,7 +109,7 @@ class Spec:
     """Tag id of a part counter, or of a text that changes with the part."""
     trigger_connection: int = 0
     max_length_ns: int = 0
-    """Trigger: a cycle whose samples span more is refused (`too_long`), and older samples are forgotten. 0: no limit."""
+    """Trigger: a cycle whose samples span more is refused (`too_long`), older samples are forgotten. 0: no limit."""
     context: tuple[tuple[str, int], ...] = ()
     """Field name -> tag id: the value in force at the window's end. A field without one is left out."""
 
