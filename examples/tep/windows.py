@@ -18,6 +18,8 @@ HOP_S: Final = 1.0
 STEP_H: Final = STEP_S * SPEED / 3600.0
 """0.05 plant h: the 3 minutes usual in the literature."""
 HOP_H: Final = HOP_S * SPEED / 3600.0
+BAD_PER_ROW: Final = 0.01
+LATE_PER_ROW: Final = 0.002
 TRANSITION_H: Final = 0.5
 """Windows that end this soon after the onset hold too little of the fault to be trained on."""
 
@@ -45,7 +47,7 @@ def cut(run: Run, index: int) -> Windows:
     phase_h = run.plan.seed % 100 / 100.0 * STEP_H
     rows = int((len(run.values) * RECORD_H - phase_h) / STEP_H)
     times = phase_h + STEP_H * np.arange(rows)
-    held = run.values[np.floor(times / RECORD_H + 1e-9).astype(np.int64)]
+    held = _faltered(run.values[np.floor(times / RECORD_H + 1e-9).astype(np.int64)], run.plan.seed)
     starts = np.arange(0, rows - LENGTH + 1, round(HOP_H / STEP_H))
     ends = times[starts + LENGTH - 1]
     since = ends - run.plan.onset_h if run.plan.fault else np.full(len(ends), -1.0)
@@ -56,6 +58,18 @@ def cut(run: Run, index: int) -> Windows:
         since_h=np.where(on, since, np.inf),
         run=np.full(len(ends), index, dtype=np.int64),
     )
+
+
+def _faltered(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """The rows as a gateway sees them: now and then a Bad value is held over, or a whole update comes late."""
+    random = np.random.default_rng(seed)
+    held = rows.copy()
+    for row in np.flatnonzero(random.random(len(rows)) < BAD_PER_ROW)[1:]:
+        column = random.integers(rows.shape[1])
+        held[row, column] = held[row - 1, column]
+    for row in np.flatnonzero(random.random(len(rows)) < LATE_PER_ROW)[1:]:
+        held[row] = held[row - 1]
+    return held
 
 
 def join(parts: list[Windows]) -> Windows:
