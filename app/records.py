@@ -6,20 +6,33 @@ difference of the tag ids and of the source times is stored, because neighbours 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
+import zstandard
+
+from connectors import NO_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from connectors import Batch
 
 MAX_COLUMNS = 64 * 2**20
 """A batch larger than this once unpacked is refused: bytes from disk or queue are foreign too."""
+
+VERSION: Final = 1
+LEVEL: Final = 3
+"""On 5,000 readings level 3 costs what level 1 costs (0.1 us a reading) and takes a fifth to a third less room."""
+ARRAY: Final = 1
+BIG: Final = 2
+"""msgpack extension types: a numpy array, and a whole number beyond 64 bits as decimal text."""
+MAX_DIGITS: Final = 4000
+"""Of a whole number beyond 64 bits: turning text into a number takes quadratic time."""
+ARRAY_KINDS: Final = "biufc"
 
 
 class RefusalRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -87,18 +100,146 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     windows: tuple[WindowBlock, ...]
 
 
+class Columns(msgspec.Struct, array_like=True, frozen=True):
+    """What `columns` unpacks to."""
+
+    version: int
+    tags: bytes
+    """int64 (n,), first differences modulo 2**64."""
+    source_time: bytes
+    """int64 (n,), first differences modulo 2**64."""
+    values: bytes
+    """float64 (n,)."""
+    status: bytes
+    """uint32 (n,), or one for all rows."""
+    others: list[tuple[int, object]]
+
+
 def to_record(connection: int, batch: Batch) -> Record:
-    """Pack a batch; compresses once for disk, queue and history."""
-    raise NotImplementedError
+    """Pack a batch; compresses once for disk, queue and history. TypeError for a value no contract allows."""
+    count = len(batch)
+    times = np.where(batch.source_time == NO_TIME, batch.received_time, batch.source_time)
+    return Record(
+        connection=connection,
+        revision=batch.revision,
+        received_time=batch.received_time,
+        alive_until=batch.alive_until,
+        count=count,
+        first_time=int(times.min()) if count else batch.received_time,
+        last_time=int(times.max()) if count else batch.received_time,
+        lost=batch.lost,
+        refused=tuple(RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings) for r in batch.refused),
+        columns=encode_columns(batch) if count else b"",
+    )
+
+
+def tick(time: int) -> Record:
+    """A tick of the clock at this time (ns): windows may close on it."""
+    return Record(0, 0, time, 0, 0, time, time, 0, (), b"")
 
 
 def encode_columns(batch: Batch) -> bytes:
-    """The columns of a non-empty batch."""
-    raise NotImplementedError
+    """The columns of a non-empty batch. TypeError for a value no contract allows; ValueError when it is too large."""
+    status = batch.status.astype("<u4", copy=False)
+    uniform = bool((status == status[0]).all())
+    columns = Columns(
+        VERSION,
+        _differences(batch.tags),
+        _differences(batch.source_time),
+        batch.values.astype("<f8", copy=False).tobytes(),
+        (status[:1] if uniform else status).tobytes(),
+        [(int(row), value) for row, value in batch.others.items()],
+    )
+    try:
+        packed = _encoder.encode(columns)
+    except OverflowError:
+        others = [(row, _without_big(value)) for row, value in columns.others]
+        packed = _encoder.encode(msgspec.structs.replace(columns, others=others))
+    if len(packed) > MAX_COLUMNS:
+        message = f"a batch of {len(packed)} bytes is larger than {MAX_COLUMNS}"
+        raise ValueError(message)
+    return zstandard.ZstdCompressor(level=LEVEL).compress(packed)
 
 
 def decode_columns(
     columns: bytes,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Mapping[int, object], NDArray[np.uint32]]:
     """tags, source_time, values, others, status. ValueError when the bytes are not ours or unpack too large."""
-    raise NotImplementedError
+    found = _unpack(columns)
+    tags, times = _summed(found.tags), _summed(found.source_time)
+    values = np.frombuffer(found.values, dtype="<f8").astype(np.float64, copy=False)
+    status = np.frombuffer(found.status, dtype="<u4").astype(np.uint32, copy=False)
+    if len(status) == 1:
+        status = np.full(len(tags), status[0], dtype=np.uint32)
+    others = dict(found.others)
+    lengths = {len(tags), len(times), len(values), len(status)}
+    if len(lengths) != 1 or not all(0 <= row < len(tags) for row in others):
+        message = "the columns of a batch differ in length"
+        raise ValueError(message)
+    return tags, times, values, others, status
+
+
+def _unpack(columns: bytes) -> Columns:
+    try:
+        size = zstandard.get_frame_parameters(columns).content_size
+        if not 0 < size <= MAX_COLUMNS:
+            message = f"a batch unpacks to {size} bytes, more than {MAX_COLUMNS} or unknown"
+            raise ValueError(message)
+        packed = zstandard.ZstdDecompressor().decompress(columns, allow_extra_data=False)
+        found = _decoder.decode(packed)
+    except (zstandard.ZstdError, msgspec.MsgspecError, RecursionError) as error:
+        message = f"these bytes are no columns of a batch: {error}"
+        raise ValueError(message) from error
+    if found.version != VERSION:
+        message = f"columns of version {found.version}, this reads version {VERSION}"
+        raise ValueError(message)
+    return found
+
+
+def _differences(array: NDArray[np.int64]) -> bytes:
+    return np.diff(array.astype("<i8", copy=False), prepend=np.int64(0)).tobytes()
+
+
+def _summed(differences: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(differences, dtype="<i8").cumsum(dtype=np.int64)
+
+
+def _without_big(value: object) -> object:
+    """The same value with every whole number beyond 64 bits as an extension."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return msgspec.msgpack.Ext(BIG, str(value).encode())
+    if isinstance(value, dict):
+        return {key: _without_big(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_big(one) for one in value]
+    return value
+
+
+def _extend(value: object) -> object:
+    if isinstance(value, np.ndarray) and value.dtype.kind in ARRAY_KINDS:
+        array = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+        return msgspec.msgpack.Ext(ARRAY, msgspec.msgpack.encode((array.dtype.str, array.shape, array.tobytes())))
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    message = f"a reading cannot hold a {type(value).__name__}"
+    raise TypeError(message)
+
+
+def _contract(code: int, data: memoryview) -> object:
+    if code == ARRAY:
+        kind, shape, content = msgspec.msgpack.decode(data, type=tuple[str, list[int], bytes])
+        dtype = np.dtype(kind)
+        if dtype.kind not in ARRAY_KINDS:
+            message = f"an array of {kind} is not ours"
+            raise ValueError(message)
+        return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
+    if code == BIG and len(data) <= MAX_DIGITS:
+        return int(bytes(data))
+    message = f"extension {code} is not ours"
+    raise ValueError(message)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_extend)
+_decoder = msgspec.msgpack.Decoder(Columns, ext_hook=_contract)
