@@ -26,3 +26,7 @@ class Problem(Exception):  # noqa: N818 - the standard's own word
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
+
+
+class QueueError(Exception):
+    """The queue does not answer, or no address of it is set. Nothing is lost: wait and try again."""
