@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Resample = Literal["last", "linear", "mean", "min", "max", "samples"]
 Seconds = Annotated[float, Field(gt=0)]
 Line = Annotated[str, Field(max_length=400)]
+
+_DEEPEST: Final = 20
+_MOST_VALUES: Final = 20_000
 
 
 class _Strict(BaseModel):
@@ -131,13 +134,7 @@ class Manifest(_Strict):
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML without anchors (they can multiply) and without keys given twice (one would be lost)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            message = "anchors and aliases are not accepted: write the value out"
-            raise yaml.MarkedYAMLError(problem=message, problem_mark=self.peek_event().start_mark)
-        return super().compose_node(parent, index)
+    """Plain YAML without keys given twice, of which one would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the base's signature
         seen: set[str] = set()
@@ -147,6 +144,32 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=message, problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _size(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
+    """Values below a node with every alias written out; aliases of aliases multiply, so a small file can be huge."""
+    if depth > _DEEPEST:
+        message = f"values are nested deeper than {_DEEPEST} or within themselves"
+        raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+        known[id(node)] = 1 + sum(_size(part, known, depth + 1) for part in parts)
+    return known[id(node)]
+
+
+def _plain(text: str) -> object:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > _MOST_VALUES:
+            message = f"more than {_MOST_VALUES} values once its aliases are written out"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _place(location: Sequence[str | int]) -> str:
@@ -171,8 +194,7 @@ def _sentence(error: ErrorDetails) -> str:
 def parse(text: str) -> Manifest:
     """Parse `model.yaml`. Raises InvalidModelError, whose message holds one line for each mistake."""
     try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
-        return Manifest.model_validate(raw)
+        return Manifest.model_validate(_plain(text))
     except ValidationError as error:
         raise InvalidModelError("\n".join(_sentence(each) for each in error.errors())) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -47,10 +47,17 @@ class Batching:
         return tuple(replace(s, shape=(None, *s.shape[1:])) if s.name in self.batched else s for s in specs)
 
 
-def _fixed_at_one(model: Model) -> tuple[str, ...]:
-    """The inputs to slice of a model that states a batch of 1 for everything it takes and gives."""
+def stated(model: Model) -> Batching:
+    """What the declared shapes alone say; a model with a batch of 1 for all it takes and gives is run row by row."""
+    batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] is None)
+    if model.manifest.get("batch") == "whole":
+        return Batching("whole", reason="model.yaml says batch: whole")
+    if batched:
+        return Batching("rows", batched)
     shapes = [spec.shape for spec in (*model.inputs, *model.outputs)]
-    return tuple(s.name for s in model.inputs) if all(shape and shape[0] == 1 for shape in shapes) else ()
+    if all(shape and shape[0] == 1 for shape in shapes):
+        return Batching("sliced", tuple(s.name for s in model.inputs), reason="the model states a batch of 1")
+    return Batching("whole", reason="the model has no free batch")
 
 
 def _two_rows(model: Model, batched: Sequence[str]) -> dict[str, Tensor]:
@@ -63,7 +70,7 @@ def _two(value: Tensor) -> Tensor:
     first = value[:1]
     last = value[-1:]
     if len(value) == 1 and value.dtype.kind == "f":
-        last = (last * value.dtype.type(0.9) + value.dtype.type(0.01)).astype(value.dtype)
+        last = (last.astype(np.float64) * 0.9 + 0.01).astype(value.dtype)
     return np.concatenate([first, last])
 
 
@@ -92,13 +99,10 @@ def find(model: Model, call: Call) -> Batching:
     The convention of ONNX exporters is taken at its word: the first dimension, where free in an input, counts rows
     that do not know each other. A package for which that is not so says `batch: whole`.
     """
-    batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] is None)
-    if model.manifest.get("batch") == "whole":
-        return Batching("whole", reason="model.yaml says batch: whole")
-    if not batched:
-        fixed = _fixed_at_one(model)
-        return Batching("sliced", fixed, reason="the model states a batch of 1") if fixed else Batching("whole")
-    return _trial(call, _two_rows(model, batched), batched)
+    declared = stated(model)
+    if declared.mode != "rows":
+        return declared
+    return _trial(call, _two_rows(model, declared.batched), declared.batched)
 
 
 def _trial(call: Call, feeds: dict[str, Tensor], batched: tuple[str, ...]) -> Batching:

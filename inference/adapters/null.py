@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference import Absent, Device, Placement
-from inference.adapters.batching import Batching
+from inference.adapters.batching import stated
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import numpy_dtype
 
@@ -49,13 +49,12 @@ class NullBackend:
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:  # noqa: ARG002 - nothing to make ready
         """Any model; nothing of it is read."""
-        batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] is None)
+        batching = stated(model)
 
         def call(feeds: dict[str, Tensor]) -> list[Tensor]:
-            rows = _rows(feeds, batched)
+            rows = _rows(feeds, batching.batched)
             return [nothing(spec, rows) for spec in model.outputs]
 
-        reason = f"{device.id} computes nothing"
-        placement = Placement(model.nodes, 0, ("all",), reason)
+        placement = Placement(model.nodes, 0, ("all",), f"{device.id} computes nothing")
         outputs = [spec.name for spec in model.outputs]
-        return CheckedSession(call, model.inputs, outputs, placement, Batching("rows", batched, reason=reason))
+        return CheckedSession(call, model.inputs, outputs, placement, batching)

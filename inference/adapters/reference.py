@@ -13,8 +13,11 @@ from inference import Absent, Device, InputError, Placement, UnsupportedModelErr
 from inference.adapters.batching import find
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import as_array
+from inference.graph import graphs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from inference import Model, Options, Session, Tensor
     from inference.adapters.batching import Call
 
@@ -22,6 +25,20 @@ _FAILURES: Final = (
     ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError,
 )
 """What its operators, plain Python on numpy, raise on inputs that do not suit them."""
+
+_SINCE: Final = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}
+"""Operators the evaluator computes in their newer sense only: below this opset its answer would be another one."""
+
+
+def _misread(path: Path, opset: int) -> str | None:
+    """The first node the evaluator would silently compute otherwise than its opset says, or None."""
+    if opset >= max(_SINCE.values()):
+        return None
+    for body in graphs(onnx.load_model(path, load_external_data=False)):
+        for node in body.node:
+            if node.domain in ("", "ai.onnx") and opset < _SINCE.get(node.op_type, 0):
+                return f"{node.op_type} {node.name or node.output[0]!r} of opset {opset}"
+    return None
 
 
 class ReferenceBackend:
@@ -44,6 +61,10 @@ class ReferenceBackend:
         """Load every operator's Python. Raises UnsupportedModelError naming the operator that has none."""
         if options.precision != "fp32":
             message = f"{device.id} computes in the types of the graph; {options.precision} must be in the model itself"
+            raise UnsupportedModelError(message)
+        misread = _misread(model.path, model.opset)
+        if misread:
+            message = f"onnx's evaluator computes {misread} in its newer sense: convert the model to opset 17"
             raise UnsupportedModelError(message)
         try:
             evaluator = ReferenceEvaluator(str(model.path))

@@ -29,8 +29,8 @@ class CheckedSession:
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute every output; n rows in, n rows out, also where the model's own batch is false.
 
-        Raises InputError for feeds that do not fit and DeviceLostError once closed or when the device fails. Values that
-        are not finite are returned as they are: `adapters.tensors.finite` finds them.
+        Raises InputError for feeds that do not fit and DeviceLostError once closed or when the device fails. Values
+        that are not finite are returned as they are: `adapters.tensors.finite` finds them.
         """
         call = self._call
         if call is None:

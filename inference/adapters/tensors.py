@@ -42,7 +42,7 @@ def _survives(value: NDArray[Any], cast: NDArray[Any]) -> bool:
 def _text(name: str, value: NDArray[Any]) -> NDArray[Any]:
     if value.dtype.kind in "UT":
         return value.astype(object)
-    if value.dtype == object and all(isinstance(item, str) for item in value.flat):
+    if value.dtype.kind == "O" and all(isinstance(item, str) for item in value.flat):
         return value
     message = f"input {name!r} takes strings, not {value.dtype}: give an array of str"
     raise InputError(message)
@@ -51,7 +51,7 @@ def _text(name: str, value: NDArray[Any]) -> NDArray[Any]:
 def lossless(name: str, value: object, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The value as `dtype`, or InputError where a single element would change. `dtype` object means strings."""
     array = np.asarray(value)
-    if dtype == object:
+    if dtype.kind == "O":
         return _text(name, array)
     if array.dtype == dtype:
         return array
@@ -62,7 +62,7 @@ def lossless(name: str, value: object, dtype: np.dtype[Any]) -> NDArray[Any]:
             cast = array.astype(dtype)
             if _survives(array, cast):
                 return cast
-    message = f"input {name!r} takes {dtype}; these {array.dtype} values do not fit without loss: convert them on purpose"
+    message = f"input {name!r} takes {dtype}; these {array.dtype} values do not fit without loss: convert them first"
     raise InputError(message)
 
 
@@ -109,7 +109,7 @@ class Border:
         self._inputs = {spec.name: spec for spec in inputs}
 
     def check(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The feeds as the model takes them. Raises InputError naming the input, what it takes and what it was given."""
+        """The feeds as the model takes them. Raises InputError naming the input, what it takes and was given."""
         if feeds.keys() != self._names:
             raise InputError(self._names_message(feeds))
         ready: dict[str, Tensor] = {}
