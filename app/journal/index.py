@@ -1,0 +1,201 @@
+"""What lies in a journal, in memory: its segments in order, their records, and the readings taken so far."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.journal.frames import Entry, Kind, Meta, Position
+from app.journal.segment import SUFFIX, Segment, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a scan of the journal found, at one head position."""
+
+    head: Position
+    read: Mapping[int, int]
+    """Per connection, readings taken from the field up to `head`, refused ones included."""
+    readings: Mapping[int, int]
+    """Per connection, readings in records that are not applied, counted one by one."""
+    records: int
+    """Records that are not applied."""
+    segments: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Index:
+    """Guarded by one lock: the writer's thread adds, the gateway reads and releases."""
+
+    segments: list[Segment]
+    totals: dict[int, int]
+    """Per connection, readings up to the head."""
+    damaged: Mapping[int, int]
+    head: Position
+    _size: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """What the segments take on disk."""
+        self._size = sum(segment.size for segment in self.segments)
+
+    @property
+    def newest_epoch(self) -> int:
+        """0 when there is no segment."""
+        return max((segment.epoch for segment in self.segments), default=0)
+
+    def open_epoch(self, epoch: int) -> None:
+        """Nothing is written in this epoch yet."""
+        self.head = Position(epoch, 0)
+
+    def begin(self, segment: Segment) -> None:
+        """A segment was created."""
+        with self._lock:
+            self.segments.append(segment)
+            self._size += segment.size
+
+    def extend(self, segment: Segment, metas: Sequence[Meta], lengths: Sequence[int], offset: int) -> None:
+        """A group became durable in the newest segment, from this offset on."""
+        with self._lock:
+            for meta, length in zip(metas, lengths, strict=True):
+                segment.add(meta, offset, length)
+                offset += length
+                self.totals[meta.connection] = meta.read_total
+            self._size += sum(lengths)
+            self.head = metas[-1].position
+
+    def abandon(self, segment: Segment) -> None:
+        """Its end cannot be trusted. What it held before stays; when that is nothing it is forgotten."""
+        if segment.last >= segment.first:
+            return
+        with self._lock:
+            self.segments.remove(segment)
+            self._size -= segment.size
+        segment.path.unlink(missing_ok=True)
+
+    def release(self, position: Position) -> list[Segment]:
+        """Take out segments that end at or before this position, never the newest: it holds the running counts."""
+        gone = []
+        with self._lock:
+            while len(self.segments) > 1 and (self.segments[0].epoch, self.segments[0].last) <= position:
+                gone.append(self.segments.pop(0))
+                self._size -= gone[-1].size
+        return gone
+
+    def read_after(self, position: Position, records: int, size: int) -> list[Entry]:
+        """See `Journal.read_after`."""
+        found: list[Entry] = []
+        with self._lock:
+            segments = [s for s in self.segments if (s.epoch, s.last) > position]
+            ends = [s.last for s in segments]
+        for segment, last in zip(segments, ends, strict=True):
+            first = max(segment.first, position.number + 1) if segment.epoch == position.epoch else segment.first
+            fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                for number in range(first, last + 1):
+                    found.append(segment.read(fd, number))
+                    size -= segment.length[number - segment.first]
+                    if len(found) >= records or size <= 0:
+                        return found
+            finally:
+                os.close(fd)
+        return found
+
+    def held(self, watermarks: Mapping[int, int], applied: Mapping[int, Collection[int]]) -> Held:
+        """See `Journal.held`."""
+        readings: dict[int, int] = {}
+        records = 0
+        with self._lock:
+            for segment in self.segments:
+                mark = watermarks.get(segment.epoch, 0)
+                if segment.last > mark:
+                    records += _count(segment, mark, applied.get(segment.epoch, ()), readings)
+            return Held(self.head, dict(self.totals), readings, records, len(self.segments), self._size)
+
+    def epochs(self) -> list[tuple[int, int, int]]:
+        """See `Journal.epochs`."""
+        found: dict[int, tuple[int, int]] = {}
+        with self._lock:
+            for segment in self.segments:
+                if segment.last >= segment.first:
+                    first, _ = found.get(segment.epoch, (segment.first, 0))
+                    found[segment.epoch] = (first, segment.last)
+        return [(epoch, first, last) for epoch, (first, last) in found.items()]
+
+    def before_first(self) -> Position:
+        """See `Journal.first`."""
+        with self._lock:
+            if not self.segments:
+                return Position(self.head.epoch, 0)
+            return Position(self.segments[0].epoch, self.segments[0].first - 1)
+
+    def bytes(self) -> int:
+        """On disk."""
+        return self._size
+
+    def count(self) -> int:
+        """Of segments."""
+        return len(self.segments)
+
+
+def _count(segment: Segment, mark: int, applied: Collection[int], readings: dict[int, int]) -> int:
+    """Add the readings of unapplied records to `readings`; returns how many records these are."""
+    skip = max(0, mark + 1 - segment.first)
+    kind = np.array(segment.kind[skip:])
+    connection, count = np.array(segment.connection[skip:]), np.array(segment.readings[skip:], dtype=np.int64)
+    number = np.arange(segment.first + skip, segment.last + 1)
+    open_ = kind == Kind.RECORD
+    if applied:
+        open_ &= ~np.isin(number, np.fromiter(applied, dtype=np.int64, count=len(applied)))
+    for one in np.unique(connection[open_]).tolist():
+        readings[one] = readings.get(one, 0) + int(count[open_ & (connection == one)].sum())
+    return int(open_.sum())
+
+
+def load(folder: Path) -> Index:
+    """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
+    found: list[Segment] = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        segment = scan(path)
+        if segment is None:
+            path.unlink()
+            continue
+        if found and found[-1].epoch == segment.epoch:
+            found[-1].cut_before(segment.first)
+        elif found:
+            found[-1].cut_torn()
+        found.append(segment)
+    if found:
+        found[-1].cut_torn()
+    totals, damaged = _account(found)
+    head = Position(found[-1].epoch, found[-1].last) if found else Position(0, 0)
+    return Index(found, totals, damaged, head)
+
+
+def _account(segments: Sequence[Segment]) -> tuple[dict[int, int], dict[int, int]]:
+    """Per connection, readings up to the head, and those that are missing from the running counts."""
+    totals: dict[int, int] = dict(segments[0].before) if segments else {}
+    damaged: dict[int, int] = {}
+    for segment in segments:
+        for connection, before in segment.before.items():
+            _miss(connection, before, totals, damaged)
+        for connection, readings, total in zip(segment.connection, segment.readings, segment.total, strict=True):
+            _miss(connection, total - readings, totals, damaged)
+            totals[connection] = max(total, totals.get(connection, 0))
+    return totals, damaged
+
+
+def _miss(connection: int, before: int, totals: dict[int, int], damaged: dict[int, int]) -> None:
+    missing = before - totals.get(connection, 0)
+    if missing > 0:
+        damaged[connection] = damaged.get(connection, 0) + missing
+        totals[connection] = before

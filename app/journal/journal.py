@@ -1,0 +1,296 @@
+"""The journal: records are durable when `append` returns, keep their order, and can be read back until released."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
+from app.journal.index import Held, Index, load
+from app.journal.segment import TornError, Writing
+from app.journal.store import JournalError, lock, next_identity
+from app.log import JOURNAL_WRITER_FAILED, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from app.records import Record
+
+log = logger(__name__)
+
+SEGMENT_BYTES: Final = 64 * 2**20
+SMALLEST_SEGMENT: Final = 2**20
+RETRY_S: Final = 1.0
+"""How long a stopped journal waits before it tries the disk again."""
+GROUP_BYTES: Final = 16 * 2**20
+"""One write is no larger than this, unless a single record is."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """How a journal stands."""
+
+    state: str
+    """`running`, `stopped` (nothing is acknowledged; it goes on by itself), `closed`."""
+    reason: str
+    bytes: int
+    segments: int
+    head: Position
+    """The newest durable record."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    meta: Meta
+    payload: bytes
+    done: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+class Journal:
+    """One gateway's journal. `append` belongs to one event loop; everything else may be called from any thread."""
+
+    def __init__(self, folder: Path, name: str, *, commit_interval_s: float, budget: int) -> None:
+        """Open, and begin an epoch. Blocking: reads every segment. Raises JournalError, JournalBusyError, OSError.
+
+        `budget`: bytes on disk at most; when they are used up the journal is stopped until segments are released.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._interval = commit_interval_s
+        self._budget = budget
+        self._segment_bytes = max(SMALLEST_SEGMENT, min(SEGMENT_BYTES, budget // 16))
+        self._lock_fd = lock(folder)
+        try:
+            self._index: Index = load(folder)
+            identity = next_identity(folder, name, self._index.newest_epoch)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self.id = identity.journal
+        """Names this journal in the database, for ever."""
+        self.epoch = identity.epoch
+        self.damaged: Mapping[int, int] = dict(self._index.damaged)
+        """Per connection, readings that were durable once and that damage to the disk took."""
+        self._totals = dict(self._index.totals)
+        self._next = 1
+        self._serial = 1
+        self._writing: Writing | None = None
+        self._waiting: list[_Waiting] = []
+        self._condition = threading.Condition()
+        self._closing = False
+        self._reason = ""
+        self._grown = asyncio.Event()
+        self._index.open_epoch(self.epoch)
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    async def append(self, record: Record) -> Position:
+        """Return when the record is durable. Waits while the journal is stopped. Raises JournalError when it is closed."""
+        return await self._enqueue(Kind.RECORD, record.connection, record.readings(), record_payload(record))
+
+    async def switch(self, versions: Sequence[int]) -> Position:
+        """Make durable that windows of these pipeline versions, and no others, are cut from the next record on."""
+        return await self._enqueue(Kind.SWITCH, 0, 0, switch_payload(versions))
+
+    async def _enqueue(self, kind: Kind, connection: int, readings: int, payload: bytes) -> Position:
+        loop = asyncio.get_running_loop()
+        with self._condition:
+            if self._closing:
+                message = "the journal is closed"
+                raise JournalError(message)
+            position = Position(self.epoch, self._next)
+            self._next += 1
+            total = self._totals.get(connection, 0) + readings
+            self._totals[connection] = total
+            one = _Waiting(Meta(kind, position, connection, total, readings), payload, loop.create_future(), loop)
+            self._waiting.append(one)
+            self._condition.notify()
+        await one.done
+        return position
+
+    def _run(self) -> None:
+        """The writer's thread. What is not an error of the disk is a fault of ours: nothing is acknowledged after it."""
+        try:
+            self._write_groups()
+        except Exception as error:
+            log.exception(JOURNAL_WRITER_FAILED)
+            with self._condition:
+                self._closing = True
+                self._reason = f"{type(error).__name__}: {error}"
+                self._give_up(self._waiting)
+            raise
+
+    def _write_groups(self) -> None:
+        """One group after the other, at most one every commit interval."""
+        earliest = 0.0
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting or self._closing)
+                self._condition.wait_for(lambda: self._closing, max(0.0, earliest - time.monotonic()))
+                if not self._waiting:
+                    break
+                group = self._take_group()
+            earliest = time.monotonic() + self._interval
+            if not self._persist(group):
+                break
+        if self._writing is not None:
+            self._writing.close()
+
+    def _take_group(self) -> list[_Waiting]:
+        size = 0
+        for i, one in enumerate(self._waiting):
+            size += len(one.payload)
+            if size > GROUP_BYTES and i:
+                group, self._waiting = self._waiting[:i], self._waiting[i:]
+                return group
+        group, self._waiting = self._waiting, []
+        return group
+
+    def _persist(self, group: list[_Waiting]) -> bool:
+        """Try until it is on disk; False when the journal was closed before that."""
+        while True:
+            try:
+                self._commit(group)
+            except OSError as error:
+                with self._condition:
+                    self._reason = _explain(error)
+                    if self._closing:
+                        self._give_up([*group, *self._waiting])
+                        return False
+                    self._condition.wait(RETRY_S)
+                continue
+            self._reason = ""
+            _settle(group, None, self._grown)
+            return True
+
+    def _give_up(self, waiting: list[_Waiting]) -> None:
+        _settle(waiting, JournalError(f"the journal was closed while it was stopped: {self._reason}"), self._grown)
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        """One write and one fsync. Raises OSError; what was durable before stays so."""
+        metas = [replace(one.meta, since=i) for i, one in enumerate(group)]
+        chunks = [frame(meta, one.payload) for meta, one in zip(metas, group, strict=True)]
+        size = sum(map(len, chunks))
+        if self._index.bytes() + size > self._budget:
+            raise OSError(errno.EDQUOT, f"the journal's budget of {self._budget // 2**20} MB is used up")
+        writing = self._segment_for(metas[0].position)
+        try:
+            offset = writing.append(chunks)
+        except TornError:
+            writing.close()
+            self._writing = None
+            self._index.abandon(writing.segment)
+            raise
+        self._index.extend(writing.segment, metas, [len(chunk) for chunk in chunks], offset)
+
+    def _segment_for(self, first: Position) -> Writing:
+        """The open segment, or a new one when it is full. Raises OSError."""
+        if self._writing is not None and self._writing.segment.size < self._segment_bytes:
+            return self._writing
+        made = Writing(self._folder, self._serial, first, self._index.totals)
+        self._serial += 1
+        if self._writing is not None:
+            self._writing.close()
+        self._writing = made
+        self._index.begin(made.segment)
+        return made
+
+    async def grown_beyond(self, position: Position) -> None:
+        """Wait until a record after this position is durable."""
+        while self.head <= position:
+            self._grown.clear()
+            if self.head <= position:
+                await self._grown.wait()
+
+    def read_after(self, position: Position, *, records: int = 64, size: int = 8 * 2**20) -> list[Entry]:
+        """The next durable records in order, at most so many and about so many bytes; empty at the head. Blocking.
+
+        Raises DamagedError when the disk gives back other bytes than were written; OSError.
+        """
+        return self._index.read_after(position, records, size)
+
+    def release(self, position: Position) -> int:
+        """Delete segments whose records all lie at or before this position; returns how many. Blocking."""
+        gone = self._index.release(position)
+        for segment in gone:
+            with suppress(FileNotFoundError):
+                segment.path.unlink()
+        if gone:
+            with self._condition:
+                self._condition.notify()
+        return len(gone)
+
+    def held(self, watermarks: Mapping[int, int], applied: Mapping[int, Collection[int]]) -> Held:
+        """Count, record by record, what is not applied, and the readings taken so far, at one head position."""
+        return self._index.held(watermarks, applied)
+
+    def epochs(self) -> list[tuple[int, int, int]]:
+        """Every epoch with records on disk: epoch, first number, last number."""
+        return self._index.epochs()
+
+    @property
+    def first(self) -> Position:
+        """The position before the oldest record that can be read."""
+        return self._index.before_first()
+
+    @property
+    def head(self) -> Position:
+        """The newest durable record."""
+        return self._index.head
+
+    @property
+    def state(self) -> JournalState:
+        """How it stands."""
+        state = "closed" if self._closing else "stopped" if self._reason else "running"
+        return JournalState(state, self._reason, self._index.bytes(), self._index.count(), self.head)
+
+    def close(self) -> None:
+        """Write what waits, stop the writer, let go of the folder. Blocking. Safe to call twice."""
+        with self._condition:
+            if self._closing:
+                return
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+        os.close(self._lock_fd)
+
+
+def _settle(group: Sequence[_Waiting], error: JournalError | None, grown: asyncio.Event) -> None:
+    """Tell those who wait, in one step of their loop. A loop that is gone has nobody waiting."""
+
+    def tell() -> None:
+        for one in group:
+            if one.done.done():
+                continue
+            if error is None:
+                one.done.set_result(None)
+            else:
+                one.done.set_exception(error)
+        grown.set()
+
+    if group:
+        with suppress(RuntimeError):
+            group[0].loop.call_soon_threadsafe(tell)
+
+
+_ADVICE: Final = {
+    errno.ENOSPC: "the disk is full: make room on it",
+    errno.EROFS: "the disk is mounted read-only: look at the kernel's log, the file system may be damaged",
+    errno.EIO: "the disk reports errors: replace it",
+    errno.EFBIG: "the file size limit of this process is too small",
+}
+
+
+def _explain(error: OSError) -> str:
+    """What stopped it, in the operator's words."""
+    said = error.strerror or str(error)
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{advice} ({said})" if advice else said

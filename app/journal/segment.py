@@ -1,0 +1,161 @@
+"""One file of a journal: frames one after the other, and an index of them in memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from app.journal.frames import OVERHEAD, Entry, Kind, Meta, Position, entry, frame, frames, totals, totals_payload
+from app.journal.store import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SUFFIX: Final = ".hrj"
+
+
+@dataclass(slots=True)
+class Segment:
+    """Records `first`, `first` + 1, … of one epoch; record i of the arrays has number `first` + i."""
+
+    path: Path
+    epoch: int
+    first: int
+    before: Mapping[int, int]
+    """Per connection, readings before this segment."""
+    size: int = 0
+    """Bytes that are known to be good; what lies behind them is torn or abandoned."""
+    offset: array[int] = field(default_factory=lambda: array("Q"))
+    length: array[int] = field(default_factory=lambda: array("I"))
+    kind: array[int] = field(default_factory=lambda: array("B"))
+    connection: array[int] = field(default_factory=lambda: array("q"))
+    readings: array[int] = field(default_factory=lambda: array("I"))
+    total: array[int] = field(default_factory=lambda: array("Q"))
+    group: int = 0
+    """The first number of the newest group."""
+
+    @property
+    def last(self) -> int:
+        """The newest number; `first` - 1 while it is empty."""
+        return self.first + len(self.offset) - 1
+
+    def add(self, meta: Meta, offset: int, length: int) -> None:
+        """Put one frame in the index, and a place for each number that is missing before it."""
+        while self.last + 1 < meta.position.number:
+            self._put(Kind.LOST, 0, 0, Meta(Kind.LOST, Position(self.epoch, self.last + 1), 0, 0, 0))
+        self._put(meta.kind, offset, length, meta)
+        self.group = meta.position.number - meta.since
+
+    def _put(self, kind: Kind, offset: int, length: int, meta: Meta) -> None:
+        self.kind.append(kind)
+        self.offset.append(offset)
+        self.length.append(length)
+        self.connection.append(meta.connection)
+        self.readings.append(meta.readings)
+        self.total.append(meta.read_total)
+
+    def cut_before(self, number: int) -> None:
+        """Forget records from this number on: a later segment of the same epoch holds them."""
+        keep = max(0, number - self.first)
+        for column in (self.offset, self.length, self.kind, self.connection, self.readings, self.total):
+            del column[keep:]
+
+    def cut_torn(self) -> None:
+        """In the last segment of an epoch: forget a newest group that is not whole, because its fsync never returned."""
+        for number in range(max(self.group, self.first), self.last):
+            if self.kind[number - self.first] == Kind.LOST:
+                self.cut_before(number)
+                return
+
+    def read(self, fd: int, number: int) -> Entry:
+        """One record from the open file. Raises DamagedError when it is not what was written; OSError."""
+        i = number - self.first
+        if self.kind[i] == Kind.LOST:
+            return Entry(Position(self.epoch, number))
+        return entry(os.pread(fd, self.length[i], self.offset[i]))
+
+
+def scan(path: Path) -> Segment | None:
+    """Read a file of which nothing is known; None when not even its first frame is whole: it holds no record."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < OVERHEAD:
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as data:
+            return _scan(path, data)
+
+
+def _scan(path: Path, data: memoryview) -> Segment | None:
+    found: Segment | None = None
+    for meta, offset, end in frames(data):
+        if meta.kind == Kind.TOTALS and found is None and offset == 0:
+            found = Segment(path, meta.position.epoch, meta.position.number + 1, totals(data, offset, end), end)
+        elif found is not None and meta.position.epoch == found.epoch and meta.position.number > found.last:
+            found.add(meta, offset, end - offset)
+            found.size = end
+    return found
+
+
+class Writing:
+    """The one segment that is open for appending. Only the writer's thread touches it."""
+
+    def __init__(self, folder: Path, serial: int, at: Position, before: Mapping[int, int]) -> None:
+        """Create the file durably; its first record will be `at`. Raises OSError; then no file is left."""
+        path = folder / f"{at.epoch:08d}-{serial:08d}{SUFFIX}"
+        head = frame(Meta(Kind.TOTALS, Position(at.epoch, at.number - 1), 0, 0, 0), totals_payload(before))
+        self.segment = Segment(path, at.epoch, at.number, dict(before))
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            self.append([head])
+            sync_folder(folder)
+        except OSError:
+            os.close(self._fd)
+            path.unlink()
+            raise
+
+    def append(self, chunks: Sequence[bytes]) -> int:
+        """Write and make durable; returns the offset of the first byte. Raises OSError, TornError.
+
+        OSError: the file is as it was before. TornError: nobody knows what of it is on disk; never use it again.
+        """
+        offset = self.segment.size
+        data = memoryview(b"".join(chunks))
+        try:
+            _write_all(self._fd, data, offset)
+        except OSError as error:
+            self._take_back(offset, error)
+            raise
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            # The kernel may have marked the pages clean: a second fsync would succeed and prove nothing.
+            raise TornError(error.errno, f"fdatasync: {error.strerror}") from error
+        self.segment.size = offset + len(data)
+        return offset
+
+    def _take_back(self, size: int, cause: OSError) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise TornError(error.errno, f"ftruncate: {error.strerror}") from cause
+
+    def close(self) -> None:
+        """Let go of the file. What was appended is durable already."""
+        with suppress(OSError):
+            os.close(self._fd)
+
+
+class TornError(OSError):
+    """The end of this segment can no longer be trusted; write the records again elsewhere."""
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        offset += written
+        data = data[written:]

@@ -1,0 +1,81 @@
+"""Logging: one line per event, for people on a console or as JSON, with event names that are constants."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+
+CONFIGURATION_APPLIED: Final = "configuration_applied"
+CONFIGURATION_UNREADABLE: Final = "configuration_unreadable"
+CONNECTION_BACK: Final = "connection_back"
+CONNECTION_ENDED: Final = "connection_ended"
+CONNECTION_FAILED: Final = "connection_failed"
+CONNECTION_LOST: Final = "connection_lost"
+CONNECTION_REFUSED: Final = "connection_refused"
+CONNECTION_UP: Final = "connection_up"
+DATABASE_BACK: Final = "database_back"
+DATABASE_LOST: Final = "database_lost"
+GATEWAY_FAILED: Final = "gateway_failed"
+GATEWAY_READY: Final = "gateway_ready"
+GATEWAY_STOPPED: Final = "gateway_stopped"
+JOURNAL_DAMAGED: Final = "journal_damaged"
+JOURNAL_OPENED: Final = "journal_opened"
+JOURNAL_RUNNING: Final = "journal_running"
+JOURNAL_STOPPED: Final = "journal_stopped"
+JOURNAL_WRITER_FAILED: Final = "journal_writer_failed"
+MESSAGES_SENT_AGAIN: Final = "messages_sent_again"
+PIPELINE_UNUSABLE: Final = "pipeline_unusable"
+QUEUE_BACK: Final = "queue_back"
+QUEUE_LOST: Final = "queue_lost"
+SNAPSHOT_FAILED: Final = "snapshot_failed"
+SNAPSHOT_UNUSABLE: Final = "snapshot_unusable"
+SUBSCRIPTION_BACK: Final = "subscription_back"
+SUBSCRIPTION_FAILED: Final = "subscription_failed"
+SUBSCRIPTION_LOST: Final = "subscription_lost"
+SUBSCRIPTION_REFUSED: Final = "subscription_refused"
+SUBSCRIPTION_UP: Final = "subscription_up"
+WINDOWS_UNREADABLE: Final = "windows_unreadable"
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def configure(level: str, form: str) -> None:
+    """Set up this process once. `level`: DEBUG, INFO, WARNING, ERROR; `form`: `console` or `json`. Goes to stderr."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if form == "json":
+        last: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    ))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Libraries tell of outages in their own words and at length; the runner tells once.
+    for name in ("asyncua", "paho", "kombu", "celery", "amqp", "sqlalchemy"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def logger(name: str) -> Logger:
+    """A logger; event names are the constants of this module, everything else goes in keywords, never a secret."""
+    made: Logger = structlog.stdlib.get_logger(name)
+    return made
