@@ -97,13 +97,14 @@ def opset(model: onnx.ModelProto) -> int:
 
 def versions_problem(model: onnx.ModelProto) -> list[str]:
     """What this release of onnx cannot know: IR and opsets newer than itself."""
-    problems = []
     newest_ir, newest = onnx.IR_VERSION, onnx.defs.onnx_opset_version()
+    standard = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    problems = [
+        f"opset {version} is not within {OLDEST_OPSET} to {newest}: export with opset 17"
+        for version in standard if not OLDEST_OPSET <= version <= newest
+    ]
     if model.ir_version > newest_ir:
         problems.append(f"IR version {model.ir_version} is newer than {newest_ir}: export with IR 8 to {newest_ir}")
-    for each in model.opset_import:
-        if each.domain in ("", "ai.onnx") and not OLDEST_OPSET <= each.version <= newest:
-            problems.append(f"opset {each.version} is not within {OLDEST_OPSET} to {newest}: export with opset 17")
     return problems
 
 
@@ -117,8 +118,8 @@ def foreign_operators(model: onnx.ModelProto) -> list[str]:
     }
     if not found:
         return []
-    return [f"custom operators that no runtime here has: {', '.join(sorted(found)[:20])}; "
-            "express them with standard operators or as functions inside the model"]
+    names = ", ".join(sorted(found)[:20])
+    return [f"custom operators that no runtime here has: {names}; express them with standard ones or as functions"]
 
 
 def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:

@@ -65,7 +65,7 @@ def inspect(source: Path, work: Path, limits: Limits) -> Contract:
     with tempfile.TemporaryFile() as errors:
         try:
             # A bare environment: nothing of ours leaks to the child, and its numpy starts no threads.
-            done = subprocess.run(  # noqa: S603 - our own interpreter and module, the paths travel on stdin
+            done = subprocess.run(  # our own interpreter and module; the paths travel on stdin
                 [sys.executable, "-s", "-E", "-m", "inference.inspect"], cwd=_ROOT, check=False,
                 input=msgspec.json.encode(request), stdout=subprocess.DEVNULL, stderr=errors,
                 timeout=limits.wall_s, env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},

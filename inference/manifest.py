@@ -230,7 +230,9 @@ def _columns(spec: TensorSpec, stated: Input, length: int) -> list[str]:
     return [f"input {spec.name!r} has {spec.shape[-1]} values a row but model.yaml names {count} columns"]
 
 
-def _merge(kind: str, specs: Sequence[TensorSpec], stated: Sequence[Tensor]) -> tuple[tuple[TensorSpec, ...], list[str]]:
+def _merge(
+    kind: str, specs: Sequence[TensorSpec], stated: Sequence[Tensor]
+) -> tuple[tuple[TensorSpec, ...], list[str]]:
     named = {each.name: each for each in stated}
     merged = []
     problems = [f"model.yaml names the {kind} {name!r}, which the graph does not have; it has: "

@@ -135,7 +135,7 @@ def fetch_external(source: Path, target: Path, names: list[str], limits: Limits)
     for name in names:
         beside = source.parent / safe_name(name)
         if not beside.is_file() or beside.is_symlink():
-            message = f"the model keeps weights in {name!r}, which is not beside it: import the folder or a zip with both"
+            message = f"the model keeps weights in {name!r}, which is not beside it: import both as a folder or zip"
             raise InvalidModelError(message)
         with beside.open("rb") as file:
             budget.copy(file, target / name)

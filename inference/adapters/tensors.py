@@ -81,9 +81,9 @@ def _finite(value: Any) -> bool:  # noqa: ANN401 - whatever a map or a sequence 
 
 
 def as_array(value: object) -> Tensor:
-    """A runtime's output as an array: maps and sequences become an object array of their items, one a row."""
+    """A runtime's output as an array: strings, maps and sequences become object arrays."""
     if isinstance(value, np.ndarray):
-        return value
+        return value.astype(object) if value.dtype.kind in "UT" else value
     if isinstance(value, list):
         array = np.empty(len(value), dtype=object)
         array[:] = value
