@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+
+from app import queue, times
+from app.errors import QueueError
+
+PREFIX: Final = "headrace:gateway:"
+FRESH_S: Final = 10
+"""Older figures are not shown: unknown is better than stale."""
 
 
 class ConnectionLive(msgspec.Struct, frozen=True):
@@ -40,3 +47,34 @@ class GatewayLive(msgspec.Struct, frozen=True):
 
 
 UNKNOWN: Final = ConnectionLive(name="", state="unknown")
+
+
+def gateways() -> list[GatewayLive]:
+    """Every gateway that has reported in the last seconds; empty when none has, or when Redis is away."""
+    oldest = times.now() - FRESH_S * times.NANOS
+    try:
+        reports = [queue.get_live(key) for key in queue.live_keys(PREFIX)]
+    except QueueError:
+        return []
+    found = [msgspec.json.decode(report, type=GatewayLive) for report in reports if report]
+    return [gateway for gateway in found if gateway.at >= oldest]
+
+
+def connections() -> dict[str, ConnectionLive]:
+    """How each connection stands, by name."""
+    return {connection.name: connection for gateway in gateways() for connection in gateway.connections}
+
+
+def queue_answers() -> str:
+    """Empty when the queue answers, else what it said."""
+    try:
+        queue.live_keys(PREFIX)
+    except QueueError as error:
+        return str(error)
+    return ""
+
+
+def as_json(gateway: GatewayLive) -> dict[str, Any]:
+    """For the API: times as RFC 3339."""
+    plain: dict[str, Any] = msgspec.to_builtins(gateway)
+    return {**plain, "at": times.rfc3339(gateway.at)}

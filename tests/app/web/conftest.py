@@ -1,0 +1,49 @@
+"""A web API over a real database with an admin, ready to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from app import tables
+from app.access import service
+from app.db import make_engine
+from app.main import make_app
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[TestClient]:
+    """A client of the API over an empty SQLite database."""
+    app = make_app(f"sqlite:///{tmp_path / 'web.db'}")
+    tables.metadata.create_all(app.state.engine)
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        yield client
+
+
+@pytest.fixture
+def engine(web: TestClient) -> Engine:
+    """The engine behind the API."""
+    found: Engine = web.app.state.engine  # type: ignore[attr-defined]  # the client's app is ours
+    return found
+
+
+@pytest.fixture
+def admin(web: TestClient, engine: Engine) -> TestClient:
+    """The client, logged in as the first admin."""
+    password = service.ensure_admin(engine)
+    assert password is not None
+    answer = web.post("/api/v1/session", json={"name": "admin", "password": password})
+    web.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+    return web
+
+
+@pytest.fixture
+def other_engine(tmp_path: Path) -> Iterator[Engine]:
+    """A database of its own, with no API over it."""
+    engine = make_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    tables.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
