@@ -1,0 +1,133 @@
+"""Monitored items to readings: permanent tag ids, the declared type held, what cannot be a reading refused and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from connectors import Refusal, TagBinding
+from connectors.opcua.decode import ARRAY, NOTHING, TYPE_BITS, Changes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OVERFLOW: Final = 0x480
+"""InfoType DataValue with the overflow bit (IEC 62541-4, table 174): the server dropped older values of this item."""
+INTEGERS: Final = frozenset(range(2, 10))
+REALS: Final = frozenset({10, 11})
+BOOLEAN: Final = 1
+DATE_TIME: Final = 13
+TEXTS: Final = frozenset({12, 14, 15, 16, 17, 18, 20, 21})
+SCALARS: Final[dict[str, frozenset[int]]] = {
+    "float": INTEGERS | REALS,
+    "integer": INTEGERS | {DATE_TIME, 19},
+    "boolean": frozenset({BOOLEAN}),
+    "string": TEXTS,
+    "array": frozenset(),
+    "any": frozenset(range(1, 26)),
+}
+"""Which built-in types (IEC 62541-6, table 1) a tag of each datatype takes as a scalar."""
+ARRAYS: Final = frozenset({"array", "any"})
+NAMES: Final = (
+    "nothing", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double", "String",
+    "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode", "QualifiedName", "LocalizedText",
+    "ExtensionObject", "DataValue", "Variant", "DiagnosticInfo",
+)
+BAD: Final = 2
+"""Severity, the top two bits of a StatusCode."""
+TAKEN, WRONG_TYPE, NOT_FINITE, MISSING, UNKNOWN = range(5)
+REASONS: Final = ("", "wrong_type", "not_finite", "missing_value", "unknown_handle")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Readings in columns, and what did not become one."""
+
+    tags: NDArray[np.int64]
+    source_time: NDArray[np.int64]
+    values: NDArray[np.float64]
+    others: dict[int, object]
+    status: NDArray[np.uint32]
+    refused: tuple[Refusal, ...]
+    lost: int
+
+
+def joined(parts: Sequence[Changes]) -> Changes:
+    """Several notifications as one, in order of arrival."""
+    if len(parts) == 1:
+        return parts[0]
+    others: dict[int, object] = {}
+    start = 0
+    for part in parts:
+        others.update((start + row, value) for row, value in part.others.items())
+        start += len(part.handles)
+    stacked = (np.concatenate([getattr(p, name) for p in parts]) for name in ("handles", "values", "status", "source_time", "kinds"))
+    return Changes(*stacked, others)
+
+
+class Table:
+    """What is needed per client handle, which is the tag's index."""
+
+    def __init__(self, tags: Sequence[TagBinding]) -> None:
+        """`tags` in the order of their client handles."""
+        self._tags = tuple(tags)
+        self._ids = np.array([t.id for t in tags], dtype=np.int64)
+        self._accepts = np.zeros((len(tags), 256), dtype=bool)
+        for row, tag in enumerate(tags):
+            self._accepts[row, [NOTHING, *SCALARS[tag.datatype]]] = True
+            if tag.datatype in ARRAYS:
+                self._accepts[row, ARRAY:] = True
+
+    def columns(self, changes: Changes) -> Columns:
+        """Readings for these items; those of a wrong type, without a number or of no tag are refused, the rest unharmed."""
+        verdict = self._judge(changes)
+        refused = self._refusals(changes, verdict) if verdict.any() else ()
+        lost = int(np.count_nonzero((changes.status & OVERFLOW) == OVERFLOW))
+        if not refused:
+            tags = self._ids[changes.handles]
+            return Columns(tags, changes.source_time, changes.values, changes.others, changes.status, (), lost)
+        keep = np.flatnonzero(verdict == TAKEN)
+        others = {new: changes.others[old] for new, old in enumerate(keep.tolist()) if old in changes.others}
+        columns = (changes.source_time[keep], changes.values[keep], others, changes.status[keep])
+        return Columns(self._ids[changes.handles[keep]], *columns, refused, lost)
+
+    def _judge(self, changes: Changes) -> NDArray[np.uint8]:
+        """One of TAKEN … UNKNOWN per row. A Bad reading needs no value; any other needs a finite one."""
+        known = changes.handles < len(self._tags)
+        handles = np.where(known, changes.handles, 0)
+        verdict = np.zeros(len(handles), dtype=np.uint8)
+        needs_value = np.minimum(changes.status >> 30, BAD) != BAD
+        if not np.isfinite(changes.values).all():
+            odd = ~np.isfinite(changes.values)
+            odd[list(changes.others)] = False
+            verdict[odd & needs_value] = NOT_FINITE
+            verdict[(changes.kinds == NOTHING) & needs_value] = MISSING
+        if len(self._tags):
+            verdict[~self._accepts[handles, changes.kinds]] = WRONG_TYPE
+        verdict[~known] = UNKNOWN
+        return verdict
+
+    def _refusals(self, changes: Changes, verdict: NDArray[np.uint8]) -> tuple[Refusal, ...]:
+        """One per tag and reason, with the number of readings."""
+        rows = np.flatnonzero(verdict != TAKEN).tolist()
+        counted: dict[tuple[int, int, int], list[int]] = {}
+        for row in rows:
+            key = (int(changes.handles[row]), int(verdict[row]), int(changes.kinds[row]))
+            counted.setdefault(key, []).append(row)
+        return tuple(self._refusal(*key, changes, found) for key, found in counted.items())
+
+    def _refusal(self, handle: int, verdict: int, kind: int, changes: Changes, rows: list[int]) -> Refusal:  # noqa: PLR0913 - one row's facts
+        shown = repr(changes.others.get(rows[-1], float(changes.values[rows[-1]]))).encode()[:256]
+        if verdict == UNKNOWN:
+            return Refusal(f"handle {handle}", REASONS[verdict], "the server sent an item that was never asked for", shown, len(rows))
+        tag = self._tags[handle]
+        name = NAMES[min(kind & TYPE_BITS, len(NAMES) - 1)] + (" array" if kind & ARRAY else "")
+        detail = {
+            WRONG_TYPE: f"the server sends {name}, the tag is configured as {tag.datatype}: change the tag's datatype",
+            NOT_FINITE: "the server sends NaN or infinity with a status that is not Bad",
+            MISSING: "the server sends no value with a status that is not Bad",
+        }[verdict]
+        return Refusal(tag.address, REASONS[verdict], detail, shown, len(rows))

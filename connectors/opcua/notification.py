@@ -1,0 +1,133 @@
+"""PublishResponse and NotificationMessage (IEC 62541-4, 5.13.5 and 7.26): sequence number, items and status from the bytes."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
+from asyncua.ua.uaerrors import UaError
+
+from connectors.opcua.decode import Changes, UndecodableError, decode_items
+
+DATA_CHANGE: Final = ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary
+STATUS_CHANGE: Final = ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
+MOST_PARTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One NotificationMessage; without parts it is a keep-alive, and the sequence number is the next one's."""
+
+    sequence: int
+    parts: tuple[Changes, ...] = ()
+    ended: int | None = None
+    """The StatusCode with which the server ended the subscription."""
+    broken: tuple[tuple[str, int], ...] = ()
+    """What could not be decoded: why, and how many items went with it."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether it carries nothing and uses up no sequence number."""
+        return not self.parts and self.ended is None and not self.broken
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A PublishResponse."""
+
+    subscription: int
+    more: bool
+    notification: Notification
+
+
+class _Cursor:
+    """Reads little-endian fields one after the other."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data, self.position = data, position
+
+    def take(self, code: str) -> int:
+        found: int
+        (found,) = struct.unpack_from(f"<{code}", self.data, self.position)
+        self.position += struct.calcsize(f"<{code}")
+        return found
+
+    def skip(self, size: int) -> None:
+        self.position += max(size, 0)
+
+
+def published(answer: Buffer) -> Published:
+    """Read a PublishResponse. Raises UaStatusCodeError for a bad service result, UndecodableError for broken bytes."""
+    data = bytes(answer)
+    try:
+        cursor = _after_header(data)
+        subscription, available = cursor.take("I"), cursor.take("i")
+        cursor.skip(4 * available)
+        more = bool(cursor.take("B"))
+        return Published(subscription, more, _notification(cursor))
+    except struct.error as error:
+        message = f"a PublishResponse that ends too early: {error}"
+        raise UndecodableError(message) from error
+
+
+def republished(answer: Buffer) -> Notification:
+    """Read a RepublishResponse; the same errors."""
+    try:
+        return _notification(_after_header(bytes(answer)))
+    except struct.error as error:
+        message = f"a RepublishResponse that ends too early: {error}"
+        raise UndecodableError(message) from error
+
+
+def _after_header(data: bytes) -> _Cursor:
+    buffer = Buffer(data)
+    try:
+        nodeid_from_binary(buffer)
+        header = struct_from_binary(ua.ResponseHeader, buffer)
+    except ua.UaStatusCodeError:
+        raise
+    except (UaError, struct.error, ValueError) as error:
+        message = f"a response without a readable header: {error}"
+        raise UndecodableError(message) from error
+    header.ServiceResult.check()
+    return _Cursor(data, buffer.cur_pos)
+
+
+def _notification(cursor: _Cursor) -> Notification:
+    sequence, _publish_time, count = cursor.take("I"), cursor.take("q"), cursor.take("i")
+    if count > MOST_PARTS:
+        message = f"a notification of {count} parts"
+        raise UndecodableError(message)
+    parts: list[Changes] = []
+    broken: list[tuple[str, int]] = []
+    ended: int | None = None
+    for _ in range(count):
+        kind, body = _part(cursor)
+        if kind == DATA_CHANGE:
+            parts.append(_items(body, broken))
+        elif kind == STATUS_CHANGE:
+            (ended,) = struct.unpack_from("<I", body)
+    return Notification(sequence, tuple(parts), ended, tuple(broken))
+
+
+def _items(body: bytes, broken: list[tuple[str, int]]) -> Changes:
+    (count,) = struct.unpack_from("<i", body)
+    return decode_items(body, on_broken=lambda error: broken.append((str(error), count - error.done)))
+
+
+def _part(cursor: _Cursor) -> tuple[int, bytes]:
+    """The type and the body of one ExtensionObject (IEC 62541-6, 5.2.2.15)."""
+    buffer = Buffer(cursor.data, cursor.position)
+    node = nodeid_from_binary(buffer)
+    cursor.position = buffer.cur_pos
+    encoding = cursor.take("B")
+    if encoding != 1:
+        return 0, b""
+    length = cursor.take("i")
+    body = cursor.data[cursor.position : cursor.position + max(length, 0)]
+    cursor.skip(length)
+    return (node.Identifier if node.NamespaceIndex == 0 and isinstance(node.Identifier, int) else 0), body

@@ -1,0 +1,105 @@
+"""What an OPC UA connection, tag and northbound server are configured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Policy = Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "None"]
+Mode = Literal["SignAndEncrypt", "Sign"]
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "opc.tcp" or not parts.hostname or parts.port is None:
+        message = "an OPC UA address looks like opc.tcp://host:4840/path, with its port"
+        raise ValueError(message)
+    if parts.username or parts.password:
+        message = "user and password go into `username` and `password`, not into the URL"
+        raise ValueError(message)
+    return url
+
+
+EndpointUrl = Annotated[str, AfterValidator(_endpoint)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Credentials(_Strict):
+    """How to reach a server and to prove who we are; never more lenient than written."""
+
+    url: EndpointUrl
+    """`opc.tcp://host:port/path`, without credentials."""
+    security: Policy = "Basic256Sha256"
+    """Security policy. `None` sends everything in the clear and must be asked for."""
+    mode: Mode = "SignAndEncrypt"
+    """Message security mode; without meaning when the policy is `None`."""
+    username: str | None = None
+    password: SecretStr | None = None
+    trusted_certificates: tuple[Path, ...] = ()
+    """Server certificates, or those of their CA, as DER or PEM: files or folders. `trusted/` in the data folder counts too."""
+    application_uri: str | None = None
+    """Ours; `urn:<host>:headrace:<connection>` by default. It stands in our certificate."""
+    timeout_s: float = Field(default=5.0, gt=0, le=120)
+    """For connecting and for each request; also the least time without a publish response that counts as an outage."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            message = "`username` and `password` go together"
+            raise ValueError(message)
+        return self
+
+
+class Options(Credentials):
+    """An OPC UA connection."""
+
+    publishing_interval_ms: float = Field(default=100.0, ge=10, le=60_000)
+    sampling_interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)
+    """0 asks for the server's fastest: other values may be revised upwards and cost the server more."""
+    queue_size: int = Field(default=100, ge=1, le=100_000)
+    """Values a server keeps per tag between two publishes."""
+    publishes_in_flight: int = Field(default=4, ge=1, le=32)
+    """PublishRequests that wait at the server at any time."""
+    use_received_time: bool = False
+    """Stamp every reading with our time of receipt: for a server whose clock is wrong or absent."""
+
+
+class TagOptions(_Strict):
+    """What a tag may ask for beyond its connection."""
+
+    sampling_interval_ms: float | None = Field(default=None, ge=0, le=3_600_000)
+    queue_size: int | None = Field(default=None, ge=1, le=100_000)
+    trigger: Literal["status_value", "status_value_timestamp"] = "status_value"
+    """What counts as a change (IEC 62541-4, 7.22.2): the latter also reports the same value with a new source time."""
+
+
+class SinkOptions(_Strict):
+    """Our own OPC UA server, which shows predictions, events and health as read-only nodes."""
+
+    endpoint: EndpointUrl = "opc.tcp://127.0.0.1:4841/headrace"
+    security: tuple[Policy, ...] = ("Basic256Sha256",)
+    """Policies offered; `None` must be asked for."""
+    anonymous: bool = False
+    """Whether anyone may read; otherwise `username` and `password` are needed."""
+    username: str | None = None
+    password: SecretStr | None = None
+    trusted_certificates: tuple[Path, ...] = ()
+    """Client certificates, or those of their CA: files or folders. `trusted/` in the data folder counts too."""
+    application_uri: str | None = None
+    namespace: str = "urn:headrace:north"
+
+    @model_validator(mode="after")
+    def _someone_may_read(self) -> Self:
+        if not self.security:
+            message = "`security` names at least one policy"
+            raise ValueError(message)
+        if not self.anonymous and (self.username is None or self.password is None):
+            message = "set `username` and `password`, or `anonymous: true`"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,261 @@
+"""Our own publish loop (IEC 62541-4, 5.13): several requests in flight, acknowledged when the caller says so, every gap noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from asyncua import ua
+from asyncua.ua.ua_binary import struct_from_binary
+
+from connectors import ConnectorError, NotConnectedError
+from connectors.opcua.decode import Changes, UndecodableError
+from connectors.opcua.notification import Notification, published, republished
+from connectors.opcua.session import border
+
+if TYPE_CHECKING:
+    from asyncua.common.utils import Buffer
+
+    from connectors.opcua.options import Options
+    from connectors.opcua.session import Session
+
+KEEP_ALIVE_S: Final = 1.0
+LIFETIME_S: Final = 60.0
+SILENT_KEEP_ALIVES: Final = 3
+MOST_WAITING: Final = 200_000
+"""Readings that may wait in memory; then no new PublishRequest goes out and the server's queues take the strain."""
+MOST_REPUBLISHED: Final = 64
+SEQUENCE_END: Final = 2**32
+HALF: Final = 2**31
+ITEMS_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One answer of the server, in order."""
+
+    notification: Notification
+    time_ns: int
+    complete: bool
+    """Nothing more was waiting at the server when it answered."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """Answers put together for one batch."""
+
+    parts: list[Changes] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    broken: list[tuple[str, int]] = field(default_factory=list)
+    received_ns: int = 0
+    alive_ns: int = 0
+    rows: int = 0
+    lost: int = 0
+
+
+class Subscription:
+    """One subscription on one session."""
+
+    def __init__(self, session: Session, options: Options) -> None:
+        """Nothing is asked of the server yet."""
+        self._session = session
+        self._options = options
+        self._id = 0
+        self._in_flight = options.publishes_in_flight
+        self._waiting: deque[Arrived] = deque()
+        self._waiting_rows = 0
+        self._acknowledged: deque[int] = deque()
+        self._expected: int | None = None
+        self._lost = 0
+        self._heard = time.monotonic()
+        self._silence_s = options.timeout_s
+        self._error: ConnectorError | None = None
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._pump_task: asyncio.Task[None] | None = None
+
+    async def create(self, items: Sequence[ua.MonitoredItemCreateRequest], at_once: int) -> list[int]:
+        """Create the subscription and its items; returns one StatusCode per item."""
+        interval = self._options.publishing_interval_ms
+        request = ua.CreateSubscriptionRequest()
+        request.Parameters.RequestedPublishingInterval = interval
+        request.Parameters.RequestedMaxKeepAliveCount = max(1, round(KEEP_ALIVE_S * 1000 / interval))
+        request.Parameters.RequestedLifetimeCount = max(3 * request.Parameters.RequestedMaxKeepAliveCount, round(LIFETIME_S * 1000 / interval))
+        request.Parameters.PublishingEnabled = True
+        async with border("subscribing"):
+            answer = struct_from_binary(ua.CreateSubscriptionResponse, await self._session.request(request))
+            answer.ResponseHeader.ServiceResult.check()
+            made = answer.Parameters
+            self._id = made.SubscriptionId
+            keep_alive_s = made.RevisedPublishingInterval / 1000 * made.RevisedMaxKeepAliveCount
+            self._silence_s = max(SILENT_KEEP_ALIVES * keep_alive_s, self._options.timeout_s)
+            results: list[int] = []
+            for start in range(0, len(items), at_once):
+                results += await self._create_items(items[start : start + at_once])
+        self._heard = time.monotonic()
+        self._pump_task = asyncio.create_task(self._pump())
+        return results
+
+    async def _create_items(self, items: Sequence[ua.MonitoredItemCreateRequest]) -> list[int]:
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Source
+        request.Parameters.ItemsToCreate = list(items)
+        answer = struct_from_binary(ua.CreateMonitoredItemsResponse, await self._session.request(request))
+        answer.ResponseHeader.ServiceResult.check()
+        return [int(result.StatusCode.value) for result in answer.Results]
+
+    async def ready(self) -> None:
+        """Wait until something can be taken. Raises NotConnectedError when the connection is lost or the server silent."""
+        while not self._waiting:
+            if self._error is not None:
+                raise self._error
+            self._news.clear()
+            left = self._heard + self._silence_s - time.monotonic()
+            try:
+                async with asyncio.timeout(max(left, 0)):
+                    await self._news.wait()
+            except TimeoutError as error:
+                if time.monotonic() >= self._heard + self._silence_s:
+                    message = f"the server has sent nothing for {self._silence_s:g} s"
+                    raise NotConnectedError(message) from error
+
+    def take(self, most: int) -> Taken:
+        """All that has arrived, up to about `most` readings. Does not wait."""
+        taken = Taken(lost=self._lost)
+        self._lost = 0
+        while self._waiting and taken.rows < most:
+            arrived = self._waiting.popleft()
+            rows = _rows(arrived.notification)
+            self._waiting_rows -= rows
+            taken.rows += rows
+            taken.received_ns = arrived.time_ns
+            if arrived.complete:
+                taken.alive_ns = arrived.time_ns
+            if not arrived.notification.keep_alive:
+                taken.sequences.append(arrived.notification.sequence)
+            taken.parts += arrived.notification.parts
+            taken.broken += arrived.notification.broken
+        if self._waiting_rows < MOST_WAITING:
+            self._room.set()
+        return taken
+
+    def acknowledge(self, sequences: Sequence[int]) -> None:
+        """Let the server forget these notifications; said with the next PublishRequest. Without effect once closed."""
+        if self._pump_task is not None and self._error is None:
+            self._acknowledged.extend(sequences)
+
+    async def _pump(self) -> None:
+        """Keep requests at the server and read its answers in order, until the connection ends."""
+        flying: deque[asyncio.Task[Buffer]] = deque()
+        try:
+            async with border("publishing"):
+                while True:
+                    await self._top_up(flying)
+                    await self._session.renew_if_due()
+                    answer = await flying[0]
+                    flying.popleft()
+                    await self._arrived(answer)
+        except ConnectorError as error:
+            self._error = error
+        except UndecodableError as error:
+            self._error = NotConnectedError(f"the server sent what is not OPC UA: {error}")
+            self._error.__cause__ = error
+        finally:
+            self._news.set()
+            for task in flying:
+                task.cancel()
+            await asyncio.gather(*flying, return_exceptions=True)
+
+    async def _top_up(self, flying: deque[asyncio.Task[Buffer]]) -> None:
+        """Have as many requests at the server as configured, unless too much waits in memory; then wait for room."""
+        if self._waiting_rows >= MOST_WAITING and not flying:
+            self._room.clear()
+            await self._room.wait()
+            self._heard = time.monotonic()
+        while len(flying) < self._in_flight and (self._waiting_rows < MOST_WAITING or not flying):
+            flying.append(asyncio.create_task(self._publish()))
+
+    async def _publish(self) -> Buffer:
+        """One PublishRequest; asked again with fewer in flight where the server takes no more (5.13.5.2)."""
+        while True:
+            request = ua.PublishRequest()
+            sequences, self._acknowledged = list(self._acknowledged), deque()
+            request.Parameters.SubscriptionAcknowledgements = [ua.SubscriptionAcknowledgement(self._id, s) for s in sequences]
+            try:
+                return await self._session.request(request, timeout_s=0)
+            except ua.UaStatusCodeError as error:
+                self._acknowledged.extendleft(reversed(sequences))
+                if error.code == ua.StatusCodes.BadTooManyPublishRequests and self._in_flight > 1:
+                    self._in_flight -= 1
+                elif error.code != ua.StatusCodes.BadTimeout:
+                    raise
+
+    async def _arrived(self, answer: Buffer) -> None:
+        """Note one answer: first what is missing before it, then itself."""
+        response, now = published(answer), time.time_ns()
+        self._heard = time.monotonic()
+        if response.subscription != self._id:
+            return
+        found = response.notification
+        if self._expected is not None and found.sequence != self._expected:
+            if (found.sequence - self._expected) % SEQUENCE_END >= HALF:
+                return
+            await self._recover(self._expected, found.sequence, now)
+        self._expected = found.sequence if found.keep_alive else _next(found.sequence)
+        if found.ended is not None:
+            message = f"the server ended the subscription: {ua.status_codes.get_name_and_doc(found.ended)[0]}"
+            raise NotConnectedError(message)
+        self._put(Arrived(found, now, not response.more))
+
+    def _put(self, arrived: Arrived) -> None:
+        self._waiting.append(arrived)
+        self._waiting_rows += _rows(arrived.notification)
+        self._news.set()
+
+    async def _recover(self, first: int, end: int, now: int) -> None:
+        """Ask again for the notifications from `first` to before `end`; those the server no longer has are lost."""
+        missing = (end - first) % SEQUENCE_END
+        self._lost += max(missing - MOST_REPUBLISHED, 0)
+        sequence = first
+        for _ in range(min(missing, MOST_REPUBLISHED)):
+            found = await self._republish(sequence)
+            if found is None:
+                self._lost += 1
+            else:
+                self._put(Arrived(found, now, complete=False))
+            sequence = _next(sequence)
+
+    async def _republish(self, sequence: int) -> Notification | None:
+        request = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.RetransmitSequenceNumber = sequence
+        try:
+            found = republished(await self._session.request(request))
+        except ua.UaStatusCodeError as error:
+            if error.code == ua.StatusCodes.BadMessageNotAvailable:
+                return None
+            raise
+        return found if found.sequence == sequence and not found.keep_alive else None
+
+    async def close(self) -> None:
+        """Stop the loop; the session's end deletes the subscription."""
+        if self._pump_task is not None:
+            self._pump_task.cancel()
+            await asyncio.gather(self._pump_task, return_exceptions=True)
+            self._pump_task = None
+
+
+def _rows(notification: Notification) -> int:
+    return sum(len(part.handles) for part in notification.parts)
+
+
+def _next(sequence: int) -> int:
+    """Sequence numbers go from 1 to 2**32 - 1 and begin at 1 again (IEC 62541-4, 7.8)."""
+    return sequence % (SEQUENCE_END - 1) + 1
+
+
