@@ -104,13 +104,13 @@ class Quality(_Strict):
 
     uncertain: Literal["accept", "refuse"] = "accept"
     bad: Literal["refuse", "hold", "interpolate"] = "refuse"
-    hold_s: Seconds | None = None
+    hold_s: Annotated[float, Field(ge=0)] | None = None
     max_gap_s: Seconds | None = None
 
     @model_validator(mode="after")
     def _hold_is_bounded(self) -> Self:
-        if (self.bad == "hold") != (self.hold_s is not None):
-            message = "hold_s belongs to `bad: hold`: give both or neither"
+        if (self.bad == "hold") != bool(self.hold_s):
+            message = "hold_s belongs to `bad: hold`: give both, or neither (0 is as good as none)"
             raise ValueError(message)
         return self
 

@@ -32,13 +32,13 @@ def build(
 
 
 def mul(opset: int = 17, ir: int = 8) -> onnx.ModelProto:
-    """y = 2 x, x float32 [N, 3]."""
+    """Gives y = 2 x, x float32 [N, 3]."""
     return build([node("Mul", ["x", "two"], ["y"])], [value("x", FLOAT, ["N", 3])], [value("y", FLOAT, ["N", 3])],
                  [constant("two", 2.0)], opset=opset, ir=ir)
 
 
 def sigmoid() -> onnx.ModelProto:
-    """y = 1 / (1 + exp(-x)), fixed shape [3, 4]."""
+    """Gives y = 1 / (1 + exp(-x)), fixed shape [3, 4]."""
     return build([node("Sigmoid", ["x"], ["y"])], [value("x", FLOAT, [3, 4])], [value("y", FLOAT, [3, 4])])
 
 
@@ -52,19 +52,19 @@ def mlp() -> onnx.ModelProto:
 
 
 def integers() -> onnx.ModelProto:
-    """y = x + 1 in int64."""
+    """Gives y = x + 1 in int64."""
     return build([node("Add", ["x", "one"], ["y"])], [value("x", INT64, ["N", 2])], [value("y", INT64, ["N", 2])],
                  [constant("one", 1, "int64")])
 
 
 def scalar() -> onnx.ModelProto:
-    """y = gain x, the gain a scalar input."""
+    """Gives y = gain x, the gain a scalar input."""
     return build([node("Mul", ["x", "gain"], ["y"])], [value("x", FLOAT, ["N", 2]), value("gain", FLOAT, [])],
                  [value("y", FLOAT, ["N", 2])])
 
 
 def two_outputs() -> onnx.ModelProto:
-    """low = -x and high = |x|."""
+    """Gives low = -x and high = |x|."""
     return build([node("Neg", ["x"], ["low"]), node("Abs", ["x"], ["high"])], [value("x", FLOAT, ["N", 2])],
                  [value("low", FLOAT, ["N", 2]), value("high", FLOAT, ["N", 2])])
 
@@ -86,7 +86,7 @@ def maps() -> onnx.ModelProto:
 
 
 def odd_names() -> onnx.ModelProto:
-    """y = x + x with names that are no identifiers."""
+    """Gives y = x + x with names that are no identifiers."""
     return build([node("Add", ["plant/x:0", "plant/x:0"], ["out/y:0"])], [value("plant/x:0", FLOAT, ["N", 2])],
                  [value("out/y:0", FLOAT, ["N", 2])])
 
@@ -103,7 +103,7 @@ def mixed_batch() -> onnx.ModelProto:
 
 
 def batch_of_one() -> onnx.ModelProto:
-    """y = -x with a stated batch of 1."""
+    """Gives y = -x with a stated batch of 1."""
     return build([node("Neg", ["x"], ["y"])], [value("x", FLOAT, [1, 2])], [value("y", FLOAT, [1, 2])])
 
 
@@ -114,7 +114,7 @@ def whole() -> onnx.ModelProto:
 
 
 def not_finite() -> onnx.ModelProto:
-    """y = 0 x / 0: NaN whatever comes in."""
+    """Gives y = 0 x / 0: NaN whatever comes in."""
     return build([node("Mul", ["x", "zero"], ["z"]), node("Div", ["z", "zero"], ["y"])], [value("x", FLOAT, ["N", 2])],
                  [value("y", FLOAT, ["N", 2])], [constant("zero", 0.0)])
 

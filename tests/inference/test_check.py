@@ -37,7 +37,9 @@ def spoiled(model: Model, tmp_path: Path, by: float, atol: float | None = None) 
     """The model with expected outputs that are off by a number."""
     assert model.golden is not None
     golden = read(model.golden)
-    moved = {name: (value + np.float32(by)).astype(value.dtype) for name, value in golden.outputs.items()}
+    moved = {
+        name: (np.asarray(value, dtype=np.float64) + by).astype(value.dtype) for name, value in golden.outputs.items()
+    }
     tolerances = {} if atol is None else dict.fromkeys(moved, (0.0, atol))
     path = tmp_path / "spoiled.npz"
     write(Golden(golden.inputs, moved), path)
@@ -102,7 +104,9 @@ def test_without_onnx_runtime_the_cpu_is_absent_and_says_why() -> None:
               "from inference.devices import devices\n"
               "found, missing = devices()\n"
               "print([d.id for d in found], missing[0].vendor, missing[0].reason)")
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(  # noqa: S603 - our own interpreter and script
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True,
+    )
     assert "['null', 'reference'] cpu" in done.stdout
     assert "install onnxruntime" in done.stdout
     assert "cpu" in {device.id for device in devices()[0]}

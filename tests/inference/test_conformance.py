@@ -193,7 +193,8 @@ def test_a_fixed_batch_takes_its_multiples(imported: Callable[[onnx.ModelProto],
     """A batch asked for is given to the runtime so many rows at a time; what does not divide is refused."""
     session = choose(["cpu"], imported(graphs.mlp()), Options(batch=2)).session
     four = np.concatenate([WIDE, WIDE[:1]])
-    np.testing.assert_allclose(session.run({"x": four})["y"], _mlp(four), rtol=1e-4, atol=1e-4)
+    answer: np.ndarray[Any, Any] = session.run({"x": four})["y"]
+    np.testing.assert_allclose(answer, _mlp(four), rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match="multiple"):
         session.run({"x": WIDE})
 

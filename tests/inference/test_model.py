@@ -39,13 +39,13 @@ quality: {uncertain: accept, bad: hold, hold_s: 5.0}
 """
 
 
-def package(folder: Path, manifest: str | None = MANIFEST, **files: bytes) -> Path:
+def package(folder: Path, manifest: str | None = MANIFEST, files: dict[str, bytes] | None = None) -> Path:
     """A package of the doubling model."""
     folder.mkdir()
     onnx.save_model(graphs.mul(), folder / "model.onnx")
     if manifest is not None:
         (folder / "model.yaml").write_text(manifest, encoding="utf-8")
-    for name, content in files.items():
+    for name, content in (files or {}).items():
         (folder / name).write_bytes(content)
     return folder
 
@@ -197,20 +197,18 @@ def test_limits_hold(limits: Limits, says: str, tmp_path: Path, store: Path) -> 
 
 
 def test_memory_claimed_by_a_graph_is_not_given(tmp_path: Path, store: Path) -> None:
-    """A few bytes that ask for 4 TB while being opened do not take the machine with them."""
-    shape = graphs.constant("shape", [1 << 40], "int64")
+    """A few bytes that ask for 2 GiB when run get none of it where the limit is less: no vectors are made."""
+    shape = graphs.constant("shape", [1 << 29], "int64")
     nodes = [graphs.node("ConstantOfShape", ["shape"], ["big"]), graphs.node("ReduceSum", ["big"], ["sum"]),
              graphs.node("Add", ["x", "sum"], ["y"])]
-    proto = graphs.build(nodes, [graphs.value("x", graphs.FLOAT, [1])], [graphs.value("y", graphs.FLOAT, None)], [shape])
+    outputs = [graphs.value("y", graphs.FLOAT, None)]
+    proto = graphs.build(nodes, [graphs.value("x", graphs.FLOAT, [1])], outputs, [shape])
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    try:
-        model = import_model(tmp_path / "m.onnx", store, limits=replace(Limits(), memory_bytes=1536 * MIB))
-    except InvalidModelError:
-        return
+    model = import_model(tmp_path / "m.onnx", store, limits=replace(Limits(), memory_bytes=1536 * MIB))
     assert model.golden is None
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a\\..\\b", "C:evil"])
+@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a\\..\\b", "C:evil"])
 def test_a_zip_never_writes_outside(name: str, tmp_path: Path, store: Path) -> None:
     """Names that lead out of a zip are refused."""
     path = tmp_path / "p.zip"
@@ -251,17 +249,19 @@ def test_links_are_refused(tmp_path: Path, store: Path) -> None:
 def test_stray_files_are_refused(tmp_path: Path, store: Path) -> None:
     """A file nothing refers to would change the digest unseen; documents are welcome."""
     with pytest.raises(InvalidModelError, match=r"nothing refers to: \.hidden; remove"):
-        import_model(package(tmp_path / "p", **{".hidden": b""}), store)
-    assert import_model(package(tmp_path / "q", **{"README.md": b"", "LICENSE": b""}), store).name == "doubler"
+        import_model(package(tmp_path / "p", files={".hidden": b""}), store)
+    assert import_model(package(tmp_path / "q", files={"README.md": b"", "LICENSE": b""}), store).name == "doubler"
 
 
 def test_golden_vectors_are_never_unpickled(tmp_path: Path, store: Path) -> None:
     """Pickled objects in golden.npz are refused, and vectors for other tensors are named."""
     folder = package(tmp_path / "p")
-    np.savez(folder / "golden.npz", **{"in/x": np.array([{}], dtype=object)})
+    pickled: dict[str, Any] = {"in/x": np.array([{}], dtype=object)}
+    np.savez(folder / "golden.npz", **pickled)
     with pytest.raises(InvalidModelError, match="plain numpy arrays"):
         import_model(folder, store)
-    np.savez(folder / "golden.npz", **{"in/x": np.zeros((1, 3), np.float32), "out/z": np.zeros(1)})
+    misnamed: dict[str, Any] = {"in/x": np.zeros((1, 3), np.float32), "out/z": np.zeros(1)}
+    np.savez(folder / "golden.npz", **misnamed)
     with pytest.raises(InvalidModelError, match=r"(?s)no out/y.*has out/z"):
         import_model(folder, store)
 
@@ -299,7 +299,8 @@ def test_a_manifest_that_contradicts_the_graph_is_refused(
 
 def test_aliases_are_read_but_do_not_multiply(tmp_path: Path, store: Path) -> None:
     """An alias is a value like any other; nine levels of nine aliases are refused, and so is a value in itself."""
-    shared = MANIFEST.replace("name: y, unit: bar", "name: y, unit: &u bar").replace("meaning: twice as much", "meaning: *u")
+    shared = MANIFEST.replace("name: y, unit: bar", "name: y, unit: &u bar")
+    shared = shared.replace("meaning: twice as much", "meaning: *u")
     model = import_model(package(tmp_path / "p", shared), store)
     assert model.outputs[0].meaning == "bar"
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
