@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -67,7 +67,11 @@ def joined(parts: Sequence[Readings]) -> Readings:
         return parts[0]
     if not parts:
         return NOTHING
-    return Readings(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Readings)))
+    return Readings(
+        np.concatenate([part.column for part in parts]), np.concatenate([part.time for part in parts]),
+        np.concatenate([part.value for part in parts]), np.concatenate([part.status for part in parts]),
+        np.concatenate([part.flaw for part in parts]),
+    )
 
 
 def in_order(parts: Sequence[Readings]) -> Readings:
@@ -81,7 +85,10 @@ def in_order(parts: Sequence[Readings]) -> Readings:
 
 
 def _without_repeats(ordered: Readings) -> Readings:
-    """Without readings that say nothing new, such as those of a batch that was delivered twice."""
+    """Without readings that came again later, such as those of a batch that was delivered twice.
+
+    The later arrival stays: what is known of a time may have been forgotten but for its last value.
+    """
     bits = ordered.value.view(np.int64)
     by_content = np.lexsort((bits, ordered.status, ordered.time, ordered.column))
     repeat = np.ones(max(0, len(ordered) - 1), dtype=np.bool_)
@@ -89,7 +96,7 @@ def _without_repeats(ordered: Readings) -> Readings:
         sorted_key = key[by_content]
         repeat &= sorted_key[1:] == sorted_key[:-1]
     keep = np.ones(len(ordered), dtype=np.bool_)
-    keep[by_content[1:][repeat]] = False
+    keep[by_content[:-1][repeat]] = False
     return ordered.pick(keep)
 
 
@@ -158,16 +165,18 @@ class _Cells:
         self.newest = (self.end - upto[-1] - 1) + upto[:-1]
         self.usable = readings.flaw == 0
         self.at = np.arange(len(readings))
-        self.accepted = np.maximum.accumulate(np.where(self.usable, self.at, -1))[self.newest]
+        self.accepted = self.newest
+        if not self.usable.all():
+            self.accepted = np.maximum.accumulate(np.where(self.usable, self.at, -1))[self.newest]
         self.newest_time = readings.time[self.newest]
         self.value = readings.value[self.accepted]
         self.status = readings.status[self.accepted]
         self.flaw = readings.flaw[self.newest]
 
-    def gaps(self, lost: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        """Since when each cell is in a gap, ns, shape (k, inputs); NEVER where it is in none."""
+    def gaps(self, lost: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """Since when each cell is in a gap, ns, shape (k, inputs), NEVER where it is in none; None if none is."""
         if lost is None:
-            return np.full(self.flaw.shape, NEVER)
+            return None
         since = np.maximum(lost, self.newest_time + self.plan.max_gap)
         in_gap = (lost != NEVER) & (since < self.points)
         self.flaw[in_gap] = GAP
@@ -233,7 +242,7 @@ class _Cells:
         self.status.ravel()[filled] = worst[filled]
         self.flaw.ravel()[filled] = 0
 
-    def hold(self, gap_since: NDArray[np.int64]) -> None:
+    def hold(self, gap_since: NDArray[np.int64] | None) -> None:
         """Fill what was refused from the usable readings around it, for as long as the policy allows, and say so."""
         row, column = ((self.flaw > 0) & (self.plan.policy >= HOLD)).nonzero()
         if not len(row):
@@ -242,7 +251,7 @@ class _Cells:
         before = self.accepted[row, column]
         newest = self.newest[row, column]
         unusable_since = np.where(before < newest, readings.time[np.minimum(before + 1, newest)], NEVER)
-        since = np.minimum(unusable_since, gap_since[row, column])
+        since = unusable_since if gap_since is None else np.minimum(unusable_since, gap_since[row, column])
         held = self.points[row, 0] - since <= self.plan.hold[column]
         row, column, before, newest = row[held], column[held], before[held], newest[held]
         next_usable = np.minimum.accumulate(np.where(self.usable, self.at, len(readings))[::-1])[::-1]
@@ -256,10 +265,12 @@ class _Cells:
 
     def refuse(self) -> None:
         """A cell that could not be filled is NaN with a Bad status: it cannot be mistaken for data."""
-        self.flaw[(self.flaw == 0) & ~np.isfinite(self.value)] = NOT_FINITE
-        refused = self.flaw > 0
-        if not refused.any():
+        finite = np.isfinite(self.value)
+        if not finite.all():
+            self.flaw[(self.flaw == 0) & ~finite] = NOT_FINITE
+        if not self.flaw.any():
             return
+        refused = self.flaw > 0
         own = self.readings.status[self.newest]
         own_is_bad = (self.flaw == BAD_STATUS) & (own >= FLAW_STATUS[BAD_STATUS])
         self.status[refused] = np.where(own_is_bad, own, FLAW_STATUS[self.flaw])[refused]
@@ -269,9 +280,10 @@ class _Cells:
         """Readings after the last row; per input the newest usable one, the first after it and the newest."""
         keep = self.row_of == len(self.points)
         accepted, newest = self.accepted[-1], self.newest[-1]
-        keep[accepted] = True
-        keep[np.minimum(accepted + 1, newest)] = True
         keep[newest] = True
+        if self.accepted is not self.newest:
+            keep[accepted] = True
+            keep[np.minimum(accepted + 1, newest)] = True
         return self.readings.pick(keep)
 
 

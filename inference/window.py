@@ -4,9 +4,10 @@ No I/O, no clock of its own, no randomness: the same sequence of calls gives the
 `snapshot` with a `restore` between two calls changes nothing. The clock is the largest received time fed so far.
 
 Order inside a tag is by source time. The same tag, time, value and status twice is one reading; the same time with
-another value is two, and the later arrival is in force. A reading without a source time is ignored and counted
-(`untimed`) unless its input uses received time; one more than 10 minutes ahead of the clock is ignored and counted
-(`ahead`). A reading at or before a row that has closed is counted (`late`); it stays out of closed rows, and is in
+another value is two, and the later arrival (of a repeated one, the last) is in force.
+
+A reading without a source time is ignored and counted (`untimed`) unless its input uses received time; one more than
+10 minutes ahead of the clock is ignored and counted (`ahead`). A reading at or before a row that has closed is counted (`late`); it stays out of closed rows, and is in
 force for later ones if it is not older than what is known.
 """
 

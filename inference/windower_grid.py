@@ -38,8 +38,11 @@ class Band:
         """Summarise rows of shape (k, inputs)."""
         self.value, self.status = value, status
         self.worst: NDArray[np.uint32] = status.max(axis=1)
-        self.culprit: NDArray[np.int64] = (flaw > 0).argmax(axis=1)
-        self.why: NDArray[np.uint8] = flaw[np.arange(len(flaw)), self.culprit]
+        self.culprit: NDArray[np.int64] = np.zeros(len(flaw), dtype=np.int64)
+        self.why: NDArray[np.uint8] = np.zeros(len(flaw), dtype=np.uint8)
+        if flaw.any():
+            self.culprit = (flaw > 0).argmax(axis=1)
+            self.why = flaw[np.arange(len(flaw)), self.culprit]
 
     @classmethod
     def of(cls, bands: list[Band]) -> Band:
@@ -228,7 +231,9 @@ class Grid:
             return _Cuts(band.rows(slice(0, 0)), ends, end_time, end_time, np.empty(0, np.uint32), ())
         band = band.rows(slice(int(ends[0]) - length + 1, int(ends[-1]) + 1))
         first = ends - ends[0]
-        quality = sliding_window_view(band.worst, length)[:: self._spec.hop].max(axis=1)
+        quality = band.worst.max(keepdims=True)
+        if len(ends) > 1:
+            quality = sliding_window_view(band.worst, length)[:: self._spec.hop].max(axis=1)
         refused: list[tuple[int, str]] = []
         flawed = np.flatnonzero(band.why)
         if len(flawed):

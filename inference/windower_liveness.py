@@ -58,6 +58,9 @@ class Liveness:
 
     def lost(self, points: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Per point and input, shape (k, inputs): since when it is in a break (ns), NEVER if not; None if none is."""
+        newest = int(points[-1])
+        if not any(self._breaks) and all(u + gap >= newest for u, gap in zip(self._until, self._gap, strict=True)):
+            return None
         since = np.full((len(self._gap), len(points)), NEVER)
         for group, (until, gap) in enumerate(zip(self._until, self._gap, strict=True)):
             for begin, end in (*self._breaks[group], (until + gap, NEVER)):

@@ -75,8 +75,8 @@ class Trigger:
     """The windower of a `trigger` spec.
 
     The end times of its windows differ, so that they can be keyed by them: windows of missing counts end 1 ns apart
-    just before the one that showed they were missing (and carry no `unit_id`), and a change at the same source time as the one before it
-    (coarse stamps) ends 1 ns later, with no samples. Triggers go by source time; one that is older than a trigger
+    just before the one that showed they were missing (and carry no `unit_id`); a change at the same source time as
+    the one before it (coarse stamps) ends 1 ns later, with no samples. Triggers go by source time; one that is older than a trigger
     already dealt with is late and changes nothing. Samples at or before the newest closed trigger are late too.
     """
 
