@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Batches sent to the queue and not yet known to be applied: the back pressure."""
     resend_after_s: float = Field(default=10.0, ge=1, le=600)
     """A batch not applied by then is sent again, with back-off; far below the visibility time-out."""
+    reconnect_cap_s: float = Field(default=30.0, ge=1, le=3600)
+    """The longest wait between two tries to reach a peer that was lost; the first comes within a second."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="console", pattern="^(console|json)$")
@@ -83,6 +85,11 @@ class Settings(BaseSettings):
 def variable(name: str) -> str | None:
     """One variable of the environment that a plant file refers to by `{env: NAME}`; None when it is not set."""
     return os.environ.get(name)
+
+
+def inherited() -> dict[str, str]:
+    """The environment a child process is given: ours, to which its own variables are added."""
+    return dict(os.environ)
 
 
 @cache

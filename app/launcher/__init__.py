@@ -1,1 +1,1 @@
-"""launcher."""
+"""Starts, watches and stops the processes of a box: servers found or embedded, and our own."""

@@ -1,0 +1,50 @@
+"""What a process group uses, from /proc (proc(5), /proc/pid/stat); zero where there is no /proc."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+GROUP: Final = 2
+CPU: Final = slice(11, 15)
+"""utime, stime, and the same of children that have ended, in clock ticks; counted from the field after the name."""
+RSS: Final = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds so far, and memory held now."""
+
+    cpu_s: float
+    rss_bytes: int
+
+
+def of_group(group: int) -> Usage:
+    """The sum over the processes of a group."""
+    found = [fields for fields in _all() if int(fields[GROUP]) == group]
+    ticks = sum(int(n) for fields in found for n in fields[CPU])
+    pages = sum(int(fields[RSS]) for fields in found)
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def of_process(pid: int) -> Usage:
+    """One process, with its children that have ended."""
+    fields = _stat(PROC / str(pid) / "stat")
+    if fields is None:
+        return Usage(0.0, 0)
+    return Usage(sum(int(n) for n in fields[CPU]) / os.sysconf("SC_CLK_TCK"), int(fields[RSS]) * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _all() -> list[list[str]]:
+    return [fields for path in PROC.glob("[0-9]*/stat") if (fields := _stat(path)) is not None]
+
+
+def _stat(path: Path) -> list[str] | None:
+    """The fields after the name, which may hold anything; None when the process has gone meanwhile."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return None

@@ -1,0 +1,64 @@
+"""Real servers for every test that needs one, started once through the project's own launcher."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from app.launcher import servers
+
+
+@pytest.fixture(scope="session")
+def servers_dir() -> Iterator[Path]:
+    """A folder that the account of PostgreSQL may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="headrace-tests-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_url(servers_dir: Path) -> AsyncIterator[str]:
+    """A Redis with a password, shared by the session: use queues and keys of your own."""
+    async with servers.redis(servers_dir) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def broker(servers_dir: Path) -> AsyncIterator[servers.Broker]:
+    """An MQTT broker with user and password, shared by the session: use topics and client ids of your own."""
+    async with servers.broker(servers_dir) as address:
+        yield address
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server_url(servers_dir: Path) -> AsyncIterator[str]:
+    """The administrator's URL of a PostgreSQL shared by the session."""
+    async with servers.postgres(servers_dir) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own."""
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield postgres_server_url.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of the test's own: the test runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'headrace.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
