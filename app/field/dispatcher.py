@@ -1,0 +1,263 @@
+"""Journal records, with the windows they closed, to the workers: in order, at most so many at a time, until applied."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from app.errors import QueueError
+from app.field.backoff import Backoff
+from app.field.flight import Flight, is_applied
+from app.journal import Position
+from app.journal import service as applied
+from app.journal.service import DatabaseError, Progress
+from app.log import (
+    DATABASE_BACK,
+    DATABASE_LOST,
+    MESSAGES_SENT_AGAIN,
+    PIPELINE_UNUSABLE,
+    QUEUE_BACK,
+    QUEUE_LOST,
+    logger,
+)
+from app.pipelines import service as pipelines
+from app.records import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from app.field.windowing import Windowing
+    from app.journal import Entry, Journal
+    from app.pipelines.service import Version
+    from app.queue import Door
+    from app.records import Record, WindowBlock
+
+log = logger(__name__)
+Result = TypeVar("Result")
+
+POLL_S: Final = 0.1
+"""How often the database is asked what is applied while something is under way."""
+ADVANCE_S: Final = 1.0
+"""How often the watermark is raised, and the queue asked whether it has kept its memory."""
+IDLE_ADVANCE_S: Final = 10.0
+"""The same while only ticks, which are never sent, wait for it."""
+OUTAGE_CAP_S: Final = 5.0
+MESSAGE_VERSION: Final = 1
+
+
+class Outage:
+    """Says once that something is away and once that it is back."""
+
+    def __init__(self, lost: str, back: str) -> None:
+        """`lost`, `back`: log events."""
+        self._lost, self._back = lost, back
+        self._away = False
+        self._backoff = Backoff(OUTAGE_CAP_S, first_s=0.2)
+
+    async def wait(self, error: Exception) -> None:
+        """It did not answer: say so if it is new, and wait a little."""
+        if not self._away:
+            log.warning(self._lost, reason=f"{type(error).__name__}: {error.__cause__ or error}")
+        self._away = True
+        await asyncio.sleep(self._backoff.next_s())
+
+    def over(self) -> None:
+        """It answered."""
+        if self._away:
+            log.info(self._back)
+            self._backoff.reset()
+        self._away = False
+
+
+class Dispatcher:
+    """Reads the journal behind its head, cuts windows, sends, and watches what becomes of it."""
+
+    def __init__(
+        self, journal: Journal, windowing: Windowing, engine: Engine, door: Door, *,
+        queue: str, batches: int, resend_after_s: float,
+    ) -> None:
+        """Call `prepare`, start the windowing, then `run`."""
+        self._journal = journal
+        self._windowing = windowing
+        self._engine = engine
+        self._door = door
+        self._queue = queue
+        self._flight = Flight(batches, resend_after_s)
+        self._database = Outage(DATABASE_LOST, DATABASE_BACK)
+        self._broker = Outage(QUEUE_LOST, QUEUE_BACK)
+        self._thread = ThreadPoolExecutor(1, "queue")
+        self._mark = ""
+        self._skipped: dict[int, set[int]] = {}
+        self._advanced_at = 0.0
+        self.progress = Progress({}, {})
+        """What the database last said."""
+        self.known: dict[int, Version] = {}
+        """Every version that was ever looked up."""
+
+    def epochs(self) -> list[int]:
+        """Those on disk, and the one that is written."""
+        return sorted({self._journal.epoch, *(epoch for epoch, _, _ in self._journal.epochs())})
+
+    async def prepare(self) -> None:
+        """Wait for the database; make a watermark for this epoch, and learn what is applied."""
+        epochs = self.epochs()
+        await self._ask(lambda: applied.begin_epochs(self._engine, self._journal.id, epochs))
+        await self._look()
+
+    def safe(self) -> Position:
+        """Everything up to this record is applied, for good."""
+        for epoch, first, last in self._journal.epochs():
+            mark = self.progress.watermarks.get(epoch, 0)
+            if mark < last:
+                return Position(epoch, max(mark, first - 1))
+        return self._journal.head
+
+    async def learn(self, versions: tuple[int, ...]) -> None:
+        """Look up versions that are not known yet."""
+        missing = set(versions) - set(self.known)
+        if not missing:
+            return
+        found, unusable = await self._ask(lambda: pipelines.versions(self._engine, missing))
+        self.known.update(found)
+        for one in unusable:
+            log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
+
+    async def run(self) -> None:
+        """For ever. Cancelling it loses nothing: what was not applied is sent again by the next process."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump())
+            group.create_task(self._watch())
+
+    def busy(self) -> bool:
+        """Whether answers of the workers are expected."""
+        return len(self._flight) > 0
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until every durable record was sent, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._windowing.position != self._journal.head:
+                    await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        """Let go of the thread that talks to the queue; call after `run` has ended."""
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    async def _pump(self) -> None:
+        while True:
+            position = self._windowing.position
+            if position is None:
+                message = "the windowing was not started"
+                raise RuntimeError(message)
+            await self._journal.grown_beyond(position)
+            for entry in await asyncio.to_thread(self._journal.read_after, position):
+                await self._forward(entry)
+                # A long replay must not keep the field waiting.
+                await asyncio.sleep(0)
+
+    async def _forward(self, entry: Entry) -> None:
+        if entry.versions is not None:
+            await self.learn(entry.versions)
+            self._windowing.switch(entry.position, entry.versions, self.known)
+        windows = self._windowing.feed(entry)
+        if is_applied(entry.position, self.progress):
+            return
+        if entry.record is None or not _matters(entry.record, windows):
+            self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
+            return
+        message = msgspec.msgpack.encode(
+            Message(MESSAGE_VERSION, self._journal.id, *entry.position, entry.record, tuple(windows)),
+        )
+        await self._flight.room(len(message))
+        await self._send(message)
+        self._flight.sent(entry.position, message, time.monotonic())
+
+    async def _send(self, message: bytes) -> None:
+        """Until the queue has it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, self._door.send, message, self._queue)
+            except QueueError as error:
+                await self._broker.wait(error)
+            else:
+                self._broker.over()
+                return
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._flight:
+                await self._look()
+            now = time.monotonic()
+            if self._advance_is_due(now):
+                self._advanced_at = now
+                await self._advance()
+                await self._check_mark()
+            await self._again(self._flight.overdue(time.monotonic()), "time_out")
+
+    def _advance_is_due(self, now: float) -> bool:
+        busy = self._flight or any(self.progress.applied.values())
+        return now - self._advanced_at >= (ADVANCE_S if busy else IDLE_ADVANCE_S)
+
+    async def _look(self) -> None:
+        epochs = self.epochs()
+        self.progress = await self._ask(lambda: applied.progress(self._engine, self._journal.id, epochs))
+        self._flight.land(self.progress, time.monotonic())
+
+    async def _advance(self) -> None:
+        """Raise the watermarks over what is applied and what was never sent."""
+        for epoch in self.epochs():
+            skipped = self._skipped.get(epoch, set())
+            if not skipped and not self.progress.applied.get(epoch):
+                continue
+            work = frozenset(skipped)
+            mark = await self._ask(partial(applied.advance, self._engine, self._journal.id, epoch, work))
+            self._skipped[epoch] = {number for number in skipped if number > mark}
+        await self._look()
+
+    async def _check_mark(self) -> None:
+        """Send everything again when the queue has lost its memory, or when this is the first look at it."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._thread, self._door.marked, self._journal.id)
+            if found == self._mark:
+                return
+            first, self._mark = not self._mark, await loop.run_in_executor(self._thread, self._door.mark, self._journal.id)
+        except QueueError:
+            # Whoever sends next says that the queue is away.
+            return
+        if not first:
+            await self._again(self._flight.everything(time.monotonic()), "queue_lost_its_memory")
+
+    async def _again(self, messages: list[tuple[Position, bytes]], why: str) -> None:
+        if not messages:
+            return
+        log.info(MESSAGES_SENT_AGAIN, messages=len(messages), why=why)
+        for position, message in messages:
+            if not is_applied(position, self.progress):
+                await self._send(message)
+
+    async def _ask(self, question: Callable[[], Result]) -> Result:
+        """Ask the database in a thread, until it answers."""
+        while True:
+            try:
+                answer = await asyncio.to_thread(question)
+            except DatabaseError as error:
+                await self._database.wait(error)
+            else:
+                self._database.over()
+                return answer
+
+
+def _matters(record: Record, windows: list[WindowBlock]) -> bool:
+    """Whether a worker has anything to do with it."""
+    return bool(windows or record.count or record.refused or record.lost)

@@ -1,0 +1,149 @@
+"""Makes the running gateway equal to the plant revision in force: only what changed is stopped and started."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.field.dispatcher import Outage
+from app.field.runner import Runner, Standing
+from app.journal.service import DatabaseError
+from app.log import CONFIGURATION_APPLIED, DATABASE_BACK, DATABASE_LOST, PIPELINE_UNUSABLE, logger
+from app.northbound import service as northbound
+from app.pipelines import service as pipelines
+from app.sources import service as sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    from app.field.clock import Clock
+    from app.field.publisher import Publisher
+    from app.journal import Journal
+    from app.northbound.service import Subscription
+    from app.pipelines.service import Unusable, Version
+    from app.records import Record
+    from app.sources.service import Connection, Unseal
+    from connectors import Batch
+
+log = logger(__name__)
+
+POLL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    revision: int
+    connections: Mapping[int, Connection]
+    versions: Mapping[int, Version]
+    unusable: list[Unusable]
+    subscriptions: Mapping[int, Subscription]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    connection: Connection
+    task: asyncio.Task[None]
+
+
+class Follower:
+    """Watches the number of the newest plant revision."""
+
+    def __init__(
+        self, engine: Engine, data_dir: Path, journal: Journal, *, clock: Clock, publisher: Publisher,
+        unseal: Unseal, seen: Callable[[int, Record, Batch], None], cap_s: float,
+    ) -> None:
+        """`seen` is told of every batch that is durable."""
+        self._engine = engine
+        self._data_dir = data_dir
+        self._journal = journal
+        self._clock = clock
+        self._publisher = publisher
+        self._unseal = unseal
+        self._seen = seen
+        self._cap = cap_s
+        self._running: dict[int, _Running] = {}
+        self._revision = -1
+        self._versions: tuple[int, ...] | None = None
+        self._outage = Outage(DATABASE_LOST, DATABASE_BACK)
+        self.standings: dict[int, Standing] = {}
+        """By connection id; kept for those that ended or were refused."""
+
+    async def run(self) -> None:
+        """For ever; on cancellation every source is closed."""
+        try:
+            while True:
+                await self._follow()
+                await asyncio.sleep(POLL_S)
+        finally:
+            await self._stop(list(self._running))
+
+    async def _follow(self) -> None:
+        try:
+            if await asyncio.to_thread(sources.revision, self._engine) == self._revision:
+                return
+            wanted = await asyncio.to_thread(self._load)
+            await self._publisher.configure(wanted.subscriptions, _max_ages(wanted.versions))
+        except DatabaseError as error:
+            await self._outage.wait(error)
+            return
+        self._outage.over()
+        await self._reconcile(wanted)
+        self._revision = wanted.revision
+
+    def _load(self) -> _Wanted:
+        # The number is read first: what changes meanwhile is seen at the next look.
+        revision = sources.revision(self._engine)
+        versions, unusable = pipelines.active(self._engine)
+        connections = sources.running(self._engine, self._data_dir, self._unseal)
+        subscriptions = northbound.subscriptions(self._engine, self._unseal)
+        return _Wanted(revision, connections, versions, unusable, subscriptions)
+
+    async def _reconcile(self, wanted: _Wanted) -> None:
+        for one in wanted.unusable:
+            log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
+        await self._switch(wanted.versions)
+        gone = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
+        await self._stop(gone)
+        started = [one for key, one in wanted.connections.items() if key not in self._running]
+        for connection in started:
+            self._start(connection)
+        for key in set(self.standings) - set(wanted.connections):
+            del self.standings[key]
+        log.info(
+            CONFIGURATION_APPLIED, revision=wanted.revision, connections=len(wanted.connections),
+            started=len(started), stopped=len(gone), pipelines=len(wanted.versions),
+        )
+
+    async def _switch(self, versions: Mapping[int, Version]) -> None:
+        """Journal which versions are in force before any reading that is meant for them."""
+        ids = tuple(sorted(versions))
+        if ids != self._versions:
+            await self._journal.switch(ids)
+        self._versions = ids
+        self._clock.watch(version.windows for version in versions.values())
+
+    def _start(self, connection: Connection) -> None:
+        standing = self.standings.get(connection.id) or Standing(connection.config.name)
+        standing.name, standing.state, standing.error = connection.config.name, "connecting", ""
+        self.standings[connection.id] = standing
+        runner = Runner(connection, self._journal.append, standing, self._seen, cap_s=self._cap)
+        task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
+        self._running[connection.id] = _Running(connection, task)
+
+    async def _stop(self, keys: list[int]) -> None:
+        stopping = [self._running.pop(key) for key in keys]
+        for one in stopping:
+            one.task.cancel()
+        for one in stopping:
+            with suppress(asyncio.CancelledError):
+                await one.task
+
+
+def _max_ages(versions: Mapping[int, Version]) -> dict[str, float]:
+    """By the key under which a pipeline's outputs are published."""
+    return {version.pipeline: version.spec.max_age_s for version in versions.values()}

@@ -1,0 +1,156 @@
+"""The outbox to its northbound peers: one loop asks what is due for those who are ready, one task per subscription publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from app import times
+from app.field.dispatcher import Outage
+from app.field.outlet import Outlet
+from app.journal.service import DatabaseError
+from app.log import DATABASE_BACK, DATABASE_LOST
+from app.northbound import service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Engine
+
+    from app.northbound.service import Failure, Subscription
+
+POLL_S: Final = 0.025
+"""Between two looks while answers are expected; a look costs about 0.15 ms per ready subscription."""
+IDLE_S: Final = 0.25
+"""Between two looks while nothing is under way to the workers."""
+SETTLE_S: Final = 0.1
+"""What peers took is written down this often, in one transaction."""
+LIMIT: Final = 500
+"""Rows published at a time."""
+
+
+@dataclass(slots=True)
+class _Running:
+    subscription: Subscription
+    outlet: Outlet
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class Settling:
+    """Rows whose fate is not written down yet."""
+
+    sent: dict[int, int] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
+
+    def rows(self) -> set[int]:
+        """All of them."""
+        return {*self.sent, *(one.row for one in self.failed)}
+
+
+class Publisher:
+    """Runs every subscription; a slow or dead consumer holds nobody back."""
+
+    def __init__(
+        self, engine: Engine, data_dir: str, busy: Callable[[], bool], taken: Callable[[int, int], None], *, cap_s: float,
+    ) -> None:
+        """`busy`: whether answers are expected. `taken(source_time, sent_at)` is told of each publication, ns."""
+        self._engine = engine
+        self._data_dir = data_dir
+        self._busy = busy
+        self._taken = taken
+        self._cap = cap_s
+        self._running: dict[int, _Running] = {}
+        self._settling = Settling()
+        self._outage = Outage(DATABASE_LOST, DATABASE_BACK)
+        self._max_age: Mapping[str, float] = {}
+        self.published = 0
+
+    @property
+    def outlets(self) -> dict[str, Outlet]:
+        """By the subscription's name: for the status."""
+        return {one.subscription.name: one.outlet for one in self._running.values()}
+
+    async def configure(self, wanted: Mapping[int, Subscription], max_age_s: Mapping[str, float]) -> None:
+        """Stop what is gone or changed, start what is new. `max_age_s`: order key -> age at which its nodes turn Bad."""
+        self._max_age = max_age_s
+        gone = [key for key, one in self._running.items() if wanted.get(key) != one.subscription]
+        for key in gone:
+            await self._stop(self._running.pop(key))
+        for key, subscription in wanted.items():
+            if key not in self._running:
+                outlet = Outlet(subscription, self._data_dir, self._cap, self._age_limit)
+                shown = await asyncio.to_thread(service.newest_sent, self._engine, key)
+                task = asyncio.create_task(outlet.run(shown), name=f"subscription {subscription.name}")
+                self._running[key] = _Running(subscription, outlet, task)
+
+    def _age_limit(self, key: str) -> float | None:
+        return self._max_age.get(key)
+
+    async def _stop(self, running: _Running) -> None:
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        self._collect(running.outlet)
+
+    async def run(self) -> None:
+        """For ever."""
+        settled_at = 0.0
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                for one in self._running.values():
+                    # Before the next look, or what was just taken would be found due again.
+                    self._collect(one.outlet)
+                found = await self._look()
+                if loop.time() - settled_at >= SETTLE_S and self._settling.rows():
+                    await self._settle()
+                    settled_at = loop.time()
+                await asyncio.sleep(POLL_S if found or self._busy() or self._settling.rows() else IDLE_S)
+        finally:
+            for one in self._running.values():
+                await self._stop(one)
+            await self._settle()
+
+    async def _look(self) -> bool:
+        """Hand out what is due to those who are ready."""
+        unsettled = self._settling.rows()
+        wanted = {key: LIMIT + len(unsettled) for key, one in self._running.items() if one.outlet.ready}
+        if not wanted:
+            return False
+        try:
+            rows = await asyncio.to_thread(service.due, self._engine, times.now(), wanted)
+        except DatabaseError as error:
+            await self._outage.wait(error)
+            return False
+        self._outage.over()
+        found = False
+        for key in wanted:
+            mine = [row for row in rows if row.subscription == key and row.row not in unsettled]
+            running = self._running.get(key)
+            if mine and running is not None and running.outlet.ready:
+                running.outlet.offer(mine[:LIMIT])
+                found = True
+        return found
+
+    def _collect(self, outlet: Outlet) -> None:
+        """Take over what an outlet has to report."""
+        for due, at in outlet.drain_sent():
+            self._settling.sent[due.row] = at
+            self.published += 1
+            self._taken(due.source_time, at)
+        self._settling.failed.extend(outlet.drain_failed())
+
+    async def _settle(self) -> None:
+        """Write down what was taken; until that works it stays in memory and is not published again."""
+        now, self._settling = self._settling, Settling()
+        if not now.rows():
+            return
+        try:
+            await asyncio.to_thread(service.settle, self._engine, now.sent, now.failed)
+        except DatabaseError as error:
+            self._settling.sent.update(now.sent)
+            self._settling.failed.extend(now.failed)
+            await self._outage.wait(error)
+        else:
+            self._outage.over()

@@ -1,0 +1,147 @@
+"""One connection's life: connect, read, journal, acknowledge; wait and try again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import connectors
+from app.field.backoff import Backoff
+from app.log import (
+    CONNECTION_BACK,
+    CONNECTION_ENDED,
+    CONNECTION_FAILED,
+    CONNECTION_LOST,
+    CONNECTION_REFUSED,
+    CONNECTION_UP,
+    logger,
+)
+from app.records import to_record
+from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstalledError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.journal import Position
+    from app.records import Record
+    from app.sources.service import Connection
+    from connectors import Batch, Source
+
+log = logger(__name__)
+
+CLOSE_S: Final = 5.0
+"""A peer that does not let go in this time is left behind."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How one connection stands; the runner writes it, the status reads it."""
+
+    name: str
+    state: str = "connecting"
+    """connecting, connected, lost, refused, stopped, ended."""
+    error: str = ""
+    readings: int = 0
+    """Taken since the gateway started."""
+    reconnects: int = 0
+
+
+class Runner:
+    """Runs one source as long as its configuration stands."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        append: Callable[[Record], Awaitable[Position]],
+        standing: Standing,
+        seen: Callable[[int, Record, Batch], None],
+        *,
+        cap_s: float,
+    ) -> None:
+        """`append`: the journal's; `seen` is told of every batch once it is durable."""
+        self._connection = connection
+        self._append = append
+        self._standing = standing
+        self._seen = seen
+        self._backoff = Backoff(cap_s)
+        self._was_up = False
+
+    async def run(self) -> None:
+        """Until the source ends or refuses; then return, because only another configuration helps."""
+        name = self._connection.config.name
+        if self._connection.problem:
+            self._refused(self._connection.problem)
+            return
+        try:
+            source = connectors.load(self._connection.connector).source(self._connection.config)
+        except (KeyError, ValueError, NotInstalledError) as error:
+            self._refused(str(error))
+            return
+        try:
+            while await self._once(source):
+                await asyncio.sleep(self._backoff.next_s())
+                self._standing.reconnects += 1
+        finally:
+            await self._close(source)
+            if self._standing.state in {"connected", "connecting"}:
+                self._standing.state = "stopped"
+            log.debug(CONNECTION_ENDED, connection=name)
+
+    async def _once(self, source: Source) -> bool:
+        """One connection from its opening to its loss; False when there must not be another."""
+        try:
+            await self._read(source)
+        except EndOfInput:
+            self._standing.state = "ended"
+            log.info(CONNECTION_ENDED, connection=self._connection.config.name)
+            return False
+        except (RefusedError, NotInstalledError) as error:
+            self._refused(str(error))
+            return False
+        except (NotConnectedError, ConnectorError) as error:
+            self._lost(str(error))
+        except Exception as error:
+            # The outermost loop of one connection: a fault in its connector must not stop the others.
+            if self._standing.state != "lost":
+                log.exception(CONNECTION_FAILED, connection=self._connection.config.name)
+            self._standing.state = "lost"
+            self._standing.error = f"{type(error).__name__}: {error}"
+        await self._close(source)
+        return True
+
+    async def _read(self, source: Source) -> None:
+        await source.connect()
+        self._up()
+        while True:
+            batch = await source.read()
+            record = to_record(self._connection.id, batch)
+            await self._append(record)
+            self._standing.readings += record.readings()
+            self._seen(self._connection.id, record, batch)
+            await batch.ack()
+            self._backoff.reset()
+
+    async def _close(self, source: Source) -> None:
+        with suppress(ConnectorError, OSError, TimeoutError):
+            await asyncio.wait_for(source.close(), CLOSE_S)
+
+    def _up(self) -> None:
+        lost = self._standing.state == "lost"
+        self._standing.state, self._standing.error = "connected", ""
+        if lost and self._was_up:
+            log.info(CONNECTION_BACK, connection=self._connection.config.name)
+        else:
+            log.info(CONNECTION_UP, connection=self._connection.config.name)
+        self._was_up = True
+
+    def _lost(self, error: str) -> None:
+        """One line when it is lost; the tries that follow are seen in the status."""
+        if self._standing.state != "lost":
+            log.warning(CONNECTION_LOST, connection=self._connection.config.name, reason=error)
+        self._standing.state, self._standing.error = "lost", error
+
+    def _refused(self, error: str) -> None:
+        self._standing.state, self._standing.error = "refused", error
+        log.error(CONNECTION_REFUSED, connection=self._connection.config.name, reason=error)

@@ -1,0 +1,134 @@
+"""The journal's records in order, into windows: a pure function of the journal, with snapshots to go on from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from app.field.snapshots import VERSION, Snapshot
+from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, logger
+from app.records import WindowBlock, decode_columns
+from inference.window import Router, SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from app.field.snapshots import Snapshots
+    from app.journal import Entry, Position
+    from app.pipelines.service import Version
+    from app.records import Record
+    from inference.window import Spec, Windows
+
+log = logger(__name__)
+
+TICK_AFTER_S: Final = 0.2
+"""Ticks of the clock are no closer to each other than this."""
+
+
+class Windowing:
+    """Feeds every journal record to the windows of every pipeline version in force."""
+
+    def __init__(self) -> None:
+        """Call `start` next."""
+        self.position: Position | None = None
+        """The last record that was fed."""
+        self.versions: tuple[int, ...] = ()
+        """In force at `position`, in the order of their ids."""
+        self._specs: dict[int, Spec] = {}
+        self._router = Router({})
+
+    def start(self, first: Position, safe: Position, snapshots: Snapshots, known: Mapping[int, Version]) -> None:
+        """Go on from the newest snapshot at or before `safe`, else from the journal's first record with nothing in force.
+
+        `known`: the versions that any snapshot may name. Blocking: reads files.
+        """
+        limit = safe
+        while True:
+            found = snapshots.newest(limit)
+            if found is None or found.position < first:
+                self.position, self.versions = first, ()
+                return
+            specs = _specs(found.versions, known)
+            try:
+                self._router = Router.restore(specs, found.router)
+            except SnapshotError as error:
+                log.warning(SNAPSHOT_UNUSABLE, epoch=found.epoch, number=found.number, reason=str(error))
+                limit = found.position._replace(number=found.number - 1)
+                continue
+            self.position, self.versions, self._specs = found.position, found.versions, specs
+            return
+
+    def switch(self, position: Position, versions: Iterable[int], known: Mapping[int, Version]) -> None:
+        """From this record on cut the windows of these versions: those already in force go on, new ones start empty."""
+        self.versions = tuple(versions)
+        self._specs = _specs(self.versions, known)
+        self._router = Router.restore(self._specs, self._router.snapshot())
+        self.position = position
+
+    def feed(self, entry: Entry) -> list[WindowBlock]:
+        """What this record closed."""
+        self.position = entry.position
+        if entry.record is None or not self._specs:
+            return []
+        closed = self._feed(entry.record)
+        return [_block(version, windows) for version, windows in closed.items()]
+
+    def _feed(self, record: Record) -> dict[int, Windows]:
+        if record.connection == 0:
+            return self._router.tick(record.received_time)
+        if not record.count:
+            return self._router.feed(record.connection, (), (), (), {}, (), record.received_time, record.alive_until)
+        try:
+            columns = decode_columns(record.columns)
+        except ValueError as error:
+            log.exception(WINDOWS_UNREADABLE, position=self.position, reason=str(error))
+            return {}
+        return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
+
+    def snapshot(self) -> Snapshot | None:
+        """As it stands between two records; None before `start`."""
+        if self.position is None:
+            return None
+        return Snapshot(VERSION, *self.position, self.versions, self._router.snapshot())
+
+
+def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, Spec]:
+    """Versions that are not known (any more) have no windows."""
+    return {version: known[version].windows for version in versions if version in known}
+
+
+def _block(version: int, windows: Windows) -> WindowBlock:
+    """The same bytes on any machine."""
+    rows, inputs = windows.block.shape
+    return WindowBlock(
+        version_id=version,
+        rows=rows,
+        inputs=inputs,
+        length=windows.length,
+        block=windows.block.astype("<f8", copy=False).tobytes(),
+        status=windows.status.astype("<u4", copy=False).tobytes(),
+        first_row=windows.first_row.astype("<i8", copy=False).tobytes(),
+        start_time=windows.start_time.astype("<i8", copy=False).tobytes(),
+        end_time=windows.end_time.astype("<i8", copy=False).tobytes(),
+        sequence=windows.sequence.astype("<i8", copy=False).tobytes(),
+        quality=windows.quality.astype("<u4", copy=False).tobytes(),
+        refused=windows.refused,
+        context=windows.context,
+        newest=windows.newest,
+    )
+
+
+def next_due(specs: Iterable[Spec], clock: int, newest: int) -> int | None:
+    """When the next window may close by the clock alone (ns); None when none can.
+
+    `clock`: the newest received time that was journaled; `newest`: that of the newest record with readings. A grid
+    closes a row at its time + lateness; a trigger that came with the newest readings is due its lateness after them.
+    """
+    due = [at for spec in specs if (at := _due(spec, clock, newest)) > clock]
+    return min(due, default=None)
+
+
+def _due(spec: Spec, clock: int, newest: int) -> int:
+    if spec.kind == "trigger":
+        return newest + spec.lateness_ns + 1
+    hop = spec.step_ns * spec.hop
+    return ((clock - spec.lateness_ns) // hop + 1) * hop + spec.lateness_ns

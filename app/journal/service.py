@@ -1,0 +1,146 @@
+"""What the database knows of a journal: which records are applied, and what a scan of the journal found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import times
+from app.db import writing
+from app.ledger.tables import JournalStateRow, LedgerRow
+from app.readings.tables import AppliedRow, WatermarkRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from sqlalchemy import Engine
+
+    from app.journal.index import Held
+
+DatabaseError: Final = SQLAlchemyError
+"""What every function here raises when the database does not answer: nothing is lost, wait and try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is applied, per epoch, as one transaction saw it."""
+
+    watermarks: Mapping[int, int]
+    """Everything at or below is applied."""
+    applied: Mapping[int, Collection[int]]
+    """Numbers above the watermark that are applied too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The ledger of one connection."""
+
+    stored: int = 0
+    refused: int = 0
+    dropped: int = 0
+    lost_by_peer: int = 0
+
+
+def begin_epochs(engine: Engine, journal: str, epochs: Collection[int]) -> None:
+    """Make a watermark of 0 for each of these epochs that has none: workers lock that row."""
+    with writing(engine) as session:
+        query = select(WatermarkRow.epoch).where(WatermarkRow.journal == journal, WatermarkRow.epoch.in_(epochs))
+        known = set(session.scalars(query))
+        session.add_all(WatermarkRow(journal=journal, epoch=epoch, number=0) for epoch in set(epochs) - known)
+
+
+def progress(engine: Engine, journal: str, epochs: Collection[int]) -> Progress:
+    """What is applied of these epochs."""
+    with _snapshot(engine) as session:
+        return _progress(session, journal, epochs)
+
+
+def _snapshot(engine: Engine) -> Session:
+    """A session whose statements all see the same state of the database."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    return Session(engine)
+
+
+def _progress(session: Session, journal: str, epochs: Collection[int]) -> Progress:
+    marks = select(WatermarkRow.epoch, WatermarkRow.number).where(
+        WatermarkRow.journal == journal, WatermarkRow.epoch.in_(epochs),
+    )
+    above = select(AppliedRow.epoch, AppliedRow.number).where(
+        AppliedRow.journal == journal, AppliedRow.epoch.in_(epochs),
+    )
+    watermarks = {row.epoch: row.number for row in session.execute(marks)}
+    applied: dict[int, set[int]] = {}
+    for epoch, number in session.execute(above):
+        applied.setdefault(epoch, set()).add(number)
+    return Progress(watermarks, applied)
+
+
+def advance(engine: Engine, journal: str, epoch: int, skipped: Collection[int]) -> int:
+    """Raise the watermark over applied numbers and those that were never sent; returns it."""
+    with writing(engine) as session:
+        row = session.scalar(
+            select(WatermarkRow)
+            .where(WatermarkRow.journal == journal, WatermarkRow.epoch == epoch)
+            .with_for_update(),
+        )
+        if row is None:
+            row = WatermarkRow(journal=journal, epoch=epoch, number=0)
+            session.add(row)
+        mine = (AppliedRow.journal == journal) & (AppliedRow.epoch == epoch)
+        done = {*session.scalars(select(AppliedRow.number).where(mine)), *skipped}
+        while row.number + 1 in done:
+            row.number += 1
+        session.execute(delete(AppliedRow).where(mine, AppliedRow.number <= row.number))
+        return row.number
+
+
+def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callable[[Progress], Held]) -> Held:
+    """Scan the journal against one state of the database, and write down what both say; returns the scan.
+
+    The database is looked at first: what is applied in it lies at or below any head read afterwards.
+    """
+    with _snapshot(engine) as session:
+        seen = _progress(session, journal, epochs)
+        ledger = dict(_accounts(session, journal))
+        held = scan(seen)
+    with writing(engine) as session:
+        for row in _rows(journal, seen, ledger, held):
+            session.merge(row)
+    return held
+
+
+def _accounts(session: Session, journal: str) -> Iterator[tuple[int, Account]]:
+    query = (
+        select(LedgerRow.connection_id, LedgerRow.fate, func.sum(LedgerRow.readings))
+        .where(LedgerRow.journal == journal)
+        .group_by(LedgerRow.connection_id, LedgerRow.fate)
+    )
+    found: dict[int, dict[str, int]] = {}
+    for connection, fate, readings in session.execute(query):
+        found.setdefault(connection, {})[fate] = int(readings)
+    for connection, fates in found.items():
+        yield connection, Account(**fates)
+
+
+def _rows(
+    journal: str, seen: Progress, ledger: Mapping[int, Account], held: Held,
+) -> Iterator[JournalStateRow]:
+    now = times.now()
+    for connection, read in held.read.items():
+        if connection == 0:
+            continue
+        fate = ledger.get(connection, Account())
+        yield JournalStateRow(
+            journal=journal, connection_id=connection, epoch=held.head.epoch, head=held.head.number,
+            watermark=seen.watermarks.get(held.head.epoch, 0), read=read, held=held.readings.get(connection, 0),
+            stored=fate.stored, refused=fate.refused, dropped=fate.dropped, lost_by_peer=fate.lost_by_peer,
+            segments=held.segments, bytes=held.bytes, at=now,
+        )
+
+
+__all__ = ["DatabaseError", "Progress", "account", "advance", "begin_epochs", "progress"]

@@ -1,0 +1,136 @@
+"""The outbox as a publisher sees it: what is due for whom, and what the peer has taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select, update
+
+from app.db import reading, writing
+from app.northbound.tables import OutboxRow, SubscriptionRow
+from app.sources.service import opened
+from connectors import NodeValue, Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Engine, Row
+
+    from app.sources.service import Unseal
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A northbound consumer's standing order as it is to be run."""
+
+    id: int
+    name: str
+    connector: str
+    options: Mapping[str, object]
+    topic: str
+    revision: int
+    problem: str = ""
+    """Why it cannot be run; empty when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One row of the outbox that its peer has not taken."""
+
+    row: int
+    subscription: int
+    source_time: int
+    attempts: int
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row that its sink refused for a reason of its own."""
+
+    row: int
+    due_at: int
+    """When to try again, ns."""
+    error: str
+
+
+_COLUMNS = (
+    OutboxRow.id, OutboxRow.subscription_id, OutboxRow.publication_id, OutboxRow.key, OutboxRow.topic,
+    OutboxRow.content_type, OutboxRow.body, OutboxRow.nodes, OutboxRow.retain, OutboxRow.source_time, OutboxRow.attempts,
+)
+_DUE = (
+    select(*_COLUMNS)
+    .where(
+        OutboxRow.subscription_id == bindparam("subscription"),
+        OutboxRow.sent_at.is_(None),
+        OutboxRow.due_at <= bindparam("now"),
+    )
+    .order_by(OutboxRow.id)
+    .limit(bindparam("limit"))
+)
+
+_SENT = (
+    update(OutboxRow)
+    .where(OutboxRow.id == bindparam("row"))
+    .values(sent_at=bindparam("at"), error="", attempts=OutboxRow.attempts + 1)
+)
+
+
+def subscriptions(engine: Engine, unseal: Unseal) -> dict[int, Subscription]:
+    """Every enabled subscription by id."""
+    with reading(engine) as session:
+        rows = session.scalars(select(SubscriptionRow).where(SubscriptionRow.enabled.is_(True))).all()
+        return {row.id: _subscription(row, unseal) for row in rows}
+
+
+def _subscription(row: SubscriptionRow, unseal: Unseal) -> Subscription:
+    options, problem = opened(row.options or {}, unseal)
+    return Subscription(row.id, row.name, row.connector, options, row.topic, row.revision, problem)
+
+
+def due(engine: Engine, now: int, wanted: Mapping[int, int]) -> list[Due]:
+    """What is due at this time (ns), oldest first, for each subscription id at most the number of rows wanted."""
+    with engine.connect() as connection:
+        return [
+            _due(row)
+            for subscription, limit in wanted.items()
+            for row in connection.execute(_DUE, {"subscription": subscription, "now": now, "limit": limit})
+        ]
+
+
+def newest_sent(engine: Engine, subscription: int, limit: int = 2000) -> list[Due]:
+    """Per key the last row the peer took, among the newest of them: what a peer that forgot must be shown again."""
+    query = (
+        select(*_COLUMNS)
+        .where(OutboxRow.subscription_id == subscription, OutboxRow.sent_at.is_not(None))
+        .order_by(OutboxRow.id.desc())
+        .limit(limit)
+    )
+    with engine.connect() as connection:
+        found = [_due(row) for row in connection.execute(query)]
+    newest: dict[str, Due] = {}
+    for one in found:
+        newest.setdefault(one.publication.key, one)
+    return list(reversed(newest.values()))
+
+
+def _due(row: Row[Any]) -> Due:
+    nodes = tuple(NodeValue(**one) for one in row.nodes or ())
+    made = Publication(row.publication_id, row.key, row.topic, row.body, row.content_type, nodes, row.retain)
+    return Due(row.id, row.subscription_id, row.source_time, row.attempts, made)
+
+
+def settle(engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure]) -> None:
+    """Mark rows as taken by their peer (row id -> ns), and put off those that failed, in one transaction."""
+    with writing(engine) as session:
+        if sent:
+            session.connection().execute(_SENT, [{"row": row, "at": at} for row, at in sent.items()])
+        for one in failed:
+            session.execute(
+                update(OutboxRow)
+                .where(OutboxRow.id == one.row)
+                .values(due_at=one.due_at, error=one.error[:1000], attempts=OutboxRow.attempts + 1),
+            )
+
+

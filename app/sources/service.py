@@ -1,0 +1,75 @@
+"""What a gateway runs of the field: every connection with its tags, secrets opened, and the plant revision it is of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from app.db import reading
+from app.plant.tables import PlantRevisionRow
+from app.sources.tables import ConnectionRow, TagRow
+from connectors import ConnectionConfig, TagBinding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    Unseal = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection as it is to be run."""
+
+    id: int
+    connector: str
+    config: ConnectionConfig
+    problem: str = ""
+    """Why it cannot be run, for the operator; empty when it can."""
+
+
+def revision(engine: Engine) -> int:
+    """The plant revision in force; 0 before the first is applied."""
+    with reading(engine) as session:
+        return session.scalar(select(func.max(PlantRevisionRow.number))) or 0
+
+
+def running(engine: Engine, data_dir: Path, unseal: Unseal) -> dict[int, Connection]:
+    """Every connection in force by id. `unseal` opens a sealed secret; ValueError of it becomes the problem."""
+    tags: dict[int, list[TagBinding]] = defaultdict(list)
+    with reading(engine) as session:
+        query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None)).order_by(TagRow.id)
+        for tag in session.scalars(query):
+            tags[tag.connection_id or 0].append(TagBinding(tag.id, tag.address, tag.datatype, tag.options or {}))
+        rows = session.scalars(select(ConnectionRow).where(ConnectionRow.retired_at.is_(None))).all()
+        return {row.id: _connection(row, tuple(tags[row.id]), data_dir, unseal) for row in rows}
+
+
+def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path, unseal: Unseal) -> Connection:
+    options, problem = opened(row.options or {}, unseal)
+    folder = data_dir / "connections" / str(row.id)
+    config = ConnectionConfig(row.name, options, tags, row.revision, str(folder))
+    return Connection(row.id, row.connector, config, problem)
+
+
+def opened(options: Mapping[str, object], unseal: Unseal) -> tuple[dict[str, object], str]:
+    """Options with their secrets in the clear, never to be logged, and why that failed; empty when it did not."""
+    try:
+        return {key: _open(value, unseal) for key, value in options.items()}, ""
+    except ValueError as error:
+        return {}, f"a secret of this connection cannot be opened: {error}"
+
+
+def _open(value: object, unseal: Unseal) -> object:
+    if isinstance(value, dict) and set(value) == {"sealed"}:
+        return unseal(str(value["sealed"]))
+    if isinstance(value, dict):
+        return {key: _open(one, unseal) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_open(one, unseal) for one in value]
+    return value
