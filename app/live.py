@@ -44,6 +44,9 @@ class GatewayLive(msgspec.Struct, frozen=True):
     """Source time to taken by the northbound peer, over the last minute."""
     latency_p99_ms: float | None = None
     published: int = 0
+    run_latency_p50_ms: float | None = None
+    """The same since the gateway started."""
+    run_latency_p99_ms: float | None = None
 
 
 UNKNOWN: Final = ConnectionLive(name="", state="unknown")
