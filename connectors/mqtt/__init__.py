@@ -1,0 +1,28 @@
+"""MQTT 3.1.1 and 5: JSON payloads in, predictions and events out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from connectors.mqtt.address import check as check_address
+from connectors.mqtt.options import Options, SinkOptions, TagOptions
+from connectors.mqtt.sink import MqttSink
+from connectors.mqtt.source import MqttSource
+
+if TYPE_CHECKING:
+    from connectors import ConnectionConfig, Sink, Source
+
+SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts")
+
+
+def source(config: ConnectionConfig) -> Source:
+    """A source for this connection; nothing is opened yet."""
+    return MqttSource(config)
+
+
+def sink(config: ConnectionConfig) -> Sink:
+    """A publisher to this broker; nothing is opened yet."""
+    return MqttSink(config)
+
+
+__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "sink", "source"]

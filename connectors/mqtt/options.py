@@ -1,0 +1,139 @@
+"""What an MQTT connection, tag and northbound publisher are configured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from connectors.mqtt.address import check_pointer
+
+TimeFormat = Literal["iso", "s", "ms", "us", "ns"]
+
+
+def _broker(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        message = "a broker's address looks like mqtt://host:1883 or mqtts://host:8883"
+        raise ValueError(message)
+    if parts.username or parts.password:
+        message = "user and password go into `username` and `password`, not into the URL"
+        raise ValueError(message)
+    return url
+
+
+def _pointer(text: str) -> str:
+    problem = check_pointer(text.removeprefix("^"))
+    if problem:
+        raise ValueError(problem)
+    return text
+
+
+BrokerUrl = Annotated[str, AfterValidator(_broker)]
+Pointer = Annotated[str, AfterValidator(_pointer)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Broker(_Strict):
+    """How to reach a broker and to prove who we are."""
+
+    url: BrokerUrl
+    """`mqtt://host:1883`, or `mqtts://host:8883` with TLS."""
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    client_id: str | None = Field(default=None, min_length=1, max_length=128)
+    """Stable, since the broker keeps our session under it; from the connection's name by default."""
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    """Whom to trust with `mqtts`; the system's authorities by default. The host name is always checked."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: int = Field(default=15, ge=5, le=3600)
+    """After 1.5 times this silence the broker may drop us; we ping every second anyway."""
+    timeout_s: float = Field(default=5.0, gt=0, le=120)
+    """For connecting, for each answer, and for a ping."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.password is not None and self.username is None:
+            message = "`password` needs `username`"
+            raise ValueError(message)
+        if (self.certificate_file is None) != (self.key_file is None):
+            message = "`certificate_file` and `key_file` go together"
+            raise ValueError(message)
+        if not self.url.startswith("mqtts:") and (self.ca_file or self.certificate_file):
+            message = "certificates need an mqtts:// address"
+            raise ValueError(message)
+        return self
+
+
+class TopicFilter(_Strict):
+    """A subscription beyond the tags' own topics."""
+
+    filter: str = Field(min_length=1, max_length=65_535)
+    qos: Literal[0, 1] = 1
+
+
+class Options(Broker):
+    """An MQTT connection."""
+
+    clean_session: bool = False
+    """True forgets what was published while we were away."""
+    session_expiry_s: int = Field(default=86_400, ge=0, le=4_294_967_295)
+    """MQTT 5: how long the broker keeps our session; 3.1.1 leaves that to the broker."""
+    qos: Literal[0, 1] = 1
+    """Of the subscriptions to the tags' topics. 0 loses what is under way when a connection breaks."""
+    subscriptions: tuple[TopicFilter, ...] = ()
+    """Filters to subscribe to instead of the tags' topics; what they bring without a tag is counted as refused."""
+    max_payload_bytes: int = Field(default=1_048_576, ge=1, le=268_435_455)
+    max_waiting: int = Field(default=10_000, ge=1, le=65_535)
+    """Messages held in memory; beyond it the socket is not read, and MQTT 5 brokers are told so (receive maximum)."""
+    use_received_time: bool = False
+    """Stamp every reading with our time of receipt: for publishers whose clock is wrong or absent."""
+
+
+class TagOptions(_Strict):
+    """Where in the payload a tag's time and quality are, and how many samples one message carries."""
+
+    time: Pointer | None = None
+    time_format: TimeFormat | None = None
+    quality: Pointer | None = None
+    """Points to "Good", "Uncertain" or "Bad" in any case, or to a StatusCode as a number, unless `quality_map` says otherwise."""
+    quality_map: dict[str, Annotated[int, Field(ge=0, le=0xFFFFFFFF)]] = Field(default_factory=dict)
+    """What the payload says (as text) -> StatusCode."""
+    each: Pointer | None = None
+    """Points to an array of records; address, `time` and `quality` are then relative to a record, or to the message with `^`."""
+    format: Literal["json", "text"] = "json"
+    """`text` takes the whole payload as a string."""
+
+    @field_validator("each")
+    @classmethod
+    def _each_is_absolute(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("^"):
+            message = "`each` is relative to the message already: no `^`"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.time is None) != (self.time_format is None):
+            message = "`time` and `time_format` go together"
+            raise ValueError(message)
+        if self.format == "text" and (self.time or self.quality or self.each):
+            message = "a text payload has no time, quality or records"
+            raise ValueError(message)
+        return self
+
+
+class SinkOptions(Broker):
+    """A northbound publisher; everything goes out at QoS 1."""
+
+    retain: bool = False
+    """Retain everything; otherwise each publication says so itself."""
+    in_flight: int = Field(default=100, ge=1, le=65_535)
+    """Publications under way before the broker has taken the first."""

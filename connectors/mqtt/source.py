@@ -1,0 +1,156 @@
+"""The Source of an MQTT connection: messages to readings, acknowledged only when the caller has them safe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from connectors import Batch, ConnectionConfig, NotConnectedError
+from connectors.mqtt.link import Link
+from connectors.mqtt.mapping import Mapping, Rows, UnusableError, columns
+from connectors.mqtt.naming import client_id
+from connectors.mqtt.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from connectors.mqtt.link import Message
+
+MOST_READINGS: Final = 20_000
+HEARTBEAT_NS: Final = 1_000_000_000
+FILTERS_FILE: Final = "mqtt-filters.json"
+
+
+class MqttSource:
+    """Readings out of the messages on the tags' topics."""
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
+        self._config = config
+        self._options = Options.model_validate(config.options)
+        self._mapping = Mapping(config.tags)
+        self._link: Link | None = None
+        self._waiting: deque[tuple[Message | None, str, int, int, int]] = deque()
+        self._news = asyncio.Event()
+        self._beat_ns = 0
+        self._alive_ns = 0
+
+    async def connect(self) -> None:
+        """Log in, resume or make the session, subscribe. Raises NotConnectedError, RefusedError."""
+        await self.close()
+        self._waiting.clear()
+        options = self._options
+        link = Link(
+            options, client_id(options, self._config.name), clean=options.clean_session, session_expiry_s=options.session_expiry_s,
+            receive_maximum=options.max_waiting, most_payload=options.max_payload_bytes,
+        )
+        link.on_message, link.on_oversize, link.on_alive = self._arrived, self._oversize, self._news.set
+        self._link = link
+        try:
+            kept = await link.open()
+            await self._subscribe(link, kept=kept)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _subscribe(self, link: Link, *, kept: bool) -> None:
+        """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration."""
+        wanted = {f.filter: f.qos for f in self._options.subscriptions} or dict.fromkeys(self._mapping.topics, self._options.qos)
+        if kept:
+            await link.unsubscribe([f for f in self._filters_before() if f not in wanted])
+        await link.subscribe(list(wanted.items()))
+        self._note_filters(list(wanted))
+        self._alive_ns = time.time_ns()
+
+    def _filters_before(self) -> list[str]:
+        path = Path(self._config.data_dir) / FILTERS_FILE
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(path.read_text())
+            return [f for f in found if isinstance(f, str)] if isinstance(found, list) else []
+        return []
+
+    def _note_filters(self, filters: list[str]) -> None:
+        path = Path(self._config.data_dir) / FILTERS_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(sorted(filters)))
+        draft.replace(path)
+
+    def _arrived(self, message: Message) -> None:
+        self._put((message, "", message.mid, message.qos, time.time_ns()))
+
+    def _oversize(self, topic: str, mid: int, qos: int, size: int) -> None:
+        del size
+        self._put((None, topic, mid, qos, time.time_ns()))
+
+    def _put(self, entry: tuple[Message | None, str, int, int, int]) -> None:
+        self._waiting.append(entry)
+        self._news.set()
+        if len(self._waiting) >= self._options.max_waiting and self._link is not None:
+            self._link.pause()
+
+    async def read(self) -> Batch:
+        """Wait for the next batch; see `Source.read`. Raises NotConnectedError."""
+        link = self._link
+        if link is None:
+            message = "not connected"
+            raise NotConnectedError(message)
+        while not self._waiting:
+            link.check()
+            if link.heard_ns - self._beat_ns >= HEARTBEAT_NS:
+                break
+            self._news.clear()
+            await self._news.wait()
+        return self._batch(link)
+
+    def _batch(self, link: Link) -> Batch:
+        rows, acks = Rows(), list[tuple[int, int]]()
+        received = max(link.heard_ns, self._alive_ns)
+        while self._waiting and len(rows.tags) < MOST_READINGS:
+            message, topic, mid, qos, received = self._waiting.popleft()
+            acks.append((mid, qos))
+            if message is not None:
+                self._map(message, rows)
+            else:
+                limit = f"the payload is larger than {self._options.max_payload_bytes} bytes (`max_payload_bytes`)"
+                rows.refuse(topic, UnusableError("too_large", limit), b"")
+        self._alive_ns = max(self._alive_ns, received if self._waiting else max(received, link.heard_ns))
+        received = self._beat_ns = max(received, self._alive_ns) if not self._waiting else received
+        if not self._waiting:
+            link.resume()
+        tags, times, values, status = columns(rows)
+        if self._options.use_received_time:
+            times = np.full(len(tags), received, dtype=np.int64)
+        return Batch(
+            tags, times, values, rows.others, status, received, self._alive_ns, self._config.revision, rows.refusals(),
+            ack=_acknowledger(link, acks),
+        )
+
+    def _map(self, message: Message, rows: Rows) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            rows.refuse("", UnusableError("unknown_topic", "the topic is not UTF-8"), bytes(message.payload))
+            return
+        self._mapping.add(topic, bytes(message.payload), rows)
+
+    async def close(self) -> None:
+        """Let go of the broker, which keeps the session; acknowledgements not yet given are void."""
+        link, self._link = self._link, None
+        self._news.set()
+        if link is not None:
+            await link.close()
+
+
+def _acknowledger(link: Link, acks: list[tuple[int, int]]) -> Callable[[], Awaitable[None]]:
+    async def acknowledge() -> None:
+        link.ack(acks)
+
+    return acknowledge
