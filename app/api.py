@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
+Item = TypeVar("Item")
+
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows on a page")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
 
@@ -52,7 +54,7 @@ class View(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class Page[Item](BaseModel):
+class Page(BaseModel, Generic[Item]):
     """Some items and the cursor of the page after; null on the last one."""
 
     items: list[Item]

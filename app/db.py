@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Dialect, Engine, Integer, MetaData, Text, TypeDecorator, create_engine, event
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    and_,
+    create_engine,
+    event,
+    insert,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -83,3 +101,52 @@ def writing(engine: Engine) -> Iterator[Session]:
     with engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection, Session(connection) as session:
         with session.begin():
             yield session
+
+
+def insert_new(session: Session, row: type[Base], values: Mapping[str, object]) -> bool:
+    """Insert unless a row with this key is there already; True when it was inserted.
+
+    A savepoint instead of a dialect's ON CONFLICT: domestic databases do not share one.
+    """
+    try:
+        with session.begin_nested():
+            session.execute(insert(row), [dict(values)])
+    except IntegrityError:
+        return False
+    return True
+
+
+def add_to(session: Session, row: type[Base], key: Mapping[str, object], amounts: Mapping[str, int]) -> None:
+    """Add to counters of the row with this key; the row is made when it is not there yet."""
+    table = row.__table__
+    assert isinstance(table, Table)  # noqa: S101 - mapped to a table, never to a join
+    mine = and_(*(table.c[name] == value for name, value in key.items()))
+    grown = update(table).where(mine).values({name: table.c[name] + amount for name, amount in amounts.items()})
+    if session.execute(grown).rowcount:  # type: ignore[attr-defined]  # an UPDATE has a row count
+        return
+    if not insert_new(session, row, {**key, **amounts}):
+        session.execute(grown)
+
+
+def upgrade(url: str) -> None:
+    """Bring the database at this URL to the newest schema; an empty one gets all of it."""
+    from alembic import command  # noqa: PLC0415 - a worker has no need to load it
+    from alembic.config import Config  # noqa: PLC0415
+
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
+def main() -> None:
+    """`python -m app.db`: upgrade the database that the settings name."""
+    from app.settings import settings  # noqa: PLC0415 - only this entry point needs them
+
+    upgrade(settings().database())
+
+
+if __name__ == "__main__":
+    main()

@@ -17,5 +17,7 @@ class PlantRevisionRow(Base):
     document: Mapped[str] = mapped_column(Text)
     """The file as applied, secrets replaced by their sealed form."""
     digest: Mapped[str] = mapped_column(String(80))
+    path: Mapped[str] = mapped_column(String(400), default="")
+    """Enterprise, site, area and line, `/` between levels: begins every topic."""
     applied_at: Mapped[int] = mapped_column(Big)
     applied_by: Mapped[str] = mapped_column(String(100))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import and_, or_, select
 
@@ -14,7 +14,7 @@ from app.scoring.tables import PredictionRow
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Select
 
-type Found = tuple[PredictionRow, str, int]
+Found: TypeAlias = tuple[PredictionRow, str, int]
 """The row, its pipeline's name, the version's number."""
 
 

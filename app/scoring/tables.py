@@ -15,13 +15,13 @@ class PredictionRow(Base):
 
     __tablename__ = "predictions"
     __table_args__ = (
-        UniqueConstraint("version_id", "end_time", "revision", name="uq_predictions_window"),
-        Index("ix_predictions_sequence", "version_id", "sequence"),
+        UniqueConstraint("version_id", "sequence", name="uq_predictions_sequence"),
+        Index("ix_predictions_window", "version_id", "end_time", "revision"),
         Index("ix_predictions_created", "pipeline_id", "end_time"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    """UUID derived from (version, window end, revision): the same on every redelivery."""
+    """UUID derived from (version, window, sequence, revision): the same on every redelivery."""
     pipeline_id: Mapped[int] = mapped_column(Big)
     version_id: Mapped[int] = mapped_column(Big)
     sequence: Mapped[int | None] = mapped_column(Big)

@@ -1,0 +1,74 @@
+"""Seals secrets for the database: AES-256-GCM under a key that lies outside it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from app.settings import settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NONCE: Final = 12
+_KEY: Final = 32
+
+
+class SealError(ValueError):
+    """A sealed value cannot be opened: the key is another one, or the value was changed. Restore `secret.key`."""
+
+
+def _read_or_make(path: Path) -> bytes:
+    """The key in this file; made atomically, mode 0600, when it is not there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(handle, secrets.token_bytes(_KEY))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass  # another process was first: its key counts
+        finally:
+            fresh.unlink()
+    key = path.read_bytes()
+    if len(key) != _KEY:
+        message = f"{path} is no key of {_KEY} bytes: restore it from the backup"
+        raise SealError(message)
+    return key
+
+
+@cache
+def _key() -> bytes:
+    given = settings().secret_key
+    if given is not None:
+        return hashlib.sha256(given.get_secret_value().encode()).digest()
+    return _read_or_make(settings().data_dir / "secret.key")
+
+
+def seal(text: str) -> dict[str, str]:
+    """What may stand in the database instead of a secret."""
+    nonce = secrets.token_bytes(_NONCE)
+    return {"sealed": base64.b64encode(nonce + AESGCM(_key()).encrypt(nonce, text.encode(), b"headrace")).decode()}
+
+
+def unseal(sealed: str) -> str:
+    """The secret behind what `{"sealed": …}` holds. SealError when it cannot be opened."""
+    try:
+        data = base64.b64decode(sealed, validate=True)
+        return AESGCM(_key()).decrypt(data[:_NONCE], data[_NONCE:], b"headrace").decode()
+    except (binascii.Error, InvalidTag, ValueError) as error:
+        message = "a sealed secret cannot be opened with this key: restore secret.key, or apply the plant file again"
+        raise SealError(message) from error

@@ -1,0 +1,195 @@
+"""Checks a plant file whole: syntax, keys, references, addresses, models; every mistake at once, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from pydantic import ValidationError
+
+import connectors
+from app.config.desired import Desired, WantedConnection, WantedModel, WantedSubscription
+from app.config.document import Document, DocumentError, Mistake, nearest, parse, read
+from app.config.pipelines import PipelineChecker
+from app.config.secrets import validated
+from app.config.tags import spread_tags
+from app.plant import schemas
+from inference import InferenceError
+from inference.model import import_model, load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pydantic import BaseModel
+
+Place: TypeAlias = tuple[str | int, ...]
+MAX_MISTAKES: Final = 200
+Entry = TypeVar("Entry")
+
+
+class Checker:
+    """One pass over one document."""
+
+    def __init__(self, document: Document, store: Path) -> None:
+        """`store` is where models are imported to."""
+        self.document = document
+        self.store = store
+        self.base = Path(document.file).resolve().parent
+        self.mistakes: list[Mistake] = []
+
+    def wrong(self, place: Place, message: str, hint: str = "") -> None:
+        """Note a mistake at a place of the document."""
+        self.mistakes.append(self.document.at(place, message, hint))
+
+    def run(self) -> Desired:
+        """What the document asks for. DocumentError with every mistake when there is one."""
+        file = self._file()
+        connections = self._connections(file.connections)
+        tags = spread_tags(self, file, connections)
+        models = self._models(file.models)
+        pipelines = PipelineChecker(self, tags, models).run(file.pipelines)
+        northbound = self._northbound(file.northbound)
+        if self.mistakes:
+            raise DocumentError(self.mistakes[:MAX_MISTAKES])
+        return Desired(self.document.text, file.plant.path(), connections, tags, models, pipelines, northbound)
+
+    def _file(self) -> schemas.PlantFile:
+        try:
+            return schemas.PlantFile.model_validate(self.document.data)
+        except ValidationError as error:
+            for one in error.errors(include_input=False, include_url=False):
+                place = tuple(part for part in one["loc"] if isinstance(part, str | int))
+                self.wrong(place, *_explained(str(one["type"]), str(one["msg"]), place, self._keys(place)))
+        # What can still be checked is: a wrong key in one entry must not hide a wrong reference in another.
+        return self._without_broken()
+
+    def _keys(self, place: Place) -> list[str]:
+        """The keys that could stand where an unknown one does."""
+        section = {
+            "connections": schemas.ConnectionEntry, "models": schemas.ModelEntry, "pipelines": schemas.PipelineEntry,
+            "northbound": schemas.NorthboundEntry, "plant": schemas.PlantPath,
+        }
+        inner = {
+            "window": schemas.WindowEntry, "inputs": schemas.InputsEntry, "rules": schemas.RuleEntry,
+            "outputs": schemas.OutputEntry, "overrides": schemas.Override,
+        }
+        words = [part for part in place[:-1] if isinstance(part, str)]
+        model: type[BaseModel] = schemas.PlantFile
+        for word in words:
+            model = schemas.TagGroup if word == "group" else schemas.TagEntry if word == "tag" else (
+                section.get(word) or inner.get(word) or model
+            )
+        return list(model.model_fields)
+
+    def _without_broken(self) -> schemas.PlantFile:
+        """The document without the entries that do not validate."""
+        data = self.document.data
+        kept: dict[str, Any] = {"version": 1}
+        for name, info in schemas.PlantFile.model_fields.items():
+            if name not in data or name == "version":
+                continue
+            value = data[name]
+            if isinstance(value, list):
+                value = [entry if _fits(name, entry) else None for entry in value]
+                kept[name] = [entry for entry in value if entry is not None]
+            elif _fits(name, value):
+                kept[name] = value
+            del info
+        return schemas.PlantFile.model_validate(kept)
+
+    def unique(self, section: str, entries: Sequence[Entry], name: Callable[[Entry], str]) -> Iterable[tuple[int, Entry]]:
+        """Entries with the index they have in the document; a name that stands twice is a mistake."""
+        written = self.document.data.get(section) or []
+        places = {entry.get("name"): index for index, entry in reversed(list(enumerate(written))) if isinstance(entry, dict)}
+        seen: set[str] = set()
+        for entry in entries:
+            if name(entry) in seen:
+                self.wrong((section, places.get(name(entry), 0)), f"the name {name(entry)!r} is taken", "names are unique")
+                continue
+            seen.add(name(entry))
+            yield places.get(name(entry), 0), entry
+
+    def options(self, place: Place, connector: str, options: dict[str, Any], which: str) -> tuple[dict[str, Any], frozenset[str]] | None:
+        """Options checked by the connector's own model; None when something is wrong with the connector itself."""
+        if connector not in connectors.names():
+            self.wrong((*place, "connector"), f"there is no connector {connector!r}", nearest(connector, connectors.names()))
+            return None
+        try:
+            model = getattr(connectors.load(connector), which, None)
+        except connectors.NotInstalledError as error:
+            self.wrong((*place, "connector"), str(error))
+            return None
+        if model is None:
+            self.wrong((*place, "connector"), f"the connector {connector!r} cannot publish", "use mqtt or opcua")
+            return None
+        found = validated(model, options, self.base)
+        for where, message, hint in found.problems:
+            self.wrong((*place, "options", *where), message, hint)
+        return found.values, found.secrets
+
+    def _connections(self, entries: Sequence[schemas.ConnectionEntry]) -> dict[str, WantedConnection]:
+        found = {}
+        for index, entry in self.unique("connections", entries, lambda e: e.name):
+            options = self.options(("connections", index), entry.connector, entry.options, "Options")
+            values, secrets = options if options is not None else ({}, frozenset())
+            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets)
+        return found
+
+    def _northbound(self, entries: Sequence[schemas.NorthboundEntry]) -> dict[str, WantedSubscription]:
+        found = {}
+        for index, entry in self.unique("northbound", entries, lambda e: e.name):
+            if any(c in entry.topic for c in "+#") or entry.topic.startswith(("/", "$")):
+                self.wrong(("northbound", index, "topic"), f"{entry.topic!r} is no topic to publish to", "no +, #, leading / or $")
+            options = self.options(("northbound", index), entry.connector, entry.options, "SinkOptions")
+            if options is not None:
+                found[entry.name] = WantedSubscription(entry, *options)
+        return found
+
+    def _models(self, entries: Sequence[schemas.ModelEntry]) -> dict[str, WantedModel]:
+        found = {}
+        for index, entry in self.unique("models", entries, lambda e: e.name):
+            place = ("models", index)
+            if (entry.path is None) == (entry.digest is None):
+                self.wrong(place, "a model needs either path or digest")
+                continue
+            try:
+                if entry.path is not None:
+                    source = (self.base / entry.path).resolve()
+                    found[entry.name] = WantedModel(entry.name, source, import_model(source, self.store))
+                else:
+                    found[entry.name] = WantedModel(entry.name, None, load_model(self.store, entry.digest or ""))
+            except (InferenceError, OSError) as error:
+                self.wrong((*place, "path" if entry.path is not None else "digest"), str(error))
+        return found
+
+
+def _fits(section: str, value: object) -> bool:
+    data = {"version": 1, section: [value] if section in {"connections", "tags", "models", "pipelines", "northbound"} else value}
+    try:
+        schemas.PlantFile.model_validate(data)
+    except ValidationError:
+        return False
+    return True
+
+
+def _explained(kind: str, message: str, place: Place, keys: list[str]) -> tuple[str, str]:
+    if kind == "extra_forbidden":
+        return f"unknown key {place[-1]!r}", nearest(str(place[-1]), keys)
+    if kind == "missing":
+        return f"{place[-1]!r} is missing", ""
+    return message, ""
+
+
+def check_document(document: Document, store: Path) -> Desired:
+    """What a document asks for; models are imported into `store`. DocumentError says everything wrong at once."""
+    return Checker(document, store).run()
+
+
+def check_file(path: Path, store: Path) -> Desired:
+    """`check_document` of a file."""
+    return check_document(read(path), store)
+
+
+def check_text(text: str, file: str, store: Path) -> Desired:
+    """`check_document` of text; paths in it are relative to where `file` would be."""
+    return check_document(parse(text, file), store)

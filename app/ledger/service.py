@@ -1,0 +1,64 @@
+"""The ledger as people read it: per connection what was read, what became of it, and whether that balances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from app.db import reading
+from app.ledger.tables import JournalStateRow, LedgerRow
+from app.sources.tables import ConnectionRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One connection, all journals together, as the gateways last counted it. Numbers are readings."""
+
+    name: str
+    read: int
+    stored: int
+    refused: int
+    dropped: int
+    held: int
+    lost_by_peer: int
+    reasons: Mapping[tuple[str, str], int]
+    """(fate, reason) → readings; as of now, so it may be ahead of the sums."""
+    at: int
+    """ns: the oldest of the counts in it."""
+
+    @property
+    def balanced(self) -> bool:
+        """read = stored + refused + dropped + held; each is counted by itself."""
+        return self.read == self.stored + self.refused + self.dropped + self.held
+
+
+def accounts(engine: Engine) -> list[Account]:
+    """Every connection that ever read something, by name."""
+    state = JournalStateRow
+    sums = (state.read, state.stored, state.refused, state.dropped, state.held, state.lost_by_peer)
+    totals = (
+        select(ConnectionRow.id, ConnectionRow.name, *(func.sum(c) for c in sums), func.min(state.at))
+        .join(ConnectionRow, ConnectionRow.id == state.connection_id)
+        .group_by(ConnectionRow.id, ConnectionRow.name)
+        .order_by(ConnectionRow.name)
+    )
+    by_reason = (
+        select(LedgerRow.connection_id, LedgerRow.fate, LedgerRow.reason, func.sum(LedgerRow.readings))
+        .where(LedgerRow.reason != "")
+        .group_by(LedgerRow.connection_id, LedgerRow.fate, LedgerRow.reason)
+    )
+    with reading(engine) as session:
+        reasons: dict[int, dict[tuple[str, str], int]] = {}
+        for connection, fate, reason, readings in session.execute(by_reason):
+            reasons.setdefault(connection, {})[fate, reason] = int(readings)
+        return [
+            Account(name, *(int(n) for n in numbers[:6]), reasons=reasons.get(connection, {}), at=int(numbers[6]))
+            for connection, name, *numbers in session.execute(totals)
+        ]

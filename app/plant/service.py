@@ -1,0 +1,366 @@
+"""Makes what is in force equal to a checked plant file: the difference first, then all of it in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from app import times
+from app.access.seal import seal, unseal
+from app.access.service import audit
+from app.db import reading, writing
+from app.models.tables import ModelRow
+from app.northbound.tables import SubscriptionRow
+from app.pipelines.schemas import PipelineSpec
+from app.pipelines.tables import PipelineRow, PipelineVersionRow
+from app.plant.tables import PlantRevisionRow
+from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from app.config.desired import Desired, WantedConnection, WantedPipeline, WantedTag
+    from inference import Model
+
+NEW_TAG_WHEN: Final = ("datatype", "unit")
+"""A change of these is another quantity: it gets an id of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between what is in force and what is asked for."""
+
+    kind: str
+    """connection, tag, model, pipeline, northbound, plant."""
+    name: str
+    what: str
+    """added, changed, removed, renamed."""
+    detail: str = ""
+    """old → new, secrets hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did; `number` is the revision in force afterwards."""
+
+    number: int
+    changes: tuple[Change, ...]
+
+
+def path_in_force(session: Session) -> str:
+    """The plant's path, which begins every topic; empty before the first plant file."""
+    query = select(PlantRevisionRow.path).order_by(PlantRevisionRow.number.desc()).limit(1)
+    return session.scalar(query) or ""
+
+
+def revisions(engine: Engine) -> list[PlantRevisionRow]:
+    """Every applied file, newest first."""
+    with reading(engine) as session:
+        rows = list(session.scalars(select(PlantRevisionRow).order_by(PlantRevisionRow.number.desc()).limit(500)))
+        session.expunge_all()
+        return rows
+
+
+def revision(engine: Engine, number: int | None = None) -> PlantRevisionRow | None:
+    """One applied file, the one in force by default."""
+    query = select(PlantRevisionRow).order_by(PlantRevisionRow.number.desc()).limit(1)
+    with reading(engine) as session:
+        row = session.scalar(query if number is None else query.where(PlantRevisionRow.number == number))
+        session.expunge_all()
+        return row
+
+
+class _Applier:
+    """One comparison inside one transaction; writes as it compares, the caller commits or rolls back."""
+
+    def __init__(self, session: Session, desired: Desired) -> None:
+        self.session = session
+        self.desired = desired
+        self.changes: list[Change] = []
+        self.now = times.now()
+        self.ids: dict[str, int] = {}
+        self.tags: dict[str, TagRow] = {}
+
+    def note(self, kind: str, name: str, what: str, detail: str = "") -> None:
+        self.changes.append(Change(kind, name, what, detail))
+
+    def run(self) -> None:
+        touched = self._connections()
+        touched |= self._tags()
+        self._bump(touched)
+        self._models()
+        self._pipelines()
+        self._northbound()
+        before = path_in_force(self.session)
+        if before != self.desired.path:
+            self.note("plant", self.desired.path or "-", "changed", f"{before or '-'} → {self.desired.path or '-'}")
+
+    def _connections(self) -> set[str]:
+        rows = {row.name: row for row in self.session.scalars(select(ConnectionRow))}
+        touched: set[str] = set()
+        for name, wanted in self.desired.connections.items():
+            row = rows.get(name)
+            if row is None:
+                row = ConnectionRow(name=name, connector=wanted.connector, options=_sealed(wanted.options, wanted.secrets), revision=1)
+                self.session.add(row)
+                self.session.flush()
+                self.note("connection", name, "added", wanted.connector)
+            elif row.retired_at is not None or row.connector != wanted.connector or not _same(row.options, wanted.options):
+                what = "added" if row.retired_at is not None else "changed"
+                self.note("connection", name, what, _difference(row.options, wanted))
+                row.connector, row.options = wanted.connector, _sealed(wanted.options, wanted.secrets)
+                row.retired_at = None
+                touched.add(name)
+            self.ids[name] = row.id
+        for name, row in rows.items():
+            if name not in self.desired.connections and row.retired_at is None:
+                row.retired_at = self.now
+                self.note("connection", name, "removed")
+        return touched
+
+    def _tags(self) -> set[str]:
+        query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None))
+        rows = {row.name: row for row in self.session.scalars(query)}
+        names = {row.id: row.name for row in self.session.scalars(select(ConnectionRow))}
+        gone = {name: row for name, row in rows.items() if name not in self.desired.tags}
+        moved = {(names.get(row.connection_id or 0), row.address): row for row in gone.values()}
+        touched: set[str] = set()
+        for name, wanted in self.desired.tags.items():
+            row = rows.get(name)
+            if row is None:
+                row = moved.pop((wanted.connection, wanted.address), None)
+                if row is not None:
+                    gone.pop(row.name, None)
+            touched |= self._tag(wanted, row)
+        for name, row in gone.items():
+            row.retired_at = self.now
+            touched.add(names.get(row.connection_id or 0, ""))
+            self.note("tag", name, "removed")
+        return touched
+
+    def _tag(self, wanted: WantedTag, row: TagRow | None) -> set[str]:
+        if row is not None:
+            before = self._attributes(row)
+            after = wanted.attributes()
+            different = [key for key in after if before[key] != after[key]]
+            if not different:
+                self.tags[wanted.name] = row
+                return set()
+            detail = ", ".join(f"{key}: {before[key]} → {after[key]}" for key in different)
+            self.note("tag", wanted.name, "renamed" if "name" in different else "changed", detail)
+            if not set(different) & set(NEW_TAG_WHEN):
+                self._write(row, wanted)
+                row.revision += 1
+                self._version(row, wanted)
+                return {wanted.connection, str(before["connection"])}
+            row.retired_at = self.now
+        else:
+            self.note("tag", wanted.name, "added", f"{wanted.connection} {wanted.address}")
+        made = TagRow(revision=1)
+        self._write(made, wanted)
+        self.session.add(made)
+        self.session.flush()
+        self._version(made, wanted)
+        return {wanted.connection}
+
+    def _write(self, row: TagRow, wanted: WantedTag) -> None:
+        row.name, row.connection_id, row.address = wanted.name, self.ids[wanted.connection], wanted.address
+        row.datatype, row.unit, row.place = wanted.datatype, wanted.unit, wanted.place
+        row.description, row.options = wanted.description, dict(wanted.options)
+        self.tags[wanted.name] = row
+
+    def _version(self, row: TagRow, wanted: WantedTag) -> None:
+        self.session.add(TagVersionRow(tag_id=row.id, revision=row.revision, since=self.now, attributes=wanted.attributes()))
+
+    def _attributes(self, row: TagRow) -> dict[str, Any]:
+        home = next((name for name, number in self.ids.items() if number == row.connection_id), "")
+        return {
+            "name": row.name, "connection": home, "address": row.address, "datatype": row.datatype, "unit": row.unit,
+            "place": row.place, "description": row.description, "options": row.options or {},
+        }
+
+    def _bump(self, touched: set[str]) -> None:
+        """A connection whose options or tags changed is read under another revision."""
+        for name in sorted(touched & self.ids.keys()):
+            self.session.get_one(ConnectionRow, self.ids[name]).revision += 1
+
+    def _models(self) -> None:
+        for wanted in self.desired.models.values():
+            if self.session.get(ModelRow, wanted.model.digest) is None:
+                self.session.add(_model_row(wanted.model, self.now))
+                self.session.flush()
+                self.note("model", wanted.name, "added", wanted.model.digest[:19])
+
+    def _pipelines(self) -> None:
+        rows = {row.name: row for row in self.session.scalars(select(PipelineRow))}
+        for name, wanted in self.desired.pipelines.items():
+            row = rows.get(name)
+            if row is None:
+                row = PipelineRow(name=name)
+                self.session.add(row)
+                self.session.flush()
+            spec = self._spec(wanted).model_dump(mode="json")
+            active = self.session.get(PipelineVersionRow, row.active_version) if row.active_version else None
+            if active is not None and active.spec == spec:
+                continue
+            number = self.session.scalar(
+                select(func.max(PipelineVersionRow.number)).where(PipelineVersionRow.pipeline_id == row.id),
+            )
+            version = PipelineVersionRow(
+                pipeline_id=row.id, number=(number or 0) + 1, model_digest=wanted.digest, spec=spec, created_at=self.now,
+            )
+            self.session.add(version)
+            self.session.flush()
+            row.active_version = version.id
+            self.note("pipeline", name, "added" if active is None else "changed", _spec_difference(active, spec, version.number))
+        for name, row in rows.items():
+            if name not in self.desired.pipelines and row.active_version is not None:
+                row.active_version = None
+                self.note("pipeline", name, "removed")
+
+    def _output_tag(self, pipeline: str, wanted_name: str, unit: str, description: str) -> int:
+        """The tag that an output is published under: permanent, made once."""
+        name = f"{pipeline}.{wanted_name}"
+        query = select(TagRow).where(TagRow.name == name, TagRow.connection_id.is_(None), TagRow.retired_at.is_(None))
+        row = self.session.scalar(query)
+        if row is None or row.unit != unit:
+            if row is not None:
+                row.retired_at = self.now
+            row = TagRow(
+                name=name, connection_id=None, address=f"{pipeline}/{wanted_name}", datatype="any", unit=unit, place="",
+                description=description, options={}, revision=1,
+            )
+            self.session.add(row)
+            self.session.flush()
+        return row.id
+
+    def _spec(self, wanted: WantedPipeline) -> PipelineSpec:
+        entry = wanted.entry
+        trigger = self.tags[wanted.trigger] if wanted.trigger is not None else None
+        context = {field: self.tags[tag] for field, tag in entry.context.items()}
+        return PipelineSpec.model_validate({
+            "name": entry.name, "model_digest": wanted.digest, "model_input": wanted.model_input, "layout": wanted.layout,
+            "devices": entry.devices, "asset": entry.asset, "max_age_s": entry.max_age_s,
+            "window": {
+                "kind": wanted.kind, "step_s": wanted.step_s, "length": wanted.length, "hop": wanted.hop,
+                "lateness_s": entry.window.lateness_s, "max_length_s": entry.window.max_length_s,
+                "trigger": trigger.id if trigger is not None else 0,
+                "trigger_connection": (trigger.connection_id or 0) if trigger is not None else 0,
+            },
+            "inputs": [
+                {
+                    "tag": self.tags[one.tag].id, "connection": self.tags[one.tag].connection_id, "resample": one.resample,
+                    "policy": one.policy, "hold_s": one.hold_s, "max_gap_s": one.max_gap_s,
+                    "use_received_time": one.use_received_time,
+                }
+                for one in wanted.inputs
+            ],
+            "outputs": [
+                {
+                    "name": one.name, "tag": self._output_tag(entry.name, one.name, one.unit, one.description),
+                    "tag_name": f"{entry.name}.{one.name}", "unit": one.unit, "description": one.description,
+                }
+                for one in wanted.outputs
+            ],
+            "rules": [rule.model_dump() for rule in wanted.rules],
+            "context": {field: row.id for field, row in context.items()},
+            "context_connection": next((row.connection_id or 0 for row in context.values()), 0),
+        })
+
+    def _northbound(self) -> None:
+        rows = {row.name: row for row in self.session.scalars(select(SubscriptionRow))}
+        for name, wanted in self.desired.northbound.items():
+            row, entry = rows.get(name), wanted.entry
+            if row is None:
+                self.session.add(SubscriptionRow(
+                    name=name, connector=entry.connector, options=_sealed(wanted.options, wanted.secrets), topic=entry.topic,
+                    revision=1, enabled=True,
+                ))
+                self.note("northbound", name, "added", entry.connector)
+                continue
+            same = row.connector == entry.connector and row.topic == entry.topic and _same(row.options, wanted.options)
+            if not row.enabled or not same:
+                self.note("northbound", name, "changed" if row.enabled else "added")
+                row.connector, row.topic, row.enabled = entry.connector, entry.topic, True
+                row.options = _sealed(wanted.options, wanted.secrets)
+                row.revision += 1
+        for name, row in rows.items():
+            if name not in self.desired.northbound and row.enabled:
+                row.enabled = False
+                row.revision += 1
+                self.note("northbound", name, "removed")
+
+
+def _sealed(options: Mapping[str, Any], secrets: frozenset[str]) -> dict[str, Any]:
+    return {key: seal(str(value)) if key in secrets else value for key, value in options.items()}
+
+
+def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: unseal(str(value["sealed"])) if isinstance(value, dict) and set(value) == {"sealed"} else value
+        for key, value in options.items()
+    }
+
+
+def _same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    return _opened(stored or {}) == dict(wanted)
+
+
+def _difference(stored: Mapping[str, Any] | None, wanted: WantedConnection) -> str:
+    before, after = _opened(stored or {}), dict(wanted.options)
+
+    def shown(key: str, values: Mapping[str, Any]) -> str:
+        return "••••" if key in wanted.secrets else str(values.get(key, "-"))
+
+    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return ", ".join(f"{key}: {shown(key, before)} → {shown(key, after)}" for key in keys)
+
+
+def _spec_difference(active: PipelineVersionRow | None, spec: Mapping[str, Any], number: int) -> str:
+    if active is None:
+        return f"version {number}"
+    return f"version {number}: {', '.join(key for key in spec if active.spec.get(key) != spec[key])}"
+
+
+def _model_row(model: Model, now: int) -> ModelRow:
+    def tensors(specs: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - inputs or outputs of a model
+        for one in specs:
+            yield {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "unit": one.unit, "meaning": one.meaning}
+
+    contract = {
+        "inputs": list(tensors(model.inputs)), "outputs": list(tensors(model.outputs)), "opset": model.opset,
+        "ir_version": model.ir_version, "nodes": model.nodes, "manifest": dict(model.manifest),
+    }
+    return ModelRow(digest=model.digest, sm3=model.sm3, name=model.name, version=model.version, contract=contract, imported_at=now)
+
+
+def difference(engine: Engine, desired: Desired) -> tuple[Change, ...]:
+    """What an apply would change; nothing is written."""
+    with writing(engine) as session:
+        applier = _Applier(session, desired)
+        applier.run()
+        session.rollback()
+    return tuple(applier.changes)
+
+
+def apply(engine: Engine, desired: Desired, who: str) -> Applied:
+    """Make it so, in one transaction. Without a difference nothing is written and no revision is made."""
+    with writing(engine) as session:
+        number = session.scalar(select(func.max(PlantRevisionRow.number))) or 0
+        applier = _Applier(session, desired)
+        applier.run()
+        if not applier.changes:
+            session.rollback()
+            return Applied(number, ())
+        digest = f"sha256:{hashlib.sha256(desired.text.encode()).hexdigest()}"
+        session.add(PlantRevisionRow(
+            number=number + 1, document=desired.text, digest=digest, path=desired.path, applied_at=applier.now, applied_by=who,
+        ))
+        audit(session, who, "plant_applied", f"revision {number + 1}", {"changes": len(applier.changes), "digest": digest})
+    return Applied(number + 1, tuple(applier.changes))

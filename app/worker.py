@@ -1,0 +1,45 @@
+"""The Celery worker and its beat: `python -m app.worker` and `python -m app.worker beat`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import app as rooms
+from app import log
+from app.queue import celery
+from app.settings import settings
+
+celery.conf.beat_schedule = {
+    "sent-outbox-rows": {"task": "headrace.retention", "schedule": 3600.0},
+}
+
+
+def load_tasks() -> None:
+    """Import every feature's tasks, so that they register."""
+    here = Path(rooms.__path__[0])
+    for module in pkgutil.iter_modules(rooms.__path__):
+        if module.ispkg and (here / module.name / "tasks.py").exists():
+            importlib.import_module(f"app.{module.name}.tasks")
+
+
+load_tasks()
+
+
+def main() -> None:
+    """Run until SIGTERM; a message in work is finished first."""
+    here = settings()
+    log.configure(here.log_level, here.log_format)
+    if sys.argv[1:] == ["beat"]:
+        celery.Beat(schedule=str(here.data_dir / "beat-schedule"), loglevel=here.log_level).run()
+        return
+    celery.worker_main([
+        "worker", "--queues", f"{here.queue},housekeeping", "--concurrency", str(here.worker_concurrency),
+        "--loglevel", here.log_level, "--without-gossip", "--without-mingle", "--hostname", "headrace@%h",
+    ])
+
+
+if __name__ == "__main__":
+    main()

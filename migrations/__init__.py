@@ -1,0 +1,1 @@
+"""The database schema, from empty to head, as Alembic revisions."""

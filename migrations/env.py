@@ -1,0 +1,47 @@
+"""How Alembic reaches the database: the URL comes from `app.db.upgrade`, else from the settings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alembic import context
+from sqlalchemy import text
+
+from app import tables
+from app.db import Json, make_engine
+from app.settings import settings
+
+LOCK_TIMEOUT: Final = "SET lock_timeout = '5s'"
+STATEMENT_TIMEOUT: Final = "SET statement_timeout = '300s'"
+"""A migration waits for nobody long: a running gateway must not be held up behind a table lock."""
+
+
+def render(kind: str, item: object, _autogen: object) -> str | bool:
+    """Our own column types as what they are in the database, so that a revision needs nothing of the service."""
+    if kind == "type" and isinstance(item, Json):
+        return "sa.Text()"
+    return False
+
+
+def run() -> None:
+    """Run the wanted revisions, each in a transaction of its own."""
+    engine = make_engine(context.config.attributes.get("url") or settings().database())
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(LOCK_TIMEOUT))
+            connection.execute(text(STATEMENT_TIMEOUT))
+            connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=tables.metadata,
+            transaction_per_migration=True,
+            render_as_batch=engine.dialect.name == "sqlite",
+            compare_type=True,
+            render_item=render,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+    engine.dispose()
+
+
+run()
