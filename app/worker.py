@@ -7,8 +7,10 @@ import pkgutil
 import sys
 from pathlib import Path
 
+from celery.signals import beat_init, worker_ready
+
 import app as rooms
-from app import log
+from app import log, notify
 from app.queue import celery
 from app.settings import settings
 
@@ -26,6 +28,15 @@ def load_tasks() -> None:
 
 
 load_tasks()
+
+
+def _serving(**_: object) -> None:
+    notify.ready()
+
+
+# Celery holds weak references to its listeners unless told otherwise.
+worker_ready.connect(_serving, weak=False)
+beat_init.connect(_serving, weak=False)
 
 
 def main() -> None:
