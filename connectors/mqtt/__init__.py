@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.mqtt.address import check as check_address
+from connectors.mqtt.look import look
 from connectors.mqtt.options import Options, SinkOptions, TagOptions
 from connectors.mqtt.sink import MqttSink
 from connectors.mqtt.source import MqttSource
@@ -25,4 +26,4 @@ def sink(config: ConnectionConfig) -> Sink:
     return MqttSink(config)
 
 
-__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "sink", "source"]
+__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "sink", "source"]

@@ -140,7 +140,7 @@ class Link:
     def _connect_options(self) -> dict[str, Any]:
         if not self._version5:
             return {}
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 0 if self._clean else self._expiry_s
         properties.ReceiveMaximum = self._receive_maximum
         return {"clean_start": self._clean, "properties": properties}
@@ -180,7 +180,7 @@ class Link:
         """Send at QoS 1; the future is done when the broker has taken it. NotConnectedError."""
         properties = None
         if self._version5:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.ContentType = content_type
         info = self._client.publish(topic, body, qos=1, retain=retain, properties=properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -189,6 +189,11 @@ class Link:
         self._waiting[info.mid] = taken
         return taken
 
+    async def until_lost(self) -> None:
+        """Wait until the connection is lost, then raise why. Without end while it stands."""
+        await asyncio.wait({self._lost})
+        raise self._error
+
     async def wait_all(self, wanted: Sequence[asyncio.Future[list[ReasonCode]]]) -> None:
         """Wait until all these are done. NotConnectedError as soon as the connection is lost."""
         for one in wanted:
@@ -196,7 +201,8 @@ class Link:
 
     async def _or_lost(self, wanted: asyncio.Future[T]) -> T:
         if not wanted.done():
-            await asyncio.wait({wanted, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {wanted, self._lost}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not wanted.done():
             raise self._error
         return wanted.result()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from connectors.mqtt.link import Message
 
 MOST_READINGS: Final = 20_000
-HEARTBEAT_NS: Final = 1_000_000_000
+HEARTBEAT_NS: Final = 500_000_000
 FILTERS_FILE: Final = "mqtt-filters.json"
 
 

@@ -13,6 +13,7 @@ TYPE_BITS: Final = 0xF0
 LENGTH_BYTES: Final = 4
 """The remaining length has at most this many bytes (MQTT 5, 1.5.5)."""
 MORE: Final = 0x80
+FLUSH_BYTES: Final = 65_536
 
 
 class Wire(asyncio.Protocol):
@@ -37,6 +38,7 @@ class Wire(asyncio.Protocol):
         self._skip = 0
         self._ready = bytearray()
         self._read_at = 0
+        self._unsent = bytearray()
         self._full = False
         self._paused = False
         self._ended = False
@@ -143,7 +145,7 @@ class Wire(asyncio.Protocol):
     def ping(self) -> None:
         """Ask for a sign of life (MQTT 5, 3.12)."""
         if self._transport is not None and not self._full:
-            self._transport.write(PINGREQ)
+            self.send(PINGREQ)
 
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes; BlockingIOError when there are none, b"" once the connection has ended."""
@@ -157,17 +159,27 @@ class Wire(asyncio.Protocol):
         return chunk
 
     def send(self, data: bytes | bytearray) -> int:
-        """Send; BlockingIOError while too much is waiting already."""
-        if self._full and self._transport is not None:
-            raise BlockingIOError
+        """Send soon, with all else of this turn of the loop in one system call; BlockingIOError while too much is waiting."""
         if self._transport is None:
             raise ConnectionResetError
-        self._transport.write(bytes(data))
+        if self._full:
+            raise BlockingIOError
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += data
+        if len(self._unsent) >= FLUSH_BYTES:
+            self._flush()
         return len(data)
+
+    def _flush(self) -> None:
+        if self._unsent and self._transport is not None:
+            self._transport.write(bytes(self._unsent))
+        self._unsent.clear()
 
     def close(self) -> None:
         """Close once what was written has been sent."""
         if self._transport is not None:
+            self._flush()
             self._transport.close()
 
     def abort(self) -> None:

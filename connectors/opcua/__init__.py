@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.opcua.address import check as check_address
+from connectors.opcua.look import look
 from connectors.opcua.options import Options, SinkOptions, TagOptions
+from connectors.opcua.server import OpcUaSink
 from connectors.opcua.source import OpcUaSource
 
 if TYPE_CHECKING:
-    from connectors import ConnectionConfig, Source
+    from connectors import ConnectionConfig, Sink, Source
 
 SCHEMES: Final[tuple[str, ...]] = ("opc.tcp",)
 
@@ -19,4 +21,9 @@ def source(config: ConnectionConfig) -> Source:
     return OpcUaSource(config)
 
 
-__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "source"]
+def sink(config: ConnectionConfig) -> Sink:
+    """Our own OPC UA server; it does not listen yet."""
+    return OpcUaSink(config)
+
+
+__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "sink", "source"]

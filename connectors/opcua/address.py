@@ -67,7 +67,7 @@ class Address:
             if index not in namespaces:
                 return None
             index = namespaces.index(index)
-        return ua.NodeId(self.identifier, index, self.kind)
+        return ua.NodeId(self.identifier, ua.Int16(index), self.kind)  # type: ignore[arg-type]  # the type of the identifier goes with its kind
 
 
 def parse(text: str) -> Address:

@@ -64,8 +64,11 @@ def joined(parts: Sequence[Changes]) -> Changes:
     for part in parts:
         others.update((start + row, value) for row, value in part.others.items())
         start += len(part.handles)
-    stacked = (np.concatenate([getattr(p, name) for p in parts]) for name in ("handles", "values", "status", "source_time", "kinds"))
-    return Changes(*stacked, others)
+    return Changes(
+        np.concatenate([p.handles for p in parts]), np.concatenate([p.values for p in parts]),
+        np.concatenate([p.status for p in parts]), np.concatenate([p.source_time for p in parts]),
+        np.concatenate([p.kinds for p in parts]), others,
+    )
 
 
 class Table:

@@ -8,13 +8,14 @@ from typing import Final
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
+from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
-from asyncua.ua.uaerrors import UaError
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from connectors.opcua.decode import Changes, UndecodableError, decode_items
 
-DATA_CHANGE: Final = ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary
-STATUS_CHANGE: Final = ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
+DATA_CHANGE: Final = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
+STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
 MOST_PARTS: Final = 1000
 
 
@@ -88,7 +89,7 @@ def _after_header(data: bytes) -> _Cursor:
     try:
         nodeid_from_binary(buffer)
         header = struct_from_binary(ua.ResponseHeader, buffer)
-    except ua.UaStatusCodeError:
+    except UaStatusCodeError:
         raise
     except (UaError, struct.error, ValueError) as error:
         message = f"a response without a readable header: {error}"

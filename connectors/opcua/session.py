@@ -10,10 +10,14 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asyncua import Client, ua
+from asyncua import ua
+from asyncua.client.client import Client
 from asyncua.crypto import security_policies
-from asyncua.crypto.uacrypto import InvalidSignature
-from asyncua.ua.uaerrors import UaError
+from asyncua.crypto.uacrypto import InvalidSignature  # type: ignore[attr-defined]  # asyncua's own class, not cryptography's
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors import NotConnectedError, RefusedError
 from connectors.opcua import security
@@ -28,7 +32,7 @@ for _noisy in ("asyncua.client", "asyncua.common.connection", "asyncua.crypto.ua
     logging.getLogger(_noisy).setLevel(logging.CRITICAL + 1)
 
 REFUSALS: Final = frozenset(
-    getattr(ua.StatusCodes, name)
+    getattr(StatusCodes, name)
     for name in (
         "BadUserAccessDenied", "BadIdentityTokenInvalid", "BadIdentityTokenRejected", "BadSecurityChecksFailed",
         "BadSecurityPolicyRejected", "BadSecurityModeRejected", "BadSecurityModeInsufficient", "BadApplicationSignatureInvalid",
@@ -37,7 +41,7 @@ REFUSALS: Final = frozenset(
         "BadCertificateRevoked", "BadCertificateIssuerRevoked", "BadCertificateChainIncomplete", "BadCertificatePolicyCheckFailed",
         "BadNoMatch", "BadPasswordChangeRequired", "BadLicenseNotAvailable",
     )
-    if hasattr(ua.StatusCodes, name)
+    if hasattr(StatusCodes, name)
 )
 """Answers that waiting does not mend (IEC 62541-4, tables 177 and 178)."""
 WEAK_FOR_PASSWORDS: Final = frozenset({"", security_policies.SecurityPolicyNone.URI, security_policies.SecurityPolicyBasic128Rsa15.URI})
@@ -54,9 +58,9 @@ async def border(doing: str) -> AsyncIterator[None]:
     """Turn what asyncua and the network raise into our errors, which say whose move it is."""
     try:
         yield
-    except ua.UaStatusCodeError as error:
+    except UaStatusCodeError as error:
         kind = RefusedError if error.code in REFUSALS else NotConnectedError
-        message = f"{doing}: the server answers {ua.status_codes.get_name_and_doc(error.code)[0]}"
+        message = f"{doing}: the server answers {get_name_and_doc(error.code)[0]}"
         raise kind(message) from error
     except TimeoutError as error:
         message = f"{doing}: no answer in time"
@@ -114,7 +118,7 @@ class Session:
             raise RefusedError(message)
         certificate = security.check_peer(offered[0].ServerCertificate, trusted, self._folder)
         self._client.application_uri = mine.application_uri
-        der = certificate.public_bytes(security.serialization.Encoding.DER)
+        der = certificate.public_bytes(Encoding.DER)
         await self._client.set_security(policy, mine.certificate, mine.key, server_certificate=der, mode=mode)
 
     def _limit(self) -> None:
@@ -136,7 +140,7 @@ class Session:
             message = "the server's signature is wrong: it does not hold the key of its certificate"
             raise RefusedError(message) from error
         except NotConnectedError as error:
-            if isinstance(error.__cause__, UaError) and not isinstance(error.__cause__, ua.UaStatusCodeError):
+            if isinstance(error.__cause__, UaError) and not isinstance(error.__cause__, UaStatusCodeError):
                 raise RefusedError(str(error)) from error
             raise
 
@@ -164,7 +168,7 @@ class Session:
         """asyncua's service calls on this session."""
         return self._client.uaclient
 
-    async def read_values(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds = ua.AttributeIds.Value) -> list[ua.DataValue]:
+    async def read_values(self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value) -> list[ua.DataValue]:
         """One attribute of each node, in one request."""
         self.requests += 1
         async with border("reading"):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from asyncua import ua
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status
 from connectors.opcua.address import Address, parse
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MOST_READINGS: Final = 20_000
-NAMESPACE_ARRAY: Final = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
-MOST_ITEMS: Final = ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall)
+NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(ObjectIds.Server_NamespaceArray))
+MOST_ITEMS: Final = ua.NodeId(ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall))
 TRIGGERS: Final = {
     "status_value": ua.DataChangeTrigger.StatusValue,
     "status_value_timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
@@ -72,7 +74,7 @@ class OpcUaSource:
         mine = self._tag_options[index]
         item = ua.MonitoredItemCreateRequest()
         item.ItemToMonitor.NodeId = node
-        item.ItemToMonitor.AttributeId = ua.AttributeIds.Value
+        item.ItemToMonitor.AttributeId = AttributeIds.Value
         item.MonitoringMode = ua.MonitoringMode.Reporting
         item.RequestedParameters.ClientHandle = index
         wanted = mine.sampling_interval_ms

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from connectors import ConnectorError, NotConnectedError
 from connectors.opcua.decode import Changes, UndecodableError
@@ -120,6 +122,9 @@ class Subscription:
                 async with asyncio.timeout(max(left, 0)):
                     await self._news.wait()
             except TimeoutError as error:
+                # A loop that was held up sees the time-out before the answers that arrived meanwhile: let them in first.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 if time.monotonic() >= self._heard + self._silence_s:
                     message = f"the server has sent nothing for {self._silence_s:g} s"
                     raise NotConnectedError(message) from error
@@ -188,11 +193,11 @@ class Subscription:
             request.Parameters.SubscriptionAcknowledgements = [ua.SubscriptionAcknowledgement(self._id, s) for s in sequences]
             try:
                 return await self._session.request(request, timeout_s=0)
-            except ua.UaStatusCodeError as error:
+            except UaStatusCodeError as error:
                 self._acknowledged.extendleft(reversed(sequences))
-                if error.code == ua.StatusCodes.BadTooManyPublishRequests and self._in_flight > 1:
+                if error.code == StatusCodes.BadTooManyPublishRequests and self._in_flight > 1:
                     self._in_flight -= 1
-                elif error.code != ua.StatusCodes.BadTimeout:
+                elif error.code != StatusCodes.BadTimeout:
                     raise
 
     async def _arrived(self, answer: Buffer) -> None:
@@ -208,7 +213,7 @@ class Subscription:
             await self._recover(self._expected, found.sequence, now)
         self._expected = found.sequence if found.keep_alive else _next(found.sequence)
         if found.ended is not None:
-            message = f"the server ended the subscription: {ua.status_codes.get_name_and_doc(found.ended)[0]}"
+            message = f"the server ended the subscription: {get_name_and_doc(found.ended)[0]}"
             raise NotConnectedError(message)
         self._put(Arrived(found, now, not response.more))
 
@@ -236,8 +241,8 @@ class Subscription:
         request.Parameters.RetransmitSequenceNumber = sequence
         try:
             found = republished(await self._session.request(request))
-        except ua.UaStatusCodeError as error:
-            if error.code == ua.StatusCodes.BadMessageNotAvailable:
+        except UaStatusCodeError as error:
+            if error.code == StatusCodes.BadMessageNotAvailable:
                 return None
             raise
         return found if found.sequence == sequence and not found.keep_alive else None
