@@ -29,18 +29,29 @@ def mqtt_answers(port: int, user: str | None, password: str | None) -> Probe:
     return _exchange(port, _connect(user, password), CONNACK_ACCEPTED, b"\xe0\x00")
 
 
-def http_answers(port: int, path: str) -> Probe:
+def http_answers(port: int, path: str, host: str = "127.0.0.1") -> Probe:
     """GET answers with status 200."""
-    request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
 
     async def ask() -> bool:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection(host, port)
         try:
             writer.write(request)
             line = await asyncio.wait_for(reader.readline(), ANSWER_S)
             return line.split(b" ")[1:2] == [b"200"]
         finally:
             writer.close()
+
+    return ask
+
+
+def listens(port: int) -> Probe:
+    """Somebody listens on this port of 127.0.0.1; for servers of protocols that we do not ask in."""
+
+    async def ask() -> bool:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        return True
 
     return ask
 

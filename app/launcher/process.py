@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from app.launcher.notice import VARIABLE, Notice
 from app.settings import inherited
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Process:
     command: tuple[str, ...]
     ready: Probe | None = None
     """None: ready as soon as it runs, or, for a one-shot, when it has ended well."""
+    notifies: bool = False
+    """It says by `app.notify` when it serves, and is ready then."""
     after: tuple[str, ...] = ()
     """Names of processes that must be ready first."""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -99,33 +102,38 @@ class Reaper:
 class Child:
     """One run of a process, from its start to its end."""
 
-    def __init__(self, process: Process, running: asyncio.subprocess.Process, log: LogFile, reaper: Reaper) -> None:
+    def __init__(
+        self, process: Process, running: asyncio.subprocess.Process, log: LogFile, mark: int, notice: Notice | None
+    ) -> None:
         """Use `start`."""
         self.process = process
         self._running = running
         self._log = log
-        self._reaper = reaper
-        self._mark = log.mark()
+        self._mark = mark
+        self._notice = notice
+        self._reaper: Reaper | None = None
 
     @classmethod
     async def start(cls, process: Process, log: LogFile, reaper: Reaper) -> Child:
         """Run it in a session and group of its own, its output into the log."""
         account = process.account or Account(-1, -1)
-        own = (sys.executable, "-I", "-S", str(HERE / "become.py"))
+        become = (sys.executable, "-I", "-S", str(HERE / "become.py"), str(os.getpid()), str(account.uid), str(account.gid))
+        notice = Notice() if process.notifies else None
         mark = log.mark()
         with log.opened() as output:
             running = await asyncio.create_subprocess_exec(
-                *own, str(os.getpid()), str(account.uid), str(account.gid), *process.command,
+                *become,
+                *process.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=process.directory,
-                env={**inherited(), **process.environment},
+                env=_environment(process, notice),
                 start_new_session=True,
             )
         reaper.watch(running.pid)
-        child = cls(process, running, log, reaper)
-        child._mark = mark
+        child = cls(process, running, log, mark, notice)
+        child._reaper = reaper
         return child
 
     @property
@@ -137,7 +145,10 @@ class Child:
         """Return when it serves, or when a one-shot has ended well. Raises LaunchError when that does not come."""
         if self.process.one_shot:
             await self._until_done()
-        elif self.process.ready is not None:
+            return
+        if self._notice is not None:
+            await self._until_answered(self._notice.arrived)
+        if self.process.ready is not None:
             await self._until_answered(self.process.ready)
 
     async def wait(self) -> int:
@@ -145,7 +156,10 @@ class Child:
         code = await self._running.wait()
         self._kill_group()
         await self._until_group_gone()
-        self._reaper.forget(self.pid)
+        if self._reaper is not None:
+            self._reaper.forget(self.pid)
+        if self._notice is not None:
+            self._notice.close()
         return code
 
     async def stop(self) -> None:
@@ -194,6 +208,12 @@ class Child:
         deadline = time.monotonic() + GROUP_GONE_S
         while _exists(self.pid) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S / 10)
+
+
+def _environment(process: Process, notice: Notice | None) -> dict[str, str]:
+    """What we inherited, but for our own socket to systemd, and the process's own variables."""
+    own = {} if notice is None else {VARIABLE: notice.address}
+    return {name: value for name, value in inherited().items() if name != VARIABLE} | dict(process.environment) | own
 
 
 def _exists(group: int) -> bool:

@@ -54,7 +54,7 @@ async def test_redis_takes_only_who_knows_the_password(places: Places, data_dir:
             assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         port = redis.Redis.from_url(url).connection_pool.connection_kwargs["port"]
         assert not await redis_answers(port, "wrong")()
-        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+        with redis.Redis(port=port, retry=None) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
 
 
