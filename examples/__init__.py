@@ -1,1 +1,1 @@
-"""Plants to try Headrace on: real protocols, simulated processes, models trained on them. The product never imports this."""
+"""Plants to try Headrace on: real protocols, simulated processes, trained models. The product never imports this."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Attribute = int | Sequence[int]
+"""What the operators used here take: axes, flags, types."""
 
 OPSET: Final = 17
 IR_VERSION: Final = 8
@@ -30,10 +35,12 @@ class Graph:
         self._constants[name] = numpy_helper.from_array(array, name)
         return name
 
-    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Attribute) -> str:
         """One node of this operator. Returns the name of its output, which `name` sets."""
         output = name or f"{kind.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        made = helper.make_node(kind, list(inputs), [output], name=output)
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self._nodes.append(made)
         return output
 
     def affine(self, value: str, shift: NDArray[np.floating], scale: NDArray[np.floating]) -> str:
@@ -72,8 +79,10 @@ class Graph:
         odds = self.node("Sub", together, normal)
         return self.node("Reshape", odds, self.constant([-1]))
 
-    def model(self, name: str, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[str, tuple[int, ...]]]) -> onnx.ModelProto:
-        """The checked model; every first dimension is free. `outputs` maps a name to its type and further dimensions."""
+    def model(
+        self, name: str, inputs: Mapping[str, tuple[int, ...]], outputs: Mapping[str, tuple[str, tuple[int, ...]]]
+    ) -> onnx.ModelProto:
+        """The checked model; the first dimensions are free. `outputs` maps names to types and further dimensions."""
         kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
         graph = helper.make_graph(
             self._nodes,
@@ -82,7 +91,8 @@ class Graph:
             [helper.make_tensor_value_info(n, kinds[k], ["N", *shape]) for n, (k, shape) in outputs.items()],
             list(self._constants.values()),
         )
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="headrace-examples")
+        opset = helper.make_opsetid("", OPSET)
+        made = helper.make_model(graph, opset_imports=[opset], producer_name="headrace-examples")
         made.ir_version = IR_VERSION
         onnx.checker.check_model(made, full_check=True)
         return made

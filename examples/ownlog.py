@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 Scalar = float | int | bool | str | None
 Entry = tuple[int, Scalar, int]
@@ -57,7 +59,9 @@ class OwnLog:
         """The log, closed at the end of the block."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the file."""
         self.close()
 

@@ -1,16 +1,20 @@
-"""Writes a model package: the graph, its contract in YAML, and golden vectors computed by two runtimes that must agree."""
+"""Writes a model package: the graph, its contract in YAML, golden vectors on which two runtimes must agree."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime
 import yaml
-from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 Tolerance = tuple[float, float]
 """Relative, absolute: |answer - expected| <= absolute + relative * |expected|."""
@@ -36,7 +40,8 @@ def write(
     reference = ReferenceEvaluator(model).run(names, dict(feeds))
     for name, other in zip(names, reference, strict=True):
         relative, absolute = tolerances[name]
-        np.testing.assert_allclose(other, expected[name], rtol=relative, atol=absolute, err_msg=name)
+        one, two = np.asarray(other, dtype=np.float64), expected[name].astype(np.float64)
+        np.testing.assert_allclose(one, two, rtol=relative, atol=absolute, err_msg=name)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, folder / "model.onnx")
     text = yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True, width=118)

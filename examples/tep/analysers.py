@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from examples.broker import Broker, Publisher
-from examples.ownlog import OwnLog
 from examples.tep.tags import MOL_PERCENT, Analyser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from examples.ownlog import OwnLog
 
 TOPIC: Final = "plant/tep/analyser"
 WORDS: Final = ("Good", "Uncertain", "Bad")
@@ -18,9 +19,9 @@ WORDS: Final = ("Good", "Uncertain", "Bad")
 class AnalyserPublisher:
     """Publishes analyses under `plant/tep/analyser/NAME`."""
 
-    def __init__(self, broker: Broker, log: OwnLog) -> None:
-        """Starts to connect at once; the broker may come later."""
-        self._publisher = Publisher(broker, "tep-analysers")
+    def __init__(self, broker: Broker, name: str, log: OwnLog) -> None:
+        """Starts to connect at once; the broker may come later. `name` tells this plant from others at the broker."""
+        self._publisher = Publisher(broker, f"tep-analysers-{name}")
         self._log = log
         self._sequence: dict[str, int] = {}
 
@@ -38,9 +39,9 @@ class AnalyserPublisher:
             "status": status,
             "values": shown,
         }
-        self._publisher.send(f"{TOPIC}/{analyser.name}", message)
-        for name, value in shown.items():
-            self._log.write(name, time_ns, value, status)
+        if self._publisher.send(f"{TOPIC}/{analyser.name}", message):
+            for name, value in shown.items():
+                self._log.write(name, time_ns, value, status)
 
     async def close(self) -> None:
         """Hand over what is on its way, then disconnect."""

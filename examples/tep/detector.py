@@ -3,23 +3,26 @@
 For each of the 53 tags the graph takes four statistics of the window: mean, slope, roughness of what the slope leaves,
 roughness of the differences. On normal runs these are correlated, and what a fault breaks first is a correlation:
 so they are whitened with the covariance of normal operation. The first judge is the Mahalanobis distance (T² with all
-components kept); the second is a small classifier of the 28 faults on the whitened statistics. Each is divided by its limit,
-and the larger of the two is the score.
+components kept); the second is a small classifier of the 28 faults on the whitened statistics. Each is divided by its
+limit, and the larger of the two is the score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from examples.graph import Graph
 from examples.tep.tags import COLUMNS, FAULTS
 from examples.tep.windows import LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 CLASSES: Final = len(FAULTS) + 1
 Z_LIMIT: Final = 30.0

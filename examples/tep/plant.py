@@ -1,14 +1,13 @@
-"""The Tennessee Eastman plant as a process of its own: OPC UA for the process, MQTT for the analysers, a log of both."""
+"""The Tennessee Eastman plant as a process of its own: OPC UA for the process, MQTT for the analysers, one log."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,6 +18,9 @@ from examples.tep.analysers import AnalyserPublisher
 from examples.tep.process import CONTROL_INTERVAL_H, Process
 from examples.tep.server import BAD, GOOD, SPEED_MAX, SPEED_MIN, UNCERTAIN, PlantServer
 from examples.tep.tags import ANALYSERS, COLUMNS, IDV, N_FAST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CATCH_UP_S: Final = 2.0
 """A plant that was held up for longer than this does not make up for the rest."""
@@ -85,7 +87,7 @@ class Plant:
     async def run(self, lifetime: Lifetime) -> None:
         """Serve until the lifetime is over. Raises OSError if the OPC UA port is taken."""
         await self._server.start(self._speed)
-        analysers = AnalyserPublisher(self._settings.broker, self._log)
+        analysers = AnalyserPublisher(self._settings.broker, str(self._settings.port), self._log)
         print(f"ready {self._server.url}", flush=True)  # noqa: T201 - who started us waits for this line
         loop = asyncio.get_running_loop()
         before = due = loop.time()

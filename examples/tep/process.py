@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from tep_studio import RickerMultiLoopController, TennesseeEastmanProcess
 from tep_studio.simulation.modes import mode_setpoints
 
 from examples.tep.tags import COLUMNS, FAULTS, XMEAS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CONTROL_INTERVAL_H: Final = 0.0025
 """How often the controllers act, in plant hours; training and demonstration must agree on it."""

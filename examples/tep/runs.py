@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from examples.tep.process import CONTROL_INTERVAL_H, Process
 from examples.tep.tags import COLUMNS, FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 RECORD_STEPS: Final = 8
 """Control intervals per record: 0.02 plant h, what the demonstration publishes every 200 ms at speed 360."""
@@ -97,7 +100,6 @@ def plans(role: str, normal: int, per_fault: int, hours: float) -> list[Plan]:
     """
     quiet = [Plan(role, 0, i, NORMAL_HOURS, 0.0) for i in range(normal)]
     onsets = [1.0 + 0.5 * i for i in range(per_fault)]
-    faulty = [
-        Plan(role, fault, i, onset + hours, onset) for fault in range(1, len(FAULTS) + 1) for i, onset in enumerate(onsets)
-    ]
+    faults = range(1, len(FAULTS) + 1)
+    faulty = [Plan(role, fault, i, onset + hours, onset) for fault in faults for i, onset in enumerate(onsets)]
     return quiet + faulty

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from asyncua import Node, Server, ua
-from asyncua.common.callback import Callback, CallbackType
+from asyncua import ua
+from asyncua.common.callback import Callback, CallbackType, ServerItemCallback
 from asyncua.common.utils import ServiceError
-from asyncua.server.internal_session import ServerItemCallback
+from asyncua.server.server import Server
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.status_codes import StatusCodes
 
 from examples.ownlog import OwnLog, Scalar, stamp
 from examples.tep.tags import FAULTS, HOUR, IDV, SPEED, XMEAS, XMV, Unit
+
+if TYPE_CHECKING:
+    from asyncua.common.node import Node
 
 NAMESPACE: Final = "urn:headrace:examples:tep"
 PATH: Final = "/headrace/tep"
@@ -81,9 +86,9 @@ class PlantServer:
         self._server.set_server_name("Tennessee Eastman plant")
         self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         index = await self._server.register_namespace(NAMESPACE)
-        root = await self._server.nodes.objects.add_object(ua.NodeId("TEP", index), f"{index}:TEP")
+        root = await self._server.nodes.objects.add_object(_node_id("TEP", index), f"{index}:TEP")
         folders = {
-            name: await root.add_folder(ua.NodeId(name, index), f"{index}:{name}")
+            name: await root.add_folder(_node_id(name, index), f"{index}:{name}")
             for name in dict.fromkeys(point.folder for point in POINTS)
         }
         for point in POINTS:
@@ -96,11 +101,11 @@ class PlantServer:
     async def _add(self, folder: Node, index: int, point: Point) -> None:
         """Add one variable with its description, unit and access."""
         node = await folder.add_variable(
-            ua.NodeId(point.name, index), f"{index}:{point.name}", point.initial, point.kind
+            _node_id(point.name, index), f"{index}:{point.name}", point.initial, point.kind
         )
         self._nodes[point.name] = node.nodeid
         self._names[node.nodeid] = point.name
-        await node.write_attribute(ua.AttributeIds.Description, ua.DataValue(ua.LocalizedText(point.description)))
+        await node.write_attribute(AttributeIds.Description, _text(point.description))
         if point.unit is not None:
             await node.add_property(0, "EngineeringUnits", _unit(point.unit))
         if point.writable:
@@ -119,7 +124,7 @@ class PlantServer:
         variant = ua.Variant(None, ua.VariantType.Null) if shown is None else ua.Variant(shown, _KINDS[name])
         time = _datetime(time_ns)
         await self._server.write_attribute_value(
-            self._nodes[name], ua.DataValue(variant, ua.StatusCode(status), time, time)  # type: ignore[arg-type]
+            self._nodes[name], ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), time, time)  # type: ignore[arg-type]
         )
         self._log.write(name, time_ns, shown, status)
 
@@ -129,11 +134,11 @@ class PlantServer:
             return
         for item in event.request_params.NodesToWrite:
             name = self._names.get(item.NodeId)
-            if name in _WRITABLE and item.AttributeId == ua.AttributeIds.Value:
+            if name in _WRITABLE and item.AttributeId == AttributeIds.Value:
                 _check_switch(name, item.Value)
                 time = _datetime(stamp())
                 item.Value = replace(
-                    item.Value, StatusCode=ua.StatusCode(GOOD), SourceTimestamp=time, SourcePicoseconds=None
+                    item.Value, StatusCode=ua.StatusCode(ua.UInt32(GOOD)), SourceTimestamp=time, SourcePicoseconds=None
                 )
 
     def _after_write(self, event: Callback, _: object) -> None:
@@ -142,7 +147,7 @@ class PlantServer:
             return
         for item, result in zip(event.request_params.NodesToWrite, event.response_params, strict=True):
             name = self._names.get(item.NodeId)
-            if name in _WRITABLE and item.AttributeId == ua.AttributeIds.Value and result.is_good():
+            if name in _WRITABLE and item.AttributeId == AttributeIds.Value and result.is_good():
                 value = item.Value.Value.Value
                 if self._last.get(name) != (value, GOOD):
                     self._last[name] = (value, GOOD)
@@ -154,9 +159,9 @@ def _check_switch(name: str, value: ua.DataValue) -> None:
     """Refuse what no switch can take: ServiceError with BadTypeMismatch or BadOutOfRange."""
     variant = value.Value
     if variant is None or variant.VariantType != _KINDS[name] or variant.is_array:
-        raise ServiceError(ua.StatusCodes.BadTypeMismatch)
+        raise ServiceError(StatusCodes.BadTypeMismatch)
     if name == "Speed" and not SPEED_MIN <= variant.Value <= SPEED_MAX:
-        raise ServiceError(ua.StatusCodes.BadOutOfRange)
+        raise ServiceError(StatusCodes.BadOutOfRange)
 
 
 def _unit(unit: Unit) -> ua.EUInformation:
@@ -167,6 +172,16 @@ def _unit(unit: Unit) -> ua.EUInformation:
         DisplayName=ua.LocalizedText(unit.text),
         Description=ua.LocalizedText(unit.text),
     )
+
+
+def _node_id(name: str, index: int) -> ua.NodeId:
+    """A string NodeId of our namespace."""
+    return ua.NodeId(ua.String(name), ua.Int16(index))
+
+
+def _text(text: str) -> ua.DataValue:
+    """A text as the value of an attribute."""
+    return ua.DataValue(ua.Variant(ua.LocalizedText(text), ua.VariantType.LocalizedText))
 
 
 def _datetime(time_ns: int) -> datetime:

@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """An engineering unit: what a person reads, and its UN/CEFACT common code where there is one (IEC 62541-8, 5.6.4)."""
+    """An engineering unit as a person reads it, and its UN/CEFACT common code if there is one (IEC 62541-8, 5.6.4)."""
 
     text: str
     code: str = ""

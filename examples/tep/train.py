@@ -1,6 +1,7 @@
 """Trains the fault detector on simulated runs, writes the model package and the figures of the README.
 
-One command, from nothing: `python -m examples.tep.train`. Runs are simulated on both cores and kept in a cache outside the sources.
+One command, from nothing: `python -m examples.tep.train`. Runs are simulated on two cores and kept in a cache outside
+the sources.
 """
 
 from __future__ import annotations
@@ -8,17 +9,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.neural_network import MLPClassifier
 
 from examples import package
 from examples.tep import baseline, report
 from examples.tep.detector import (
+    CLASSES,
     WHITE_LIMIT,
     Classifier,
     Limits,
@@ -33,6 +33,10 @@ from examples.tep.manifest import manifest
 from examples.tep.runs import Plan, load_all, plans
 from examples.tep.tags import COLUMNS
 from examples.tep.windows import LENGTH, TRANSITION_H, Windows, cut, join
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
 
 FOLDER: Final = Path(__file__).parent
 TARGET_RATE: Final = 0.008
@@ -90,8 +94,12 @@ def fit_whitening(scale: Scale, normal: NDArray[np.float32]) -> Whitening:
 
 def fit_classifier(white: NDArray[np.float32], fault: NDArray[np.int64]) -> Classifier:
     """A perceptron with one hidden layer, its weights held small."""
-    network = MLPClassifier(HIDDEN, alpha=PENALTY, batch_size=512, max_iter=EPOCHS, random_state=SEED, tol=0.0)
-    network.fit(np.clip(white, -WHITE_LIMIT, WHITE_LIMIT), fault)
+    network = MLPClassifier(HIDDEN, alpha=PENALTY, batch_size=512, random_state=SEED)
+    clipped = np.clip(white, -WHITE_LIMIT, WHITE_LIMIT)
+    order = np.random.default_rng(SEED)
+    for _ in range(EPOCHS):
+        shuffled = order.permutation(len(fault))
+        network.partial_fit(clipped[shuffled], fault[shuffled], classes=np.arange(CLASSES))
     return Classifier(network.coefs_, network.intercepts_)
 
 
@@ -153,9 +161,9 @@ def main() -> None:
     feeds = {"window": golden_windows(test, score)}
     tolerances = {"score": (1e-3, 1e-3), "fault": (0.0, 0.0), "probabilities": (1e-3, 1e-4)}
     package.write(FOLDER / "package", model, manifest(), feeds, tolerances)
-    seconds = time.monotonic() - clock.began
-    report.write(FOLDER, report.Results(test, score > 1.0, named, static, dynamic, seconds), len(train.x), len(calibration.x))
-    clock.say(report.summary(report.Results(test, score > 1.0, named, static, dynamic, seconds)))
+    results = report.Results(test, score > 1.0, named, static, dynamic, time.monotonic() - clock.began)
+    report.write(FOLDER, results, len(train.x), len(calibration.x))
+    clock.say(report.summary(results))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from examples.tep.runs import RECORD_H, Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPEED: Final = 360.0
 """Plant seconds per wall second in the demonstration."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SAMPLES: Final = 128
 SAMPLE_S: Final = 0.01
@@ -80,19 +83,20 @@ def joint(random: np.random.Generator, recipe: Recipe, verdict: int) -> Joint:
     if verdict == NO_SCREW:
         return replace(sound, engaged=False)
     if verdict == OVERTIGHTENED:
-        return replace(sound, yield_torque=recipe.target * random.uniform(0.6, 0.88), yield_slope=random.uniform(0.02, 0.12))
+        torque = recipe.target * random.uniform(0.6, 0.88)
+        return replace(sound, yield_torque=torque, yield_slope=random.uniform(0.02, 0.12))
     return sound
 
 
 def _reaction(part: Joint, angle: float, stripped: bool, random: np.random.Generator) -> float:  # noqa: FBT001 - a state
     """The torque in Nm that the joint sets against the spindle at this angle in degrees."""
-    friction = part.prevailing * (1.0 + 0.25 * np.sin(np.radians(angle)))
+    friction = part.prevailing * (1.0 + 0.25 * math.sin(math.radians(angle)))
     if not part.engaged:
         return 0.3 * friction
     torque = friction + part.bind * max(angle - 180.0, 0.0)
     elastic = part.slope * max(angle - part.snug_deg, 0.0)
     if stripped:
-        return torque + 0.25 * part.strip_torque * np.exp(-max(angle - part.snug_deg, 0.0) / 200.0)
+        return torque + 0.25 * part.strip_torque * math.exp(-max(angle - part.snug_deg, 0.0) / 200.0)
     over = max(elastic - part.yield_torque, 0.0)
     torque += elastic - (1.0 - part.yield_slope) * over
     jump = part.slip * torque * ((angle / 9.0) % 1.0 - 0.5) if elastic > 0 else 0.0
@@ -112,7 +116,7 @@ def curve(random: np.random.Generator, recipe: Recipe, verdict: int) -> NDArray[
     samples = np.zeros((SAMPLES, 2))
     for i in range(SAMPLES * TICKS_PER_SAMPLE):
         if stopped:
-            torque *= np.exp(-tick / SPIN_DOWN_S)
+            torque *= math.exp(-tick / SPIN_DOWN_S)
         else:
             slow = torque > 0.2 * part.target
             angle += tick * (TIGHTEN_DEG_S if slow else RUN_DOWN_DEG_S)

@@ -24,8 +24,8 @@ def main() -> None:
     recipe = np.arange(UNITS) % len(RECIPES)
     curves = np.stack([curve(random, RECIPES[r], int(v)) for r, v in zip(recipe, verdict, strict=True)])
     # Resolutions of a real spindle; they also make the file small.
-    curves = np.round(curves / (0.01, 0.1)) * (0.01, 0.1)
-    np.savez_compressed(RECORDING, curves=curves.astype(np.float32), recipe=recipe, verdict=verdict)
+    rounded = np.round(curves / (0.01, 0.1)) * (0.01, 0.1)
+    np.savez_compressed(RECORDING, curves=rounded.astype(np.float32), recipe=recipe, verdict=verdict)
 
 
 if __name__ == "__main__":

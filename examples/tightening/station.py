@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from examples.broker import Broker, Publisher, broker_arguments, broker_of
 from examples.lifetime import Lifetime
 from examples.ownlog import OwnLog, Scalar, stamp
 from examples.tightening.curves import RECIPES, SAMPLE_S, SAMPLES, Recipe, window_check
 from examples.tightening.record import RECORDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 TOPIC: Final = "station/st10"
 PACKET: Final = 10
@@ -109,8 +111,8 @@ class Station:
     def _state(self, state: str) -> None:
         """Tell a change of the station's state, in the words of PackML."""
         now = stamp()
-        self._publisher.send(f"{self._topic}/state", {"t": now // 1_000_000, "state": state}, retain=True)
-        self._note(now, state=state)
+        if self._publisher.send(f"{self._topic}/state", {"t": now // 1_000_000, "state": state}, retain=True):
+            self._note(now, state=state)
 
     async def _cycle(self, unit: Unit, lifetime: Lifetime) -> bool:
         """Tighten one unit: samples while they happen, then the cycle's data. Returns whether it is time to stop."""
@@ -132,8 +134,8 @@ class Station:
             "order": unit.order,
             "result": unit.result,
         }
-        self._publisher.send(f"{self._topic}/cycle", {"t": end, "start": start // 1_000_000, **about})
-        self._note(end * 1_000_000, **about)
+        if self._publisher.send(f"{self._topic}/cycle", {"t": end, "start": start // 1_000_000, **about}):
+            self._note(end * 1_000_000, **about)
         return lifetime.over
 
     def _samples(self, counter: int, part: NDArray[np.float32], first_ms: int) -> None:
@@ -142,7 +144,8 @@ class Station:
             {"t": first_ms + i * SAMPLE_MS, "torque": round(float(torque), 2), "angle": round(float(angle), 1)}
             for i, (torque, angle) in enumerate(part)
         ]
-        self._publisher.send(f"{self._topic}/curve", {"counter": counter, "samples": rows})
+        if not self._publisher.send(f"{self._topic}/curve", {"counter": counter, "samples": rows}):
+            return
         for row in rows:
             self._note(int(row["t"]) * 1_000_000, torque=row["torque"], angle=row["angle"])
 
@@ -175,7 +178,7 @@ async def _run(arguments: argparse.Namespace, broker: Broker) -> None:
     """Run the station with its log."""
     lifetime = Lifetime()
     with OwnLog(arguments.log) as log:
-        publisher = Publisher(broker, "tightening-station")
+        publisher = Publisher(broker, f"tightening-{arguments.topic}")
         print(f"ready {arguments.topic}", flush=True)  # noqa: T201 - who started us waits for this line
         await Station(publisher, arguments.topic, arguments.interval, log).run(arguments.seed, lifetime)
         await publisher.close()
