@@ -7,6 +7,7 @@ import sys
 from typing import Any, Final
 
 import structlog
+import structlog.tracebacks
 
 CONFIGURATION_APPLIED: Final = "configuration_applied"
 CONFIGURATION_UNREADABLE: Final = "configuration_unreadable"
@@ -51,9 +52,12 @@ def configure(level: str, form: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
-        last: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+        last: list[Any] = [tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Local variables stay out of tracebacks: they hold secrets.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -75,7 +79,7 @@ def configure(level: str, form: str) -> None:
     )
 
 
-def logger(name: str) -> Logger:
+def get_logger(name: str) -> Logger:
     """A logger; event names are the constants of this module, everything else goes in keywords, never a secret."""
     made: Logger = structlog.stdlib.get_logger(name)
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,17 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.data_dir / 'headrace.db'}"
 
 
+_provided: dict[str, str] = {}
+
+
+def provide(values: Mapping[str, str]) -> None:
+    """Let plant files refer to these by `{env: NAME}`: addresses and secrets of servers that the launcher runs."""
+    _provided.update(values)
+
+
 def variable(name: str) -> str | None:
-    """One variable of the environment that a plant file refers to by `{env: NAME}`; None when it is not set."""
-    return os.environ.get(name)
+    """One variable that a plant file refers to by `{env: NAME}`; None when it is not set."""
+    return _provided.get(name, os.environ.get(name))
 
 
 def inherited() -> dict[str, str]:
@@ -92,7 +100,19 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)
 
 
-@cache
+class _Chosen:
+    """The settings in use, once somebody asked."""
+
+    value: Settings | None = None
+
+
 def settings() -> Settings:
     """The settings of this process."""
-    return Settings()
+    if _Chosen.value is None:
+        _Chosen.value = Settings()
+    return _Chosen.value
+
+
+def use(chosen: Settings) -> None:
+    """Let a command line's choice be the settings of this process, before anything asks for them."""
+    _Chosen.value = chosen

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _NONCE: Final = 12
@@ -64,11 +65,11 @@ def seal(text: str) -> dict[str, str]:
     return {"sealed": base64.b64encode(nonce + AESGCM(_key()).encrypt(nonce, text.encode(), b"headrace")).decode()}
 
 
-def unseal(sealed: str) -> str:
-    """The secret behind what `{"sealed": …}` holds. SealError when it cannot be opened."""
+def unseal(value: Mapping[str, object]) -> str:
+    """The secret behind `{"sealed": …}`. SealError when it cannot be opened."""
     try:
-        data = base64.b64decode(sealed, validate=True)
+        data = base64.b64decode(str(value["sealed"]), validate=True)
         return AESGCM(_key()).decrypt(data[:_NONCE], data[_NONCE:], b"headrace").decode()
-    except (binascii.Error, InvalidTag, ValueError) as error:
+    except (KeyError, binascii.Error, InvalidTag, ValueError) as error:
         message = "a sealed secret cannot be opened with this key: restore secret.key, or apply the plant file again"
         raise SealError(message) from error

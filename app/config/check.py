@@ -30,8 +30,9 @@ Entry = TypeVar("Entry")
 class Checker:
     """One pass over one document."""
 
-    def __init__(self, document: Document, store: Path) -> None:
-        """`store` is where models are imported to."""
+    def __init__(self, document: Document, store: Path, *, remote: bool = False) -> None:
+        """`store` is where models are imported to; a `remote` document may not name files of this box."""
+        self.remote = remote
         self.document = document
         self.store = store
         self.base = Path(document.file).resolve().parent
@@ -51,7 +52,8 @@ class Checker:
         northbound = self._northbound(file.northbound)
         if self.mistakes:
             raise DocumentError(self.mistakes[:MAX_MISTAKES])
-        return Desired(self.document.text, file.plant.path(), connections, tags, models, pipelines, northbound)
+        where = str(Path(self.document.file).resolve())
+        return Desired(self.document.text, where, file.plant.path(), connections, tags, models, pipelines, northbound)
 
     def _file(self) -> schemas.PlantFile:
         try:
@@ -122,7 +124,7 @@ class Checker:
         if model is None:
             self.wrong((*place, "connector"), f"the connector {connector!r} cannot publish", "use mqtt or opcua")
             return None
-        found = validated(model, options, self.base)
+        found = validated(model, options, self.base, remote=self.remote)
         for where, message, hint in found.problems:
             self.wrong((*place, "options", *where), message, hint)
         return found.values, found.secrets
@@ -153,7 +155,9 @@ class Checker:
                 self.wrong(place, "a model needs either path or digest")
                 continue
             try:
-                if entry.path is not None:
+                if entry.path is not None and self.remote:
+                    self.wrong((*place, "path"), "a file sent over the API cannot name files", "name the model by its digest")
+                elif entry.path is not None:
                     source = (self.base / entry.path).resolve()
                     found[entry.name] = WantedModel(entry.name, source, import_model(source, self.store))
                 else:
@@ -190,6 +194,6 @@ def check_file(path: Path, store: Path) -> Desired:
     return check_document(read(path), store)
 
 
-def check_text(text: str, file: str, store: Path) -> Desired:
-    """`check_document` of text; paths in it are relative to where `file` would be."""
-    return check_document(parse(text, file), store)
+def check_text(text: str, file: str, store: Path, *, remote: bool = False) -> Desired:
+    """`check_document` of text; paths in it are relative to where `file` would be. See `Checker` for `remote`."""
+    return Checker(parse(text, file), store, remote=remote).run()

@@ -106,6 +106,8 @@ class Desired:
     """All that a plant file asks for."""
 
     text: str
+    file: str
+    """Where it lies, absolute."""
     path: str
     connections: Mapping[str, WantedConnection] = field(default_factory=dict)
     tags: Mapping[str, WantedTag] = field(default_factory=dict)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 MAX_SECRET: Final = 10_000
+REMOTE: Final = "a file sent over the API cannot name files or variables of this box"
 PLAIN: Final = "a secret must not stand in the file: write {env: NAME} or {file: PATH}"
 
 
@@ -52,6 +53,10 @@ def _resolve(reference: Mapping[str, object], base: Path) -> tuple[str, str]:
     return (text.rstrip("\r\n"), "") if len(text) <= MAX_SECRET else ("", f"the file {where} is too large for a secret")
 
 
+def _is_path(key: str) -> bool:
+    return key.endswith(("_file", "_files", "_certificates")) or key == "path"
+
+
 def _secret_fields(model: type[BaseModel]) -> set[str]:
     return {name for name, info in model.model_fields.items() if "SecretStr" in str(info.annotation)}
 
@@ -62,20 +67,25 @@ def _absolute(values: dict[str, Any], base: Path) -> dict[str, Any]:
     def one(value: object) -> object:
         return str((base / value).resolve()) if isinstance(value, str) and value else value
 
-    named = {key for key in values if key.endswith(("_file", "_files", "_certificates")) or key == "path"}
+    named = {key for key in values if _is_path(key)}
     return {
         key: ([one(v) for v in value] if isinstance(value, list) else one(value)) if key in named else value
         for key, value in values.items()
     }
 
 
-def validated(model: type[BaseModel], given: Mapping[str, Any], base: Path) -> Options:
-    """Options checked by a connector's own model, references resolved; every problem at once."""
+def validated(model: type[BaseModel], given: Mapping[str, Any], base: Path, *, remote: bool = False) -> Options:
+    """Options checked by a connector's own model, references resolved; every problem at once.
+
+    A `remote` file may not name files or variables of this box: whoever sends it need not be allowed to read them.
+    """
     problems: list[tuple[tuple[str | int, ...], str, str]] = []
     secret = _secret_fields(model)
     values: dict[str, Any] = {}
     for key, value in given.items():
-        if is_reference(value):
+        if remote and (is_reference(value) or _is_path(key)):
+            problems.append(((key,), REMOTE, "apply it on the box itself"))
+        elif is_reference(value):
             values[key], why = _resolve(value, base)
             if why:
                 problems.append(((key,), why, "set it for the process that applies the file"))
@@ -91,8 +101,7 @@ def validated(model: type[BaseModel], given: Mapping[str, Any], base: Path) -> O
         for one in error.errors(include_input=False, include_url=False):
             place = tuple(part for part in one["loc"] if isinstance(part, str | int))
             problems.append((place, _said(str(one["msg"])), _hint(str(one["type"]), place, model)))
-    hidden = frozenset(key for key, value in given.items() if key in secret or is_reference(value))
-    return Options(values, hidden & values.keys(), tuple(problems))
+    return Options(values, frozenset(secret & values.keys()), tuple(problems))
 
 
 def _said(message: str) -> str:

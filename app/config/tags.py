@@ -89,6 +89,9 @@ def _grouped(checker: Checker, place: Place, group: TagGroup) -> Iterator[tuple[
 
 
 def _csv(checker: Checker, where: str) -> Iterator[tuple[Place, TagEntry]]:
+    if checker.remote:
+        checker.wrong(("tags_file",), "a file sent over the API cannot name files", "write the tags into it")
+        return
     path = checker.base / where
     try:
         raw = path.read_bytes()[: MAX_CSV + 1]

@@ -31,6 +31,7 @@ def prediction_counts(engine: Engine) -> list[tuple[str, bool, int]]:
     """Pipeline, refused or not, how many."""
     query = (
         select(PipelineRow.name, PredictionRow.reason != "", func.count())
+        .select_from(PredictionRow)
         .join(PipelineRow, PipelineRow.id == PredictionRow.pipeline_id)
         .group_by(PipelineRow.name, PredictionRow.reason != "")
     )
@@ -48,6 +49,7 @@ def outbox_due(engine: Engine) -> list[tuple[str, int]]:
     """Subscription, rows that its peer has not taken."""
     query = (
         select(SubscriptionRow.name, func.count(OutboxRow.id))
+        .select_from(SubscriptionRow)
         .outerjoin(OutboxRow, (OutboxRow.subscription_id == SubscriptionRow.id) & OutboxRow.sent_at.is_(None))
         .group_by(SubscriptionRow.name)
     )

@@ -303,7 +303,7 @@ def _sealed(options: Mapping[str, Any], secrets: frozenset[str]) -> dict[str, An
 
 def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: unseal(str(value["sealed"])) if isinstance(value, dict) and set(value) == {"sealed"} else value
+        key: unseal(value) if isinstance(value, dict) and set(value) == {"sealed"} else value
         for key, value in options.items()
     }
 
@@ -360,7 +360,7 @@ def apply(engine: Engine, desired: Desired, who: str) -> Applied:
             return Applied(number, ())
         digest = f"sha256:{hashlib.sha256(desired.text.encode()).hexdigest()}"
         session.add(PlantRevisionRow(
-            number=number + 1, document=desired.text, digest=digest, path=desired.path, applied_at=applier.now, applied_by=who,
+            number=number + 1, document=desired.text, file=desired.file, digest=digest, path=desired.path, applied_at=applier.now, applied_by=who,
         ))
         audit(session, who, "plant_applied", f"revision {number + 1}", {"changes": len(applier.changes), "digest": digest})
     return Applied(number + 1, tuple(applier.changes))

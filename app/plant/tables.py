@@ -16,6 +16,8 @@ class PlantRevisionRow(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     document: Mapped[str] = mapped_column(Text)
     """The file as applied, secrets replaced by their sealed form."""
+    file: Mapped[str] = mapped_column(Text, default="plant.yaml")
+    """Where the file lay: paths in it are relative to that."""
     digest: Mapped[str] = mapped_column(String(80))
     path: Mapped[str] = mapped_column(String(400), default="")
     """Enterprise, site, area and line, `/` between levels: begins every topic."""

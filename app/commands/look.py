@@ -1,0 +1,74 @@
+"""`headrace try URL`: a read-only look at a foreign plant; nothing is saved."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+import connectors
+from app.commands.console import as_json, fail, out, t, table
+
+from connectors import Look, Status
+
+SEVERITY = ("Good", "Uncertain", "Bad")
+
+
+def _connector(url: str) -> Any:  # noqa: ANN401 - a connector module with the capability `look`
+    scheme = urlsplit(url).scheme
+    for name in connectors.names():
+        try:
+            module: Any = connectors.load(name)
+        except connectors.NotInstalledError:
+            continue
+        if scheme in module.SCHEMES and hasattr(module, "look"):
+            return module
+    raise fail(t("There is no connector for {url}.", url=url), 2)
+
+
+def attempt(
+    url: Annotated[str, typer.Argument(help="opc.tcp://HOST:PORT or mqtt://HOST:PORT")],
+    *,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long to look.")] = 60,
+    user: Annotated[str | None, typer.Option(help="User name.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File that holds the password.", exists=True)] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
+    module = _connector(url)
+    given: dict[str, Any] = {}
+    if user is not None:
+        given["username"] = user
+    if password_file is not None:
+        given["password"] = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    if not json_:
+        out.print(t("Looking at {url} for {seconds} s: read-only, nothing is saved.", url=url, seconds=f"{seconds:g}"), markup=False)
+    try:
+        found: Look = asyncio.run(module.look(url, seconds, **given))
+    except connectors.ConnectorError as error:
+        raise fail(str(error)) from error
+    if json_:
+        as_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _show(found: Look) -> None:
+    rows = [
+        (one.name, one.address, one.datatype, one.value[:40], SEVERITY[Status.severity(one.status)], one.unit,
+         f"{one.changes / found.seconds:.2f}" if found.seconds else "-")
+        for one in found.found
+    ]
+    columns = ("tag", "address", "type", "value", "quality", "unit", "changes/s")
+    table("", [t(one) for one in columns], rows, numbers=(6,))
+    out.print(t("Peer: {peer}", peer=found.peer), markup=False)
+    offset = found.clock_offset_ns
+    out.print(t("Clock offset: unknown") if offset is None else t("Clock offset: {offset} ms (peer minus us)", offset=f"{offset / 1e6:.1f}"))
+    out.print(t("Load caused: {requests} requests, {bytes} bytes received in {seconds:.1f} s",
+                requests=found.requests, bytes=found.bytes_received, seconds=found.seconds))
+    for note in found.notes:
+        out.print(f"· {note}", markup=False)

@@ -1,0 +1,96 @@
+"""`headrace status`, `ledger`, `devices`: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from app import live
+from app.commands.console import as_json, fail, out, t, table
+from app.commands.plant import database
+from app.health import service as health
+from app.ledger import service as ledger_service
+from inference.devices import devices as all_devices
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def devices(*, json_: Json = False) -> None:
+    """List what a model can run on here, and why the rest cannot be used."""
+    found, missing = all_devices()
+    if json_:
+        as_json({"devices": [asdict(one) for one in found], "absent": [asdict(one) for one in missing]})
+        return
+    rows: list[tuple[object, ...]] = [(d.id, d.vendor, t("present"), d.backend, d.evidence, "") for d in found]
+    rows += [("-", a.vendor, t("absent"), "", a.evidence, a.reason) for a in missing]
+    table("", [t("device"), t("vendor"), t("state"), t("backend"), t("evidence"), t("reason")], rows)
+
+
+def ledger(*, json_: Json = False) -> None:
+    """Show per connection what was read and what became of it; exit status 1 when it does not balance."""
+    with database() as engine:
+        accounts = ledger_service.accounts(engine)
+    good = all(one.balanced for one in accounts)
+    if json_:
+        as_json({"balanced": good, "connections": [ledger_view(one) for one in accounts]})
+    elif not accounts:
+        out.print(t("No gateway has counted anything yet."))
+    else:
+        columns = [t(c) for c in ("connection", "read", "stored", "refused", "dropped", "held", "lost by peer", "balanced")]
+        rows = [
+            (a.name, a.read, a.stored, a.refused, a.dropped, a.held, a.lost_by_peer, t("yes") if a.balanced else t("NO"))
+            for a in accounts
+        ]
+        table("", columns, rows, numbers=range(1, 7))
+        for one in accounts:
+            for (fate, reason), readings in sorted(one.reasons.items()):
+                out.print(f"  {one.name}: {t(fate)} {reason} {readings}", markup=False)
+        out.print(t("Every connection balances.") if good else t("NOT BALANCED: keep the data folder and report this."))
+    if not good:
+        raise typer.Exit(1)
+
+
+def ledger_view(one: ledger_service.Account) -> dict[str, Any]:
+    """An account as JSON."""
+    return {
+        "name": one.name, "read": one.read, "stored": one.stored, "refused": one.refused, "dropped": one.dropped,
+        "held": one.held, "lost_by_peer": one.lost_by_peer, "balanced": one.balanced,
+        "reasons": [{"fate": f, "reason": r, "readings": n} for (f, r), n in sorted(one.reasons.items())],
+    }
+
+
+def status(*, json_: Json = False) -> None:
+    """Show how gateways, connections and pipelines stand; exit status 1 when no gateway reports."""
+    gateways = live.gateways()
+    with database() as engine:
+        counts = health.prediction_counts(engine)
+    if json_:
+        predictions = [{"pipeline": p, "refused": r, "count": n} for p, r, n in counts]
+        as_json({"gateways": [live.as_json(one) for one in gateways], "predictions": predictions})
+    else:
+        _show(gateways, counts)
+    if not gateways:
+        raise fail(t("No gateway has reported in the last seconds."))
+
+
+def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]]) -> None:
+    columns = [t("gateway"), t("readings/s"), t("journal"), t("head"), t("watermark"), t("held"), t("p50 ms"), t("p99 ms")]
+    rows = [
+        (g.gateway, f"{g.readings_per_s:.0f}", g.journal_state, g.head, g.watermark, g.held, _ms(g.latency_p50_ms), _ms(g.latency_p99_ms))
+        for g in gateways
+    ]
+    table("", columns, rows, numbers=(1, 3, 4, 5, 6, 7))
+    peers = [(c.name, c.state, None if c.readings_per_s is None else f"{c.readings_per_s:.0f}", c.error) for g in gateways for c in g.connections]
+    table("", [t("connection"), t("state"), t("readings/s"), t("error")], peers, numbers=(2,))
+    pipelines = sorted({name for name, _, _ in counts})
+    totals = {(name, refused): n for name, refused, n in counts}
+    table(
+        "", [t("pipeline"), t("answered"), t("refused")],
+        [(name, totals.get((name, False), 0), totals.get((name, True), 0)) for name in pipelines], numbers=(1, 2),
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

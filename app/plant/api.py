@@ -1,0 +1,104 @@
+"""The plant file over REST: what is in force, the difference a new one would make, and applying it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query
+
+from app import times
+from app.access.api import Database, Engineer, Viewer
+from app.api import View
+from app.config.activate import refusals
+from app.config.check import check_text
+from app.config.document import DocumentError
+from app.errors import Problem
+from app.plant import service
+from app.plant.tables import PlantRevisionRow
+from app.settings import settings
+
+router = APIRouter(prefix="/api/v1", tags=["plant"])
+
+
+class RevisionView(View):
+    """One applied plant file."""
+
+    number: int
+    digest: str
+    applied_at: str
+    applied_by: str
+
+
+class PlantView(RevisionView):
+    """The plant file in force; it holds references to secrets, never secrets."""
+
+    document: str
+
+
+class ChangeView(View):
+    """One difference."""
+
+    kind: str
+    name: str
+    what: str
+    detail: str
+
+
+class AppliedView(View):
+    """What an apply did or would do."""
+
+    number: int
+    changes: list[ChangeView]
+    dry_run: bool
+
+
+class NewPlant(View):
+    """A plant file as text. Models are named by `digest`: a file on the client is not a file here."""
+
+    document: str
+
+
+def _revision(row: PlantRevisionRow) -> RevisionView:
+    return RevisionView(number=row.number, digest=row.digest, applied_at=times.rfc3339(row.applied_at), applied_by=row.applied_by)
+
+
+@router.get("/plant", operation_id="getPlant")
+def plant(_who: Viewer, engine: Database) -> PlantView:
+    """The plant file in force."""
+    row = service.revision(engine)
+    if row is None:
+        raise Problem(404, "not_found", "No plant file has been applied yet")
+    return PlantView(**_revision(row).model_dump(), document=row.document)
+
+
+@router.get("/plant/revisions", operation_id="listPlantRevisions")
+def revisions(_who: Viewer, engine: Database) -> list[RevisionView]:
+    """Every applied file, newest first."""
+    return [_revision(row) for row in service.revisions(engine)]
+
+
+@router.put("/plant", operation_id="applyPlant")
+def apply(
+    body: Annotated[NewPlant, Body()], who: Engineer, engine: Database, *, dry_run: Annotated[bool, Query()] = False,
+) -> AppliedView:
+    """Make the gateway equal to a plant file. Problem 422 with every mistake, or with the model check's reason.
+
+    References to files are refused: whoever may configure must not read this box's files through them.
+    """
+    store = settings().data_dir.resolve() / "models"
+    with tempfile.TemporaryDirectory(prefix="headrace-plant-") as nowhere:
+        try:
+            desired = check_text(body.document, str(Path(nowhere) / "plant.yaml"), store, remote=True)
+        except DocumentError as error:
+            errors = [{"pointer": f"/document:{m.line}:{m.column}", "detail": f"{m.message} {m.hint}".strip()} for m in error.mistakes]
+            raise Problem(422, "invalid_plant", "The plant file has mistakes", "See errors.", errors=errors) from error
+    changes = service.difference(engine, desired)
+    number = service.revision(engine)
+    if not dry_run and changes:
+        for pipeline, reason in refusals(engine, desired, store):
+            raise Problem(422, "model_check_failed", "The model check failed", f"{pipeline}: {reason}")
+        applied = service.apply(engine, desired, who.name)
+        return AppliedView(number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False)
+    return AppliedView(number=number.number if number else 0, changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run)
