@@ -76,4 +76,4 @@ def check(address: str) -> str | None:
     if not topic or "+" in topic or "\0" in topic or len(topic.encode(errors="replace")) > LONGEST_TOPIC:
         return f"{address!r} does not begin with an exact topic (no `+`, no `#`): {HOW}"
     problem = check_pointer(place)
-    return f"{problem}: {HOW}" if problem else None
+    return f"{address!r}: {problem}: {HOW}" if problem else None

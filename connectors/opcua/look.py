@@ -16,6 +16,7 @@ import numpy as np
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from connectors import NO_TIME, Found, Look
 from connectors.opcua.address import text_of
@@ -252,14 +253,21 @@ def _note(part: Changes, variables: Sequence[_Variable]) -> None:
 
 
 async def _clock_offset(session: Session) -> int | None:
-    """The server's clock minus ours, from the quickest of a few reads, taking half its round trip off; ns."""
-    best: tuple[int, int] | None = None
+    """The server's clock minus ours, from the quickest of a few answers, taking half its round trip off; ns.
+
+    The time in an answer's header (IEC 62541-4, 7.33) is that of sending; CurrentTime may be a second old.
+    """
+    trips: list[tuple[int, int]] = []
     for _ in range(CLOCK_READS):
+        request = ua.ReadRequest()
+        request.Parameters.NodesToRead = [ua.ReadValueId(CURRENT_TIME, ua.IntegerId(AttributeIds.Value))]
         before = time.time_ns()
-        (found,) = await session.read_values([CURRENT_TIME])
-        after, theirs = time.time_ns(), _value(found)
+        async with border("reading the clock"):
+            answer = await session.request(request)
+        after = time.time_ns()
+        nodeid_from_binary(answer)
+        theirs = struct_from_binary(ua.ResponseHeader, answer).Timestamp
         if isinstance(theirs, datetime):
             there = int((theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000
-            trip = (after - before, there - (before + after) // 2)
-            best = trip if best is None else min(best, trip)
-    return best[1] if best else None
+            trips.append((after - before, there - (before + after) // 2))
+    return min(trips)[1] if trips else None

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT: Final = "Headrace/Heartbeat"
 HEARTBEAT_S: Final = 1.0
+VERSION: Final = metadata.version("headrace")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST_REQUEST: Final = 4 * 1024 * 1024
 KINDS: Final[tuple[tuple[type, ua.VariantType], ...]] = (
@@ -74,7 +76,8 @@ class OpcUaSink:
         options = self._options
         server = Server(user_manager=_Users(options))  # type: ignore[arg-type]  # asyncua's own managers do not subclass it either
         await server.init()
-        server.name, server.manufacturer_name, server.product_uri = "Headrace", "Headrace", "urn:headrace"
+        server.name, server.product_uri = "Headrace", "urn:headrace"
+        await server.set_build_info("urn:headrace", "Headrace", "Headrace", VERSION, VERSION, datetime.now(UTC))
         server.limits.max_message_size = LARGEST_REQUEST
         server.set_endpoint(options.endpoint)
         mine = security.identity(self._folder, options.application_uri, self._name)

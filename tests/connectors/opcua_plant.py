@@ -1,0 +1,94 @@
+"""A real OPC UA server for the tests: a few nodes, secured and unsecured endpoints, one user."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asyncua import Server, ua
+from asyncua.crypto.permission_rules import User, UserRole
+
+from app.launcher.ports import Port
+from connectors.opcua import security
+
+URI = "urn:headrace:tests"
+PASSWORD = "correct horse"  # noqa: S105 - of a server on 127.0.0.1 that lives for one test run
+NODES: dict[str, tuple[Any, ua.VariantType]] = {
+    "Level": (1.0, ua.VariantType.Double), "Count": (0, ua.VariantType.Int32), "Running": (False, ua.VariantType.Boolean),
+    "State": ("IDLE", ua.VariantType.String), "Serial": (0, ua.VariantType.UInt64), "When": (datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime),
+    "Curve": ([1.0, 2.0], ua.VariantType.Double), "Small": (0.5, ua.VariantType.Float),
+}
+
+
+class Users:
+    """Anyone, or `operator` with the right password."""
+
+    def get_user(self, _server: object, username: str | None = None, password: str | None = None, certificate: object = None) -> User | None:
+        """None refuses."""
+        del certificate
+        known = username is None or (username == "operator" and password == PASSWORD)
+        return User(role=UserRole.User) if known else None
+
+
+@dataclass
+class Plant:
+    """The server, its address and its nodes."""
+
+    server: Server
+    host: str
+    port: int
+    certificate: Path
+    nodes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The endpoint's address."""
+        return f"opc.tcp://{self.host}:{self.port}/tests"
+
+    async def write(self, name: str, value: object, status: int = 0, moment: datetime | None = None) -> None:
+        """Give a node a new value."""
+        kind = NODES[name][1]
+        variant = ua.Variant(value, kind) if value is not None else ua.Variant(None, ua.VariantType.Null)
+        data = ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), SourceTimestamp=moment or datetime.now(UTC))
+        await self.server.write_attribute_value(self.nodes[name].nodeid, data)
+
+    def subscriptions(self) -> dict[int, Any]:
+        """The subscriptions the server holds now."""
+        return self.server.iserver.subscription_service.subscriptions
+
+    def unacknowledged(self) -> set[int]:
+        """Sequence numbers of notifications of the newest subscription that its client has not acknowledged."""
+        newest = max(self.subscriptions().items())[1]
+        return set(newest._not_acknowledged_results)  # noqa: SLF001 - looking into the peer
+
+
+@asynccontextmanager
+async def opcua_plant(folder: Path, policies: list[ua.SecurityPolicyType]) -> AsyncIterator[Plant]:
+    """A server with these endpoints, for as long as this context."""
+    logging.getLogger("asyncua.server").setLevel(logging.ERROR)
+    mine = security.identity(folder, "urn:headrace:tests:server", "server")
+    server = Server(user_manager=Users())  # type: ignore[arg-type]
+    await server.init()
+    with Port() as held:
+        port = held.number
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/tests")
+    await server.set_application_uri(mine.application_uri)
+    await server.load_certificate(mine.certificate)
+    await server.load_private_key(mine.key)
+    server.set_security_policy(policies)
+    server.set_identity_tokens([ua.AnonymousIdentityToken, ua.UserNameIdentityToken])
+    index = await server.register_namespace(URI)
+    plant = Plant(server, "127.0.0.1", port, mine.certificate)
+    for name, (value, kind) in NODES.items():
+        plant.nodes[name] = await server.nodes.objects.add_variable(ua.NodeId(name, index), name, ua.Variant(value, kind))
+    await plant.nodes["Level"].add_property(index, "EngineeringUnits", ua.EUInformation(DisplayName=ua.LocalizedText("m")))
+    await server.start()
+    try:
+        yield plant
+    finally:
+        await server.stop()

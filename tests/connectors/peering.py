@@ -1,0 +1,34 @@
+"""What the conformance suite needs of a connector's peer: `peer_<name>.py` beside this file offers `peer(request, tmp_path)`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from connectors import TagBinding
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A real peer, configured for the connector, with one number and one text to read."""
+
+    options: Mapping[str, object]
+    number: TagBinding
+    text: TagBinding
+    emit: Callable[[float, str], Awaitable[None]]
+    """Let the peer produce a new number and a new text."""
+    unreachable: Mapping[str, object]
+    """Options that lead to nobody."""
+    wrong_addresses: tuple[str, ...]
+    wrong_password: Mapping[str, object] | None = None
+    """None where the protocol knows no password."""
+    cut: Callable[[], Awaitable[None]] | None = None
+    """Break the connection as if the peer were killed; None where that cannot happen."""
+    ends: bool = False
+    """Whether the peer is a recording, which ends."""
+    resends: bool = False
+    """Whether what was not acknowledged comes again at the next connect."""
+    unacknowledged: Callable[[], int] | None = None
+    """How many messages the peer still keeps for us; None where it does not tell."""
+    sink_options: Mapping[str, object] | None = field(default=None)
+    """Options of a sink, where the connector has one."""

@@ -1,0 +1,67 @@
+"""A gate on the way to a real server: it lets bytes through, cuts every connection, or holds them back in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+
+class Gate:
+    """Listens on a port of its own and passes everything on to `host:port` while it is open."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Nothing listens yet."""
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.port = 0
+        self.opened = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen on 127.0.0.1, on the same port as before if there was one."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers.add(there_writer)
+        self.opened.set()
+        for source, sink in ((reader, there_writer), (there_reader, writer)):
+            task = asyncio.create_task(self._pass_on(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65_536):
+                await self._flowing.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    def freeze(self) -> None:
+        """Hold every byte back, but keep the connections."""
+        self._flowing.clear()
+
+    async def cut(self) -> None:
+        """Break every connection and listen no more, as when the peer is killed."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        self._flowing.set()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._server = None
