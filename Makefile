@@ -1,0 +1,56 @@
+# Everything a person runs from a clone. Each command sets up what it needs, and costs nothing where that stands.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ROOMS := app connectors inference migrations examples bench tests setup
+TEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH ?= pipeline
+BENCH_ARGS ?=
+
+export PYTHONDONTWRITEBYTECODE :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types contracts deps tests coverage test-compose bench constraints clean
+
+help:  ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup:  ## make .venv ready: exact, hashed packages and this project
+	@test -n "$(PYTHON)" || { echo "There is no python3 on PATH: install Python 3.11, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) setup/environment.py $(VENV)
+
+demo: setup  ## run the demonstration plant until Ctrl-C (DEMO_ARGS="--for 90 --report report.json")
+	@exec $(BIN)/headrace demo $(DEMO_ARGS)
+
+test: setup  ## everything that has to be green
+	@$(PYTHON) setup/checks.py $(VENV) $(TEST_ARGS)
+
+lint: setup  ## ruff: rules and layout
+	@$(PYTHON) setup/checks.py $(VENV) --only lint
+
+types: setup  ## mypy, strict
+	@$(PYTHON) setup/checks.py $(VENV) --only types
+
+contracts: setup  ## import contracts between the rooms, and dependencies
+	@$(PYTHON) setup/checks.py $(VENV) --only contracts --only dependencies
+
+tests: setup  ## the tests alone (TEST_ARGS="tests/launcher -k redis")
+	@$(BIN)/pytest $(TEST_ARGS)
+
+test-compose: setup  ## build the images, run docker-compose.yml with the demonstration plant, look at what comes out
+	@$(BIN)/python -m tests.compose
+
+bench: setup  ## one benchmark (BENCH=pipeline BENCH_ARGS=…)
+	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
+
+constraints: setup  ## renew constraints.txt: exact versions with hashes, no registry's address
+	@$(BIN)/uv --no-config pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-annotate \
+		--no-emit-index-url --custom-compile-command "make constraints" --extra embedded --extra demo \
+		--group dev --group setup pyproject.toml --output-file constraints.txt
+
+clean:  ## remove what the commands above have made, but for data of a box (.headrace)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build
+	@find $(ROOMS) -name __pycache__ -type d -prune -exec rm -rf {} +
