@@ -57,9 +57,7 @@ class Graph:
         logarithm = self.node("Log", self.node("Add", mean, self.constant(floor)))
         return self.node("Mul", logarithm, self.constant(0.5))
 
-    def dense(
-        self, value: str, weights: Sequence[NDArray[np.floating]], biases: Sequence[NDArray[np.floating]]
-    ) -> str:
+    def dense(self, value: str, weights: Sequence[NDArray[np.floating]], biases: Sequence[NDArray[np.floating]]) -> str:
         """Fully connected layers with Relu between them; returns the last layer's output before any activation."""
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             value = self.node("Gemm", value, self.constant(weight), self.constant(bias))
@@ -69,12 +67,8 @@ class Graph:
 
     def log_odds(self, log_probabilities: str, classes: int) -> str:
         """Log of (1 - p0) / p0 from log probabilities (n, classes): class 0 is the normal one. Shape (n,)."""
-        normal = self.node(
-            "Slice", log_probabilities, self.constant([0]), self.constant([1]), self.constant([1])
-        )
-        others = self.node(
-            "Slice", log_probabilities, self.constant([1]), self.constant([classes]), self.constant([1])
-        )
+        normal = self.node("Slice", log_probabilities, self.constant([0]), self.constant([1]), self.constant([1]))
+        others = self.node("Slice", log_probabilities, self.constant([1]), self.constant([classes]), self.constant([1]))
         together = self.node("ReduceLogSumExp", others, axes=[1], keepdims=1)
         odds = self.node("Sub", together, normal)
         return self.node("Reshape", odds, self.constant([-1]))

@@ -143,9 +143,7 @@ def detector_model(scale: Scale, whitening: Whitening, classifier: Classifier, l
 
 def _name_fault(graph: Graph, log_probabilities: str) -> None:
     """The likeliest fault where the score is above its limit, else 0."""
-    faults = graph.node(
-        "Slice", log_probabilities, graph.constant([1]), graph.constant([CLASSES]), graph.constant([1])
-    )
+    faults = graph.node("Slice", log_probabilities, graph.constant([1]), graph.constant([CLASSES]), graph.constant([1]))
     likeliest = graph.node("Add", graph.node("ArgMax", faults, axis=1, keepdims=0), graph.constant(1))
     alarm = graph.node("Cast", graph.node("Greater", "score", graph.constant(1.0)), to=onnx.TensorProto.INT64)
     graph.node("Mul", likeliest, alarm, name="fault")

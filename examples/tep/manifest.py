@@ -18,12 +18,30 @@ def manifest() -> dict[str, object]:
     }
     classes = ["normal", *FAULTS]
     outputs = [
-        {"name": "score", "dtype": "float32", "shape": [None], "unit": "1", "limit": 1.0,
-         "meaning": "how far from normal operation; above 1 is an alarm, below 1 % of normal windows reach it"},
-        {"name": "fault", "dtype": "int64", "shape": [None], "unit": "1", "classes": classes,
-         "meaning": "0 while the score is at most 1, else the number of the likeliest fault, IDV(1) to IDV(28)"},
-        {"name": "probabilities", "dtype": "float32", "shape": [None, len(classes)], "unit": "1", "classes": classes,
-         "meaning": "the classifier's probability of each class, uncalibrated"},
+        {
+            "name": "score",
+            "dtype": "float32",
+            "shape": [None],
+            "unit": "1",
+            "limit": 1.0,
+            "meaning": "how far from normal operation; above 1 is an alarm, below 1 % of normal windows reach it",
+        },
+        {
+            "name": "fault",
+            "dtype": "int64",
+            "shape": [None],
+            "unit": "1",
+            "classes": classes,
+            "meaning": "0 while the score is at most 1, else the number of the likeliest fault, IDV(1) to IDV(28)",
+        },
+        {
+            "name": "probabilities",
+            "dtype": "float32",
+            "shape": [None, len(classes)],
+            "unit": "1",
+            "classes": classes,
+            "meaning": "the classifier's probability of each class, uncalibrated",
+        },
     ]
     return {
         "name": "tep-fault-detector",

@@ -57,9 +57,7 @@ class Process:
         if self.trip is not None:
             return
         self._action, _ = self._controller.compute_action(self._measured, time=self._simulator.time)
-        result = self._simulator.advance(
-            self._action, control_interval=CONTROL_INTERVAL_H, disturbances=self.faults
-        )
+        result = self._simulator.advance(self._action, control_interval=CONTROL_INTERVAL_H, disturbances=self.faults)
         self._measured = result.measurements
         self._steps += 1
         if result.shutdown_status["terminated"]:

@@ -124,7 +124,8 @@ class PlantServer:
         variant = ua.Variant(None, ua.VariantType.Null) if shown is None else ua.Variant(shown, _KINDS[name])
         time = _datetime(time_ns)
         await self._server.write_attribute_value(
-            self._nodes[name], ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), time, time)  # type: ignore[arg-type]
+            self._nodes[name],
+            ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), time, time),  # type: ignore[arg-type]
         )
         self._log.write(name, time_ns, shown, status)
 

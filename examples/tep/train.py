@@ -121,9 +121,7 @@ def fit_detector(train: Windows, calibration: Windows, clock: Clock) -> onnx.Mod
     return detector_model(scale, whitening, classifier, Limits(float(found[0]), float(found[1])))
 
 
-def baseline_alarms(
-    train: Windows, calibration: Windows, test: Windows, *, whole_window: bool
-) -> NDArray[np.bool_]:
+def baseline_alarms(train: Windows, calibration: Windows, test: Windows, *, whole_window: bool) -> NDArray[np.bool_]:
     """Alarms of PCA T²/SPE on the test windows: on the window's last row, or on the whole window (dynamic PCA)."""
     normal = train.x[train.fault == 0]
     scale = scale_of(normal.reshape(-1, len(COLUMNS)), floor=0.0)

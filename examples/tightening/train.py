@@ -123,19 +123,47 @@ def manifest() -> dict[str, object]:
         "licence": "Apache-2.0",
         "author": "The Headrace authors",
         "inputs": [
-            {"name": "curve", "dtype": "float32", "shape": [None, SAMPLES, 2], "unit": "mixed", "columns": columns,
-             "meaning": "one cycle, resampled linearly to 128 points 10 ms apart that end with its last sample"},
+            {
+                "name": "curve",
+                "dtype": "float32",
+                "shape": [None, SAMPLES, 2],
+                "unit": "mixed",
+                "columns": columns,
+                "meaning": "one cycle, resampled linearly to 128 points 10 ms apart that end with its last sample",
+            },
         ],
         "outputs": [
-            {"name": "score", "dtype": "float32", "shape": [None], "unit": "1", "limit": 1.0,
-             "meaning": "how little the curve looks like a sound joint; above 1 it is called defective"},
-            {"name": "verdict", "dtype": "int64", "shape": [None], "unit": "1", "classes": list(VERDICTS),
-             "meaning": "0 while the score is at most 1, else the likeliest defect"},
-            {"name": "probabilities", "dtype": "float32", "shape": [None, CLASSES], "unit": "1",
-             "classes": list(VERDICTS), "meaning": "the classifier's probability of each class, uncalibrated"},
+            {
+                "name": "score",
+                "dtype": "float32",
+                "shape": [None],
+                "unit": "1",
+                "limit": 1.0,
+                "meaning": "how little the curve looks like a sound joint; above 1 it is called defective",
+            },
+            {
+                "name": "verdict",
+                "dtype": "int64",
+                "shape": [None],
+                "unit": "1",
+                "classes": list(VERDICTS),
+                "meaning": "0 while the score is at most 1, else the likeliest defect",
+            },
+            {
+                "name": "probabilities",
+                "dtype": "float32",
+                "shape": [None, CLASSES],
+                "unit": "1",
+                "classes": list(VERDICTS),
+                "meaning": "the classifier's probability of each class, uncalibrated",
+            },
         ],
         "window": {
-            "kind": "trigger", "trigger": "counter", "step_s": SAMPLE_S, "length": SAMPLES, "resample": "linear",
+            "kind": "trigger",
+            "trigger": "counter",
+            "step_s": SAMPLE_S,
+            "length": SAMPLES,
+            "resample": "linear",
         },
         "quality": {"uncertain": "refuse", "bad": "refuse", "hold_s": 0.0},
     }
@@ -157,12 +185,17 @@ HEADS: Final = {
     "README.md": ("| joint | test curves | called defective | verdict right | station's own check: NOK |", *VERDICTS),
     "README.zh-CN.md": (
         "| 接头 | 测试曲线 | 判为缺陷 | 判定正确 | 工位自检 NOK |",
-        "合格", "错牙", "滑牙", "粘滑", "无螺钉", "屈服",
+        "合格",
+        "错牙",
+        "滑牙",
+        "粘滑",
+        "无螺钉",
+        "屈服",
     ),
 }
 ACCURACY: Final = {
     "README.md": "Accuracy over all {n} test curves: {rate:.1%}.",
-    "README.zh-CN.md": "{n} 条测试曲线的总准确率：{rate:.1%}。",  # noqa: RUF001 - Chinese punctuation
+    "README.zh-CN.md": "{n} 条测试曲线的总准确率：{rate:.1%}。",
 }
 
 

@@ -6,30 +6,30 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
-from tests.examples.peers import Broker, Listener, Running, free_port, running
+from app.launcher import servers
+from tests.examples.peers import Listener, Running, broker_options, free_port, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that runs."""
-    made = Broker(tmp_path_factory.mktemp("broker"))
-    made.start()
-    yield made
-    made.stop()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.Broker]:
+    """A broker of the module's own, since the example plants have fixed topics."""
+    async with servers.broker(tmp_path_factory.mktemp("broker")) as address:
+        yield address
 
 
 @pytest.fixture
-def listen(broker: Broker) -> Iterator[Callable[[str], Listener]]:
+def listen() -> Iterator[Callable[[servers.Broker, str], Listener]]:
     """Makes a listener on a topic; closed at the end."""
     with contextlib.ExitStack() as stack:
 
-        def make(topic: str) -> Listener:
-            listener = Listener(broker.port, topic)
+        def make(broker: servers.Broker, topic: str) -> Listener:
+            listener = Listener(broker, topic)
             stack.callback(listener.close)
             return listener
 
@@ -37,12 +37,12 @@ def listen(broker: Broker) -> Iterator[Callable[[str], Listener]]:
 
 
 @pytest.fixture
-def start(broker: Broker, tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Starts an example plant on the broker; stopped at the end."""
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts an example plant on a broker; stopped at the end."""
     with contextlib.ExitStack() as stack:
 
-        def begin(module: str, *options: str) -> Running:
-            options = ("--mqtt-port", str(broker.port), *options)
+        def begin(module: str, broker: servers.Broker, *options: str) -> Running:
+            options = (*broker_options(broker, tmp_path), *options)
             return stack.enter_context(running(module, tmp_path / "log", *options))
 
         yield begin

@@ -1,4 +1,4 @@
-"""Peers for the example plants: a real broker, a listener on it, and the plants as processes of their own."""
+"""Peers for the example plants: a listener on their broker, and the plants as processes of their own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import os
 import queue
 import select
-import shutil
 import socket
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,12 @@ import examples
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.launcher.servers import Broker
+
 ROOT = Path(examples.__file__).parents[1]
 START_S = 60
 STOP_S = 20
+RETRY_S = 0.1
 
 
 def free_port() -> int:
@@ -46,52 +49,25 @@ def wait_for_line(stream: int, wanted: bytes, seconds: float) -> str:
     return next(line for line in seen.split(b"\n") if wanted in line).decode()
 
 
-class Broker:
-    """A mosquitto of our own that keeps its sessions on disk, so that it can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        """Writes the configuration; `start` starts it."""
-        self.port = free_port()
-        self._config = folder / "mosquitto.conf"
-        lines = (
-            f"listener {self.port} 127.0.0.1", "allow_anonymous true", "user root", "log_dest stderr",
-            "persistence true", f"persistence_location {folder}/", "max_queued_messages 0",
-        )
-        self._config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start, and return when it runs."""
-        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-        assert program is not None, "mosquitto is not installed"
-        self._process = subprocess.Popen([program, "-c", str(self._config)], stderr=subprocess.PIPE)
-        assert self._process.stderr is not None
-        wait_for_line(self._process.stderr.fileno(), b"running", START_S)
-
-    def stop(self) -> None:
-        """Stop, and return when it is gone."""
-        if self._process is not None:
-            assert self._process.stderr is not None
-            self._process.terminate()
-            self._process.wait(STOP_S)
-            self._process.stderr.close()
-            self._process = None
-
-
 class Listener:
     """An MQTT client with a session of its own that keeps every message it is sent."""
 
-    def __init__(self, port: int, topic: str) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         """Connects, subscribes at QoS 1, and returns when the broker has agreed."""
+        # It is back at once after an outage, before any plant, so that it misses nothing.
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self._subscribed = threading.Event()
         self._topic = topic
-        name = f"listener-{os.getpid()}"
+        name = f"listener-{uuid.uuid4().hex}"
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._arrived
-        self._client.connect_async("127.0.0.1", port)
+        if broker.user is not None:
+            self._client.username_pw_set(broker.user, broker.password)
+        # paho waits any number of seconds, whatever its annotation says.
+        self._client.reconnect_delay_set(RETRY_S, RETRY_S)  # type: ignore[arg-type]
+        self._client.connect_async(broker.host, broker.port)
         self._client.loop_start()
         assert self._subscribed.wait(START_S)
 
@@ -137,3 +113,13 @@ def running(module: str, log: Path, *options: str) -> Iterator[Running]:
             yield Running(process, line.removeprefix("ready "), log)
         finally:
             process.kill()
+
+
+def broker_options(broker: Broker, folder: Path) -> tuple[str, ...]:
+    """The options that lead an example plant to this broker; its password goes into a file of the folder."""
+    options = ("--mqtt-host", broker.host, "--mqtt-port", str(broker.port))
+    if broker.user is None or broker.password is None:
+        return options
+    file = folder / "mqtt-password"
+    file.write_text(broker.password, encoding="utf-8")
+    return (*options, "--mqtt-user", broker.user, "--mqtt-password-file", str(file))

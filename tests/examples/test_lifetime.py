@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.peers import ROOT, START_S, STOP_S, Broker, Running, wait_for_line
+from tests.examples.peers import ROOT, START_S, STOP_S, Running, free_port, wait_for_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from app.launcher.servers import Broker
 
 STATION = "examples.tightening.station"
 PARENT = """
@@ -26,16 +28,16 @@ child.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(start: Callable[..., Running], number: signal.Signals) -> None:
+def test_a_signal_ends_it(start: Callable[..., Running], broker: Broker, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end the process with exit code 0."""
-    station = start(STATION)
+    station = start(STATION, broker)
     station.process.send_signal(number)
     assert station.process.wait(STOP_S) == 0
 
 
-def test_it_does_not_outlive_its_parent(broker: Broker) -> None:
+def test_it_does_not_outlive_its_parent() -> None:
     """When the process that started a plant is killed, the plant ends by itself."""
-    command = [sys.executable, "-c", PARENT, STATION, "--mqtt-port", str(broker.port)]
+    command = [sys.executable, "-c", PARENT, STATION, "--mqtt-port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         child = int(wait_for_line(parent.stdout.fileno(), b"child", START_S).split()[1])

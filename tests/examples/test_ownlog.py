@@ -18,7 +18,7 @@ def test_what_is_noted_is_read_back(tmp_path: Path) -> None:
     with OwnLog(tmp_path / "deep" / "folder") as log:
         log.write("A", 1, 0.1 + 0.2, 0)
         log.write("A", 2, None, BAD)
-        log.write("B", 3, True, 0)
+        log.write("B", 3, value=True, status=0)
         log.write("B", 4, 'a "word", and\na line', 0)
     assert read_log(tmp_path / "deep" / "folder") == {
         "A": [(1, 0.1 + 0.2, 0), (2, None, BAD)],

@@ -17,12 +17,15 @@ from asyncua.ua.attribute_ids import AttributeIds
 
 pytest.importorskip("tep_studio", reason="the extra `demo` is not installed: pip install headrace[demo]")
 
+from app.launcher import servers
 from examples.tep.compare import compare, read_log
 from examples.tep.server import NAMESPACE, POINTS
 from examples.tep.tags import ANALYSERS, COLUMNS, N_FAST
-from tests.examples.peers import Broker, Listener, Running, free_port, running
+from tests.examples.peers import Listener, Running, free_port, running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asyncua.common.node import Node
     from asyncua.common.subscription import DataChangeNotif
 
@@ -34,7 +37,7 @@ SECONDS = 60
 FAST = [tag.name for tag in COLUMNS[:N_FAST]]
 
 Start = Callable[..., Running]
-Listen = Callable[[str], Listener]
+Listen = Callable[[servers.Broker, str], Listener]
 
 
 class Notes:
@@ -114,7 +117,7 @@ async def test_a_fault_switch_is_read_back_and_acts(plant: Running) -> None:
         await notes.until(lambda: len(notes.entries["XMEAS_01"]) > 3)
         assert all(flow > 0.2 for flow in notes.numbers("XMEAS_01"))
         assert await node("IDV_06").read_value() is False
-        await node("IDV_06").write_value(True)
+        await node("IDV_06").write_value(value=True)
         assert await node("IDV_06").read_value() is True
         await notes.until(lambda: notes.numbers("XMEAS_01")[-1] < 0.05)
     assert [value for _, value, _ in read_log(plant.log)["IDV_06"]] == [False, True]
@@ -136,13 +139,15 @@ async def test_what_no_switch_can_take_is_refused(plant: Running) -> None:
         assert await node("Speed").read_value() == 720.0
 
 
-async def test_the_log_equals_what_was_published(start: Start, listen: Listen, port: int) -> None:
+async def test_the_log_equals_what_was_published(
+    start: Start, listen: Listen, broker: servers.Broker, port: int
+) -> None:
     """Over both protocols every value arrives as the log has it, moments of Uncertain and Bad included."""
-    inbox = listen("plant/tep/analyser/#")
-    plant = start(PLANT, "--opcua-port", str(port), "--period-ms", "50", "--glitches-per-minute", "1200")
+    inbox = listen(broker, "plant/tep/analyser/#")
+    plant = start(PLANT, broker, "--opcua-port", str(port), "--period-ms", "50", "--glitches-per-minute", "1200")
     async with connected(plant) as (client, node):
         notes = await subscribe(client, [node(name) for name in [*FAST, "SimTime", "PlantState", "IDV_03"]])
-        await node("IDV_03").write_value(True)
+        await node("IDV_03").write_value(value=True)
         await notes.until(lambda: len(notes.entries["SimTime"]) >= 60)
         messages = [await asyncio.to_thread(inbox.next) for _ in range(7)]
     assert plant.stop() == 0
@@ -164,19 +169,26 @@ async def test_the_log_equals_what_was_published(start: Start, listen: Listen, p
 
 
 async def test_an_outage_of_the_broker_loses_no_analysis(
-    start: Start, listen: Listen, broker: Broker, port: int
+    start: Start, listen: Listen, tmp_path: Path, port: int
 ) -> None:
     """While the broker is gone the analyses wait; when it is back they all arrive, none missing in the sequence."""
-    inbox = listen("plant/tep/analyser/feed")
-    plant = start(PLANT, "--opcua-port", str(port), "--speed", "1000", "--glitches-per-minute", "0")
-    numbers = {json.loads((await asyncio.to_thread(inbox.next))[1])["seq"] for _ in range(2)}
-    await asyncio.to_thread(broker.stop)
+    async with servers.broker(tmp_path) as broker:
+        inbox = await asyncio.to_thread(listen, broker, "plant/tep/analyser/feed")
+        plant = start(PLANT, broker, "--opcua-port", str(port), "--speed", "1000", "--glitches-per-minute", "0")
+        numbers = {await _sequence_number(inbox) for _ in range(2)}
     async with connected(plant) as (client, node):
         notes = await subscribe(client, [node("SimTime")])
         began = (await node("SimTime").read_value()) + 0.5
         await notes.until(lambda: notes.numbers("SimTime")[-1] > began)
-    await asyncio.to_thread(broker.start)
-    while max(numbers) < 12:
-        numbers.add(json.loads((await asyncio.to_thread(inbox.next))[1])["seq"])
+    async with servers.broker(tmp_path) as again:
+        assert again == broker
+        while max(numbers) < 12:
+            numbers.add(await _sequence_number(inbox))
+        assert plant.stop() == 0
     assert numbers == set(range(1, max(numbers) + 1))
-    assert plant.stop() == 0
+
+
+async def _sequence_number(inbox: Listener) -> int:
+    """That of the next analysis."""
+    _, payload = await asyncio.to_thread(inbox.next)
+    return int(json.loads(payload)["seq"])

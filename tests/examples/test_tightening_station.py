@@ -20,6 +20,7 @@ from examples.tightening.train import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.launcher.servers import Broker
     from examples.ownlog import Entry
     from tests.examples.peers import Listener, Running
 
@@ -78,11 +79,11 @@ def test_the_recording_holds_sound_and_defective_joints() -> None:
 
 
 def test_the_log_equals_what_was_published(
-    start: Callable[..., Running], listen: Callable[[str], Listener]
+    start: Callable[..., Running], listen: Callable[[Broker, str], Listener], broker: Broker
 ) -> None:
     """Until the recipe has changed: 13 packets a cycle but none for the missed part, times of 10 ms, all as logged."""
-    inbox = listen("station/st10/#")
-    station = start(STATION, "--interval", "1.4")
+    inbox = listen(broker, "station/st10/#")
+    station = start(STATION, broker, "--interval", "1.4")
     packets: dict[int, list[dict[str, Any]]] = defaultdict(list)
     cycles: list[dict[str, Any]] = []
     states: list[str] = []
