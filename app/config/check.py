@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Place: TypeAlias = tuple[str | int, ...]
 MAX_MISTAKES: Final = 200
+MAX_ROUNDS: Final = 50
 Entry = TypeVar("Entry")
 
 
@@ -37,9 +39,15 @@ class Checker:
         self.store = store
         self.base = Path(document.file).resolve().parent
         self.mistakes: list[Mistake] = []
+        self._incomplete: set[Place] = set()
+        """Places that something was left out of: what they lack is no second mistake."""
+        self.declared: set[str] = set()
+        """Names of tags that are in the file, mistaken or not: what refers to them is no second mistake."""
 
     def wrong(self, place: Place, message: str, hint: str = "") -> None:
-        """Note a mistake at a place of the document."""
+        """Note a mistake at a place of the document, unless it follows from one that was noted there."""
+        if self.document.known(place) in self._incomplete:
+            return
         self.mistakes.append(self.document.at(place, message, hint))
 
     def run(self) -> Desired:
@@ -84,20 +92,18 @@ class Checker:
         return list(model.model_fields)
 
     def _without_broken(self) -> schemas.PlantFile:
-        """The document without the entries that do not validate."""
-        data = self.document.data
-        kept: dict[str, Any] = {"version": 1}
-        for name, info in schemas.PlantFile.model_fields.items():
-            if name not in data or name == "version":
-                continue
-            value = data[name]
-            if isinstance(value, list):
-                value = [entry if _fits(name, entry) else None for entry in value]
-                kept[name] = [entry for entry in value if entry is not None]
-            elif _fits(name, value):
-                kept[name] = value
-            del info
-        return schemas.PlantFile.model_validate(kept)
+        """The document without what does not validate: the smallest part that can be left out is."""
+        data = copy.deepcopy(self.document.data)
+        data["version"] = 1
+        for _ in range(MAX_ROUNDS):
+            try:
+                return schemas.PlantFile.model_validate(data)
+            except ValidationError as error:
+                for one in reversed(error.errors(include_input=False, include_url=False)):
+                    place = one["loc"][:-1] if one["type"] == "missing" else one["loc"]
+                    self._incomplete.add(self.document.known(place)[:-1])
+                    _leave_out(data, place)
+        return schemas.PlantFile(version=1)
 
     def unique(self, section: str, entries: Sequence[Entry], name: Callable[[Entry], str]) -> Iterable[tuple[int, Entry]]:
         """Entries with the index they have in the document; a name that stands twice is a mistake."""
@@ -167,13 +173,19 @@ class Checker:
         return found
 
 
-def _fits(section: str, value: object) -> bool:
-    data = {"version": 1, section: [value] if section in {"connections", "tags", "models", "pipelines", "northbound"} else value}
-    try:
-        schemas.PlantFile.model_validate(data)
-    except ValidationError:
-        return False
-    return True
+def _leave_out(data: Any, place: Sequence[str | int]) -> None:  # noqa: ANN401 - any YAML value
+    """Remove the deepest part of a place that is in the data; parts that only name a choice are passed over."""
+    parent, last = None, None
+    for part in place:
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            parent, last, data = data, part, data[part]
+    if isinstance(parent, list) and isinstance(last, int):
+        del parent[last]
+    elif isinstance(parent, dict) and isinstance(last, str):
+        del parent[last]
 
 
 def _explained(kind: str, message: str, place: Place, keys: list[str]) -> tuple[str, str]:

@@ -53,13 +53,17 @@ class Document:
     data: Any
     marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
-    def at(self, place: Sequence[str | int], message: str, hint: str = "") -> Mistake:
-        """A mistake at a place; parts of the place that are not in the file are passed over."""
+    def known(self, place: Sequence[str | int]) -> Place:
+        """A place without the parts that are not in the file."""
         known: Place = ()
         for part in place:
             if (*known, part) in self.marks:
                 known = (*known, part)
-        line, column = self.marks.get(known, (1, 1))
+        return known
+
+    def at(self, place: Sequence[str | int], message: str, hint: str = "") -> Mistake:
+        """A mistake at a place, or as near as the file has it."""
+        line, column = self.marks.get(self.known(place), (1, 1))
         return Mistake(self.file, line, column, message, hint)
 
 

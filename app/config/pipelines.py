@@ -30,6 +30,8 @@ class PipelineChecker:
         self._checker = checker
         self._tags = tags
         self._models = models
+        self._wanted_columns = 0
+        """Of the pipeline in work: a mistaken tag is not also a model that does not fit."""
 
     def run(self, entries: Sequence[PipelineEntry]) -> dict[str, WantedPipeline]:
         """Every pipeline that makes sense, by name; the others are noted."""
@@ -56,7 +58,8 @@ class PipelineChecker:
         outputs = self._outputs(place, entry, model)
         self._rules(place, entry, outputs)
         layout = entry.inputs.layout or {2: "NC", 3: "NTC"}.get(len(chosen.shape), "NTC")
-        self._fits((*place, "model"), chosen, layout, length, len(inputs))
+        if len(inputs) == self._wanted_columns:
+            self._fits((*place, "model"), chosen, layout, length, len(inputs))
         return WantedPipeline(
             entry, model.digest, chosen.name, layout, kind, step_s, length, hop, trigger, inputs, outputs, tuple(entry.rules),
         )
@@ -72,6 +75,8 @@ class PipelineChecker:
     def _known(self, place: Place, tag: str) -> bool:
         if tag in self._tags:
             return True
+        if tag in self._checker.declared:
+            return False
         self._wrong(place, f"there is no tag {tag!r}", nearest(tag, list(self._tags)))
         return False
 
@@ -118,7 +123,9 @@ class PipelineChecker:
         overrides = self._overrides(place, entry.inputs)
         defaults = _quality(model)
         found = []
-        for index, name in self._columns(place, entry, model, chosen):
+        columns = self._columns(place, entry, model, chosen)
+        self._wanted_columns = len(columns)
+        for index, name in columns:
             if not self._known((*place, "tags", index), name):
                 continue
             if self._tags[name].datatype in {"string", "array"}:

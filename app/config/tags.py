@@ -27,6 +27,7 @@ def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedCon
     """Every tag by name; mistakes are noted in the checker."""
     found: dict[str, WantedTag] = {}
     for place, entry in _entries(checker, file):
+        checker.declared.add(entry.name)
         if entry.connection not in known:
             checker.wrong((*place, "connection"), f"there is no connection {entry.connection!r}", nearest(entry.connection, list(known)))
             continue

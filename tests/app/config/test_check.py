@@ -1,0 +1,167 @@
+"""A plant file is checked whole: every mistake at once, with its line, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app import settings
+from app.config.check import check_text
+from app.config.desired import Desired
+from app.config.document import MAX_NODES, DocumentError, Mistake, parse
+
+Check = Callable[[str], Desired]
+Wrong = Callable[[str], list[Mistake]]
+
+
+def line_of(text: str, part: str) -> int:
+    """The line, from 1, on which this part first stands."""
+    return text[: text.index(part)].count("\n") + 1
+
+
+def test_a_good_file_says_what_it_asks_for(check: Check, good: str) -> None:
+    """Everything is resolved: defaults from the package, secrets from their file, the plant's path."""
+    desired = check(good)
+    pipeline = desired.pipelines["tightening"]
+    assert (pipeline.kind, pipeline.length, pipeline.layout, pipeline.trigger) == ("trigger", 128, "NTC", "counter")
+    assert [one.name for one in pipeline.outputs] == ["score", "verdict", "probabilities"]
+    assert desired.path == "acme/suzhou"
+    station = desired.connections["station"]
+    assert station.options["password"] == "hunter2hunter2"  # noqa: S105 - this test's own
+    assert station.secrets == {"password"}
+
+
+CHANGES = {
+    "unknown key": ("    window:", "    windo:", "windo", "did you mean 'window'"),
+    "unknown key in options": ("      username:", "      user_name:", "user_name", "did you mean 'username'"),
+    "unknown connector": ("connector: mqtt\n    options:\n", "connector: mqqt\n    options:\n", "mqqt", "did you mean 'mqtt'"),
+    "unknown connection": ("torque, connection: station", "torque, connection: sttion", "sttion", "did you mean 'station'"),
+    "unknown model": ("model: judge", "model: jugde", "jugde", "did you mean 'judge'"),
+    "unknown tag in a window": ("tags: [torque, angle]", "tags: [torque, angel]", "angel", "did you mean 'angle'"),
+    "unknown trigger": ("trigger: counter", "trigger: countr", "countr", "did you mean 'counter'"),
+    "unknown context tag": ("unit_id: serial", "unit_id: serail", "serail", "did you mean 'serial'"),
+    "unknown output in a rule": ("output: score", "output: scroe", "scroe", "did you mean 'score'"),
+    "text in a window": ("tags: [torque, angle]", "tags: [torque, serial]", "[torque, serial]", ""),
+    "a model that does not fit the tags": ("tags: [torque, angle]", "tags: [torque, angle, counter]", "model: judge", "model.yaml"),
+    "a bad address": ('"st/curve#/torque"', '"st/+#/torque"', "st/+", ""),
+    "a wrong type": ("above: 1.0", "above: high", "above: high", ""),
+    "a clear beyond the limit": ("clear: 0.8", "clear: 1.2", "clear: 1.2", ""),
+    "a missing model file": ('path: "', 'path: "nowhere', "nowhere", ""),
+    "a plain password": ("password: {file: secret}", "password: hunter2", "hunter2", ""),
+    "a secret file that is not there": ("{file: secret}", "{file: gone}", "gone", ""),
+    "a variable that is not set": ("{file: secret}", "{env: HEADRACE_TEST_NOT_SET}", "HEADRACE_TEST_NOT_SET", ""),
+    "a topic nobody can publish to": ("    connector: mqtt\n    options: {url", "    connector: mqtt\n    topic: a/#\n    options: {url", "a/#", ""),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_each_mistake_names_its_line_and_the_way_out(name: str, wrong: Wrong, good: str) -> None:
+    """One thing is wrong, one mistake is said, at the line where it stands."""
+    old, new, where, hint = CHANGES[name]
+    assert good.count(old) >= 1
+    text = good.replace(old, new, 1)
+    (mistake,) = wrong(text)
+    assert mistake.line == line_of(text, where), str(mistake)
+    assert hint in f"{mistake.message} {mistake.hint}"
+
+
+def test_a_plain_password_is_not_repeated(wrong: Wrong, good: str) -> None:
+    """The message about a secret does not hold the secret."""
+    mistakes = wrong(good.replace("{file: secret}", "hunter2"))
+    assert "hunter2" not in str(mistakes)
+    assert "{env: NAME}" in mistakes[0].message
+
+
+def test_all_mistakes_come_at_once(wrong: Wrong, good: str) -> None:
+    """Four mistakes in four sections take one check, in the order of their lines."""
+    text = good.replace("connection: station, address", "connection: plc, address", 1).replace("above: 1.0", "abov: 1.0")
+    text = text.replace("username:", "user:").replace("model: judge", "model: jury")
+    mistakes = wrong(text)
+    assert len(mistakes) >= 4
+    assert [m.line for m in mistakes] == sorted(m.line for m in mistakes)
+    for part in ("plc", "abov:", "user:"):
+        assert line_of(text, part) in {m.line for m in mistakes}, part
+
+
+def test_a_name_stands_once(wrong: Wrong, good: str) -> None:
+    """Two tags of one name are a mistake at the second."""
+    (mistake,) = wrong(good.replace("name: angle, connection: station", "name: torque, connection: station").replace("[torque, angle]", "[torque, torque]"))
+    assert "twice" in mistake.message
+
+
+def test_a_key_stands_once(wrong: Wrong, good: str) -> None:
+    """YAML would let the last one win; here it is a mistake."""
+    (mistake,) = wrong(good + "version: 1\n")
+    assert "twice" in mistake.message
+
+
+@pytest.mark.parametrize("text", ["version: [", "\tversion: 1", "- 1\n- 2\n", "a: &x [*x]\n"])
+def test_what_is_no_plant_file_is_refused(text: str, wrong: Wrong) -> None:
+    """Broken YAML, a list, an alias inside itself: said, not crashed on."""
+    assert wrong(text)
+
+
+def test_aliases_that_unfold_without_end_are_refused() -> None:
+    """A file of a few lines must not become a million values in memory."""
+    lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    with pytest.raises(DocumentError, match=str(MAX_NODES)):
+        parse("\n".join(lines), "bomb.yaml")
+
+
+def test_a_file_in_gbk_is_told_to_be_saved_as_utf_8(wrong: Wrong, tmp_path: Path) -> None:
+    """An editor of another age is named, with the line."""
+    from app.config.check import check_file
+
+    file = tmp_path / "gbk.yaml"
+    file.write_bytes("version: 1\nplant: {site: 苏州}\n".encode("gbk"))
+    with pytest.raises(DocumentError, match=r"gbk.yaml:2:1: is not UTF-8"):
+        check_file(file, tmp_path / "models")
+
+
+def test_groups_and_ranges_make_many_tags(check: Check, good: str) -> None:
+    """A line stands for a hundred tags, zeros kept."""
+    group = '  - {names: ["T_[001-100]", extra], connection: station, address: "t/{name}#/v", unit: K}\n'
+    desired = check(good.replace("models:\n", group + "models:\n"))
+    assert desired.tags["T_007"].address == "t/T_007#/v"
+    assert len(desired.tags) == 4 + 101
+
+
+def test_a_backward_range_and_a_group_without_its_name_are_mistakes(wrong: Wrong, good: str) -> None:
+    """Both are said where they stand."""
+    group = '  - {names: ["T_[9-1]"], connection: station, address: "t/{name}"}\n  - {names: [a], connection: station, address: "t"}\n'
+    messages = [m.message for m in wrong(good.replace("models:\n", group + "models:\n"))]
+    assert any("backwards" in m for m in messages)
+    assert any("{name}" in m for m in messages)
+
+
+def test_tags_come_from_csv_with_a_line_for_each_mistake(check: Check, wrong: Wrong, good: str, tmp_path: Path) -> None:
+    """A spreadsheet's tags are checked like the file's own."""
+    header = "name,connection,address,datatype,unit,options\n"
+    (tmp_path / "tags.csv").write_text(header + 'oil,station,oil#/v,float,bar,"{""time"": ""/t"", ""time_format"": ""ms""}"\n', encoding="utf-8-sig")
+    desired = check(good + "tags_file: tags.csv\n")
+    assert desired.tags["oil"].options == {"time": "/t", "time_format": "ms"}
+    (tmp_path / "tags.csv").write_text(header + "oil,station,oil#/v,flaot,bar,\n")
+    (mistake,) = wrong(good + "tags_file: tags.csv\n")
+    assert (mistake.line, mistake.file.rpartition("/")[2]) == (2, "tags.csv")
+    (tmp_path / "tags.csv").write_text("name,where\noil,x\n")
+    assert "columns" in wrong(good + "tags_file: tags.csv\n")[0].message
+
+
+def test_a_file_sent_over_the_network_reads_nothing_of_this_box(good: str, tmp_path: Path) -> None:
+    """Secrets, models and CSV by path are refused when the file comes over the API."""
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(DocumentError) as caught:
+        check_text(good + "tags_file: tags.csv\n", str(tmp_path / "plant.yaml"), tmp_path / "models", remote=True)
+    places = {m.line for m in caught.value.mistakes}
+    assert {line_of(good, "{file: secret}"), line_of(good, "path:"), good.count("\n") + 1} <= places
+
+
+def test_addresses_of_the_launcher_can_be_referred_to(check: Check, good: str) -> None:
+    """`{env: …}` takes what the launcher provides, in any option."""
+    settings.provide({"HEADRACE_TEST_URL": "mqtt://127.0.0.1:4711"})
+    desired = check(good.replace("url: mqtt://127.0.0.1:1883", "url: {env: HEADRACE_TEST_URL}"))
+    assert desired.connections["station"].options["url"] == "mqtt://127.0.0.1:4711"
+    assert "url" not in desired.connections["station"].secrets
