@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
+from pydantic import SecretStr
 
 from app import settings
 from app.commands.box import greet, prepared, started, stop_on_signal
@@ -53,8 +54,10 @@ def demo(
         chosen = Settings(data_dir=data.resolve(), api_port=port if free.number == port else 0)
     settings.use(chosen)
     try:
+        stack = prepare(chosen)
+        settings.use(chosen.model_copy(update={"redis_url": SecretStr(stack.redis_url)}))
         with ExitStack() as held:
-            code = asyncio.run(_run(chosen, prepare(chosen), held, seconds, report, speed))
+            code = asyncio.run(_run(chosen, stack, held, seconds, report, speed))
     except LaunchError as error:
         raise fail(str(error)) from error
     raise typer.Exit(code)
