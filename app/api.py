@@ -105,7 +105,9 @@ def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, f"http_{error.status_code}")
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(
+        error.status_code, f"http_{error.status_code}"
+    )
     return _answer(request, Problem(error.status_code, code, str(error.detail), headers=error.headers))
 
 
@@ -117,7 +119,9 @@ def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("request_failed", path=request.url.path, exc_info=error)
-    return _answer(request, Problem(500, "unexpected", "Something went wrong in the gateway", "The log has the traceback."))
+    return _answer(
+        request, Problem(500, "unexpected", "Something went wrong in the gateway", "The log has the traceback.")
+    )
 
 
 async def _secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -12,7 +12,10 @@ from app.commands import console, demo, look, plant, show, up
 from app.commands.running import known
 
 main = typer.Typer(
-    name="headrace", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True,
+    name="headrace",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
     help="Headrace 引渠: plant data to models and answers back.",
 )
 

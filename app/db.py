@@ -65,7 +65,7 @@ class Base(DeclarativeBase):
 
 
 def _sqlite_on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # we send BEGIN ourselves, see below
+    connection.isolation_level = None  # we send BEGIN ourselves, see below
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")

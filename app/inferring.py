@@ -114,7 +114,9 @@ class Sessions:
             _log.warning("device_refused", pipeline=spec.name, device=refused.device, reason=refused.reason)
         _log.info("session_ready", pipeline=spec.name, device=device.id, backend=device.backend)
         placed = session.placement
-        return _Ready(session, model, Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device))
+        return _Ready(
+            session, model, Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
+        )
 
     def drop(self, spec: PipelineSpec) -> None:
         """Close one session: the next call prepares a new one."""
@@ -232,9 +234,13 @@ def _finite(value: Any) -> bool:  # noqa: ANN401 - whatever a model answers with
     return all(_finite(item) for item in value.values()) if isinstance(value, dict) else True
 
 
-def _settle(  # noqa: PLR0913 - the columns it fills
-    wanted: list[int], found: list[dict[str, Any]], failed: str,
-    outputs: list[dict[str, Any]], reason: list[str], quality: list[int],
+def _settle(
+    wanted: list[int],
+    found: list[dict[str, Any]],
+    failed: str,
+    outputs: list[dict[str, Any]],
+    reason: list[str],
+    quality: list[int],
 ) -> None:
     """Put answers where they belong; a failure or a value that is not finite makes the window Bad, with the reason."""
     for position, index in enumerate(wanted):

@@ -17,7 +17,7 @@ PREFIX = "HEADRACE_"
 class FileSource(PydanticBaseSettingsSource):
     """`HEADRACE_X_FILE=/run/secrets/x` gives `x` the content of that file, without the last newline."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the library's
         """The content for one field, or None. OSError when the file is named and cannot be read."""
         path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
         return (None if path is None else Path(path).read_text().rstrip("\n"), field_name, False)

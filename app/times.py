@@ -28,7 +28,7 @@ def optional_rfc3339(nanos: int | None) -> str | None:
 
 
 def parse_time(text: str) -> int:
-    """ns since 1970 UTC from RFC 3339 with an offset, or from a whole number of ns. ValueError says how to write it."""
+    """Ns since 1970 UTC from RFC 3339 with an offset, or from a whole number of ns. ValueError says how to write it."""
     if re.fullmatch(r"-?\d{1,19}", text):
         return int(text)
     found = _RFC3339.fullmatch(text)

@@ -46,10 +46,21 @@ def main() -> None:
     if sys.argv[1:] == ["beat"]:
         celery.Beat(schedule=str(here.data_dir / "beat-schedule"), loglevel=here.log_level).run()
         return
-    celery.worker_main([
-        "worker", "--queues", f"{here.queue},housekeeping", "--concurrency", str(here.worker_concurrency),
-        "--loglevel", here.log_level, "--without-gossip", "--without-mingle", "--hostname", "headrace@%h",
-    ])
+    celery.worker_main(
+        [
+            "worker",
+            "--queues",
+            f"{here.queue},housekeeping",
+            "--concurrency",
+            str(here.worker_concurrency),
+            "--loglevel",
+            here.log_level,
+            "--without-gossip",
+            "--without-mingle",
+            "--hostname",
+            "headrace@%h",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A plant that is never the bottleneck: an open62541 server (`o6`) that changes N tags at a fixed rate.
 
-`python -m bench.opcua_plant --port P --tags 5000 --hz 10 --for 300` prints `ready`, then at the end one JSON line with what
-it wrote. Values are a sine and noise with a full mantissa, so that nothing compresses better than a plant's own would. Each
-write of one scan carries one source time. The licence-free mode of `o6` ends a process after ten minutes.
+`python -m bench.opcua_plant --port P --tags 5000 --hz 10 --for 300` prints `ready`, then at the end one JSON line
+with what it wrote. Values are a sine and noise with a full mantissa, so that nothing compresses better than a plant's
+own would. Each write of one scan carries one source time. The licence-free mode of `o6` ends a process after ten
+minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import o6
 
 
 def build(port: int, tags: int) -> tuple[o6.Server, list[o6.NodeId]]:
-    """A server with `tags` Double variables `ns=1;s=T0` …"""
+    """A server with `tags` Double variables, `ns=1;s=T0` and so on."""
     server = o6.Server(port=port)
     nodes = [o6.NodeId(f"ns=1;s=T{index}") for index in range(tags)]
     for index, node in enumerate(nodes):
@@ -51,7 +52,13 @@ def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: float) ->
             late += 1
         written += scan(server, nodes, cells, np.sin(phase + scans * 0.05) + random.normal(0, 0.01, len(nodes)))
         scans += 1
-    return {"written": written, "scans": scans, "late_scans": late, "seconds": time.monotonic() - start, "cpu_s": time.process_time() - used}
+    return {
+        "written": written,
+        "scans": scans,
+        "late_scans": late,
+        "seconds": time.monotonic() - start,
+        "cpu_s": time.process_time() - used,
+    }
 
 
 def main() -> None:

@@ -41,7 +41,13 @@ def principal(request: Request, engine: Database) -> Principal:
     """Who is asking, by the bearer token. Problem 401 when there is none or it is no longer good."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token or len(token) > 200:  # noqa: PLR2004 - ours are 46 characters long
-        raise Problem(401, "not_authenticated", "Log in first", "Send the header Authorization: Bearer <token>.", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(
+            401,
+            "not_authenticated",
+            "Log in first",
+            "Send the header Authorization: Bearer <token>.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     return service.authenticate(engine, token.strip())
 
 
@@ -81,7 +87,12 @@ def log_out(who: Annotated[Principal, Depends(principal)], engine: Database) -> 
 @router.get("/me", operation_id="whoAmI")
 def me(who: Annotated[Principal, Depends(principal)], engine: Database) -> Me:
     """Name, role and permissions of whoever asks."""
-    return Me(name=who.name, role=who.role, permissions=sorted(who.permissions), must_change_password=service.must_change(engine, who))
+    return Me(
+        name=who.name,
+        role=who.role,
+        permissions=sorted(who.permissions),
+        must_change_password=service.must_change(engine, who),
+    )
 
 
 @router.post("/me/password", operation_id="changePassword", status_code=204)
@@ -103,8 +114,13 @@ def list_tokens(who: Annotated[Principal, Depends(principal)], engine: Database)
     """One's own tokens, without their secrets."""
     return [
         TokenView(
-            id=row.id, name=row.name, kind=row.kind, permissions=row.scopes, created_at=times.rfc3339(row.created_at),
-            expires_at=times.rfc3339(row.expires_at), revoked_at=times.optional_rfc3339(row.revoked_at),
+            id=row.id,
+            name=row.name,
+            kind=row.kind,
+            permissions=row.scopes,
+            created_at=times.rfc3339(row.created_at),
+            expires_at=times.rfc3339(row.expires_at),
+            revoked_at=times.optional_rfc3339(row.revoked_at),
         )
         for row in service.tokens(engine, who)
     ]
@@ -119,13 +135,23 @@ def revoke_token(token_id: int, who: Annotated[Principal, Depends(principal)], e
 
 @router.get("/audit", operation_id="listAudit")
 def audit(
-    _who: Auditor, engine: Database, cursor: Annotated[int | None, Query(ge=1)] = None,
+    _who: Auditor,
+    engine: Database,
+    cursor: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """The audit log, newest first."""
     rows, intact = service.audit_page(engine, cursor, limit)
     items = [
-        AuditEntry(id=r.id, at=times.rfc3339(r.at), who=r.who, action=r.action, target=r.target, detail=r.detail, digest=r.digest)
+        AuditEntry(
+            id=r.id,
+            at=times.rfc3339(r.at),
+            who=r.who,
+            action=r.action,
+            target=r.target,
+            detail=r.detail,
+            digest=r.digest,
+        )
         for r in rows
     ]
     return AuditPage(items=items, next=str(rows[-1].id) if len(rows) == limit else None, intact=intact)

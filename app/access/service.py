@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from pwdlib import PasswordHash
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 SESSION_S: Final = 12 * 3600
 MAX_FAILED: Final = 5
 LOCK_S: Final = 300
-_HASHER: Final = PasswordHash.recommended()
-_NOBODY: Final = _HASHER.hash(secrets.token_urlsafe(16))
+HASHER: Final = PasswordHash.recommended()
+"""argon2id."""
+_NOBODY: Final = HASHER.hash(secrets.token_urlsafe(16))
 """Checked when the name is unknown, so that the answer takes as long."""
 
 
@@ -42,7 +44,7 @@ def ensure_admin(engine: Engine) -> str | None:
         session.add(
             UserRow(
                 name="admin",
-                password_hash=_HASHER.hash(password),
+                password_hash=HASHER.hash(password),
                 role="admin",
                 must_change=given is None,
                 created_at=times.now(),
@@ -56,8 +58,14 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def issue_token(  # noqa: PLR0913 - a token is exactly these six things
-    session: Session, user_id: int, *, name: str, kind: str, permissions: Iterable[str], ttl_s: int,
+def issue_token(
+    session: Session,
+    user_id: int,
+    *,
+    name: str,
+    kind: str,
+    permissions: Iterable[str],
+    ttl_s: int,
 ) -> str:
     """A new token; only its SHA-256 is stored."""
     token = f"hr_{secrets.token_urlsafe(32)}"
@@ -80,13 +88,21 @@ def log_in(engine: Engine, name: str, password: str) -> tuple[str, Principal]:
     """A session token. Problem 401 when name or password are wrong, 429 while the account is locked."""
     with writing(engine) as session:
         user = session.scalar(select(UserRow).where(UserRow.name == name))
-        good = _HASHER.verify(password, user.password_hash if user else _NOBODY)
+        good = HASHER.verify(password, user.password_hash if user else _NOBODY)
         if user is not None and user.locked_until > times.now():
-            raise Problem(429, "locked", "Too many failed log-ins", "Wait five minutes, then try again.", headers={"Retry-After": str(LOCK_S)})
+            raise Problem(
+                429,
+                "locked",
+                "Too many failed log-ins",
+                "Wait five minutes, then try again.",
+                headers={"Retry-After": str(LOCK_S)},
+            )
         if user is not None and good and not user.disabled:
             user.failed_logins = 0
             permissions = ROLES[user.role]
-            token = issue_token(session, user.id, name="login", kind="session", permissions=permissions, ttl_s=SESSION_S)
+            token = issue_token(
+                session, user.id, name="login", kind="session", permissions=permissions, ttl_s=SESSION_S
+            )
             audit(session, name, "login", name, {})
             return token, Principal(user.id, user.name, user.role, permissions, 0)
         if user is not None:
@@ -101,13 +117,34 @@ def authenticate(engine: Engine, token: str) -> Principal:
     """Who this token belongs to. Problem 401 when it is unknown, expired or revoked."""
     with reading(engine) as session:
         row = session.execute(
-            select(TokenRow.id, TokenRow.digest, TokenRow.scopes, TokenRow.expires_at, TokenRow.revoked_at,
-                   UserRow.id, UserRow.name, UserRow.role, UserRow.disabled)
+            select(
+                TokenRow.id,
+                TokenRow.digest,
+                TokenRow.scopes,
+                TokenRow.expires_at,
+                TokenRow.revoked_at,
+                UserRow.id,
+                UserRow.name,
+                UserRow.role,
+                UserRow.disabled,
+            )
             .join(UserRow, UserRow.id == TokenRow.user_id)
             .where(TokenRow.digest == _digest(token)),
         ).one_or_none()
-    if row is None or row[4] is not None or row[3] < times.now() or row[8] or not hmac.compare_digest(row[1], _digest(token)):
-        raise Problem(401, "not_authenticated", "Log in again", "The token is unknown, expired or revoked.", headers={"WWW-Authenticate": "Bearer"})
+    if (
+        row is None
+        or row[4] is not None
+        or row[3] < times.now()
+        or row[8]
+        or not hmac.compare_digest(row[1], _digest(token))
+    ):
+        raise Problem(
+            401,
+            "not_authenticated",
+            "Log in again",
+            "The token is unknown, expired or revoked.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     return Principal(row[5], row[6], row[7], frozenset(row[2]) & ROLES[row[7]], row[0])
 
 
@@ -125,7 +162,9 @@ def create_token(engine: Engine, who: Principal, *, name: str, permissions: list
     """An API token, and when it expires (ns). Problem 422 for a permission that its owner does not have."""
     beyond = sorted(set(permissions) - who.permissions)
     if beyond:
-        raise Problem(422, "beyond_role", "A token cannot do more than its owner", f"You do not have: {', '.join(beyond)}.")
+        raise Problem(
+            422, "beyond_role", "A token cannot do more than its owner", f"You do not have: {', '.join(beyond)}."
+        )
     with writing(engine) as session:
         token = issue_token(session, who.user_id, name=name, kind="api", permissions=permissions, ttl_s=days * 86400)
         audit(session, who.name, "token_created", name, {"permissions": sorted(permissions), "days": days})
@@ -135,7 +174,11 @@ def create_token(engine: Engine, who: Principal, *, name: str, permissions: list
 def tokens(engine: Engine, who: Principal) -> list[TokenRow]:
     """One's own tokens, newest first."""
     with reading(engine) as session:
-        rows = list(session.scalars(select(TokenRow).where(TokenRow.user_id == who.user_id).order_by(TokenRow.id.desc()).limit(500)))
+        rows = list(
+            session.scalars(
+                select(TokenRow).where(TokenRow.user_id == who.user_id).order_by(TokenRow.id.desc()).limit(500)
+            )
+        )
         session.expunge_all()
         return rows
 
@@ -150,11 +193,13 @@ def change_password(engine: Engine, who: Principal, current: str, new: str) -> N
     """Replace one's password and end every session. Problem 401 when the present one is wrong."""
     with writing(engine) as session:
         user = session.get_one(UserRow, who.user_id)
-        if not _HASHER.verify(current, user.password_hash):
+        if not HASHER.verify(current, user.password_hash):
             raise Problem(401, "wrong_credentials", "The present password is wrong")
-        user.password_hash, user.must_change = _HASHER.hash(new), False
+        user.password_hash, user.must_change = HASHER.hash(new), False
         session.execute(
-            update(TokenRow).where(TokenRow.user_id == user.id, TokenRow.kind == "session").values(revoked_at=times.now()),
+            update(TokenRow)
+            .where(TokenRow.user_id == user.id, TokenRow.kind == "session")
+            .values(revoked_at=times.now()),
         )
         audit(session, who.name, "password_changed", who.name, {})
 
@@ -172,7 +217,12 @@ def audit(session: Session, who: str, action: str, target: str, detail: Mapping[
     at = times.now()
     session.add(
         AuditRow(
-            at=at, who=who, action=action, target=target, detail=dict(detail), previous=previous,
+            at=at,
+            who=who,
+            action=action,
+            target=target,
+            detail=dict(detail),
+            previous=previous,
             digest=_chained(previous, [at, who, action, target, dict(detail)]),
         ),
     )
@@ -186,5 +236,5 @@ def audit_page(engine: Engine, before: int | None, limit: int) -> tuple[list[Aud
         rows = list(session.scalars(query if before is None else query.where(AuditRow.id < before)))
         session.expunge_all()
     intact = all(r.digest == _chained(r.previous, [r.at, r.who, r.action, r.target, r.detail]) for r in rows)
-    linked = all(newer.previous == older.digest for newer, older in zip(rows, rows[1:], strict=False))
+    linked = all(newer.previous == older.digest for newer, older in pairwise(rows))
     return rows, intact and linked

@@ -39,15 +39,21 @@ SETTLE_S: Final = 5.0
 
 
 def demo(
-    seconds: Annotated[float | None, typer.Option("--for", min=5, max=86_400, help="Stop after so many seconds.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=5, max=86_400, help="Stop after so many seconds.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
-    data: Annotated[Path, typer.Option(help="Data folder; emptied first if an earlier demo made it.")] = Path(".headrace/demo"),
+    data: Annotated[Path, typer.Option(help="Data folder; emptied first if an earlier demo made it.")] = Path(
+        ".headrace/demo"
+    ),
     *,
     speed: Annotated[float, typer.Option(min=1, max=1000, help="Plant seconds per second.")] = 360,
 ) -> None:
     """Run the example plants and a gateway on this machine; nothing is left running."""
     if importlib.util.find_spec("tep_studio") is None:
-        raise fail(t("The example plant needs tep-studio: pip install 'headrace[demo]' (a C compiler is needed), or: make demo"))
+        raise fail(
+            t("The example plant needs tep-studio: make demo, or pip install 'headrace[demo]' (needs a C compiler)")
+        )
     _empty(data)
     port = Settings().api_port
     with Port(port) as free:
@@ -67,7 +73,7 @@ def _empty(data: Path) -> None:
     """A demo starts from nothing; a folder that is not a demo's is never touched."""
     if data.exists() and any(data.iterdir()):
         if not (data / MARK).exists():
-            raise fail(f"{data} is not empty and no demo made it: choose another folder with --data")
+            raise fail(t("{data} is not empty and no demo made it: choose another folder with --data", data=data))
         shutil.rmtree(data)
     data.mkdir(parents=True, exist_ok=True)
     (data / MARK).touch()
@@ -79,10 +85,20 @@ def _plants(chosen: Settings, stack: Stack, opcua: int, speed: float) -> tuple[P
     assert broker is not None  # noqa: S101 - a demo runs its own broker
     secret = chosen.data_dir / "plant-password"
     write_private(secret, broker.password or "")
-    shared = ("--mqtt-host", broker.host, "--mqtt-port", str(broker.port), "--mqtt-user", broker.user or "",
-              "--mqtt-password-file", str(secret))
+    shared = (
+        "--mqtt-host",
+        broker.host,
+        "--mqtt-port",
+        str(broker.port),
+        "--mqtt-user",
+        broker.user or "",
+        "--mqtt-password-file",
+        str(secret),
+    )
     logs = chosen.data_dir / "plant-log"
-    plant = module("examples.tep.plant", ("--opcua-port", str(opcua), "--speed", str(speed), "--log", str(logs / "tep"), *shared))
+    plant = module(
+        "examples.tep.plant", ("--opcua-port", str(opcua), "--speed", str(speed), "--log", str(logs / "tep"), *shared)
+    )
     station = module("examples.tightening.station", ("--interval", "3", "--log", str(logs / "station"), *shared))
     environment = module_path()
     return (
@@ -91,8 +107,13 @@ def _plants(chosen: Settings, stack: Stack, opcua: int, speed: float) -> tuple[P
     )
 
 
-async def _run(  # noqa: PLR0913 - the choices of one demo
-    chosen: Settings, stack: Stack, held: ExitStack, seconds: float | None, report: Path | None, speed: float,
+async def _run(
+    chosen: Settings,
+    stack: Stack,
+    held: ExitStack,
+    seconds: float | None,
+    report: Path | None,
+    speed: float,
 ) -> int:
     stop = stop_on_signal()
     began = time.monotonic()
@@ -120,7 +141,15 @@ def _addresses(stack: Stack, addresses: dict[str, str]) -> None:
     out.print(t("Gateway's OPC UA server: {url}", url=addresses[f"{PREFIX}NORTH"]), markup=False)
     if stack.broker is not None:
         url = f"mqtt://{stack.broker.host}:{stack.broker.port}"
-        out.print(t("MQTT broker: {url} user {user} password {password}", url=url, user=stack.broker.user, password=stack.broker.password), markup=False)
+        out.print(
+            t(
+                "MQTT broker: {url} user {user} password {password}",
+                url=url,
+                user=stack.broker.user,
+                password=stack.broker.password,
+            ),
+            markup=False,
+        )
     out.print(t("Stop with Ctrl-C."))
 
 
@@ -147,7 +176,11 @@ def _text(line: Line) -> str:
     score = "-" if line.score is None else f"{line.score:.2f}"
     shown = t(
         "readings {rate}/s · predictions {predictions} · last score {score} · events {events} · ledger {ledger}",
-        rate=f"{line.rate:.0f}", predictions=line.predictions, score=score, events=line.events, ledger=ledger,
+        rate=f"{line.rate:.0f}",
+        predictions=line.predictions,
+        score=score,
+        events=line.events,
+        ledger=ledger,
     )
     return shown if chinese() else shown.ljust(90)
 
@@ -160,7 +193,7 @@ async def _report(engine: Engine, figures: Figures, supervisor: Supervisor, file
         await asyncio.sleep(1)
         made = await asyncio.to_thread(figures.report, supervisor.status(), ready_s)
     if file is not None:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
+        await asyncio.to_thread(file.write_bytes, msgspec.json.format(msgspec.json.encode(made)))
         out.print(t("The report is in {file}.", file=file), markup=False)
     engine.dispose()
     wrong = shortcomings(made)

@@ -76,7 +76,10 @@ class Figures:
             predictions = session.scalar(select(func.count()).select_from(PredictionRow)) or 0
             events = session.scalar(select(func.count()).select_from(EventRow)) or 0
             newest = session.scalar(
-                select(PredictionRow.outputs).where(PredictionRow.reason == "").order_by(PredictionRow.end_time.desc()).limit(1),
+                select(PredictionRow.outputs)
+                .where(PredictionRow.reason == "")
+                .order_by(PredictionRow.end_time.desc())
+                .limit(1),
             )
         if predictions and self._first is None:
             self._first = time.monotonic() - self._began
@@ -110,9 +113,18 @@ class Figures:
             events=events,
             met=met,
             latency_ms=latency,
-            ledger={"balanced": all(one.balanced for one in accounts), "connections": [ledger_view(one) for one in accounts]},
+            ledger={
+                "balanced": all(one.balanced for one in accounts),
+                "connections": [ledger_view(one) for one in accounts],
+            },
             processes=[
-                {"name": p.name, "pid": p.pid, "restarts": p.restarts, "cpu_s": round(p.cpu_s, 2), "rss_mb": round(p.rss_bytes / 2**20, 1)}
+                {
+                    "name": p.name,
+                    "pid": p.pid,
+                    "restarts": p.restarts,
+                    "cpu_s": round(p.cpu_s, 2),
+                    "rss_mb": round(p.rss_bytes / 2**20, 1),
+                }
                 for p in processes
             ],
         )
@@ -120,7 +132,8 @@ class Figures:
 
 def _met(session: Session) -> list[str]:
     """Pipelines with answers whose inputs come over several kinds of connector: each window needs all of its inputs."""
-    kinds: dict[int, str] = {number: kind for number, kind in session.execute(select(ConnectionRow.id, ConnectionRow.connector))}  # noqa: C416 - rows are not pairs
+    query = select(ConnectionRow.id, ConnectionRow.connector)
+    kinds = {row.id: row.connector for row in session.execute(query)}
     answered = (
         select(PipelineRow.name, PipelineVersionRow.spec)
         .select_from(PipelineVersionRow)
@@ -128,7 +141,8 @@ def _met(session: Session) -> list[str]:
         .where(PipelineVersionRow.id.in_(select(PredictionRow.version_id).where(PredictionRow.reason == "")))
     )
     return sorted(
-        name for name, spec in session.execute(answered)
+        name
+        for name, spec in session.execute(answered)
         if len({kinds.get(one["connection"], "") for one in spec["inputs"]}) > 1
     )
 

@@ -12,7 +12,6 @@ import typer
 
 import connectors
 from app.commands.console import as_json, fail, out, t, table
-
 from connectors import Look, Status
 
 SEVERITY = ("Good", "Uncertain", "Bad")
@@ -46,7 +45,10 @@ def attempt(
     if password_file is not None:
         given["password"] = password_file.read_text(encoding="utf-8").rstrip("\r\n")
     if not json_:
-        out.print(t("Looking at {url} for {seconds} s: read-only, nothing is saved.", url=url, seconds=f"{seconds:g}"), markup=False)
+        out.print(
+            t("Looking at {url} for {seconds} s: read-only, nothing is saved.", url=url, seconds=f"{seconds:g}"),
+            markup=False,
+        )
     try:
         found: Look = asyncio.run(module.look(url, seconds, **given))
     except connectors.ConnectorError as error:
@@ -59,16 +61,33 @@ def attempt(
 
 def _show(found: Look) -> None:
     rows = [
-        (one.name, one.address, one.datatype, one.value[:40], SEVERITY[Status.severity(one.status)], one.unit,
-         f"{one.changes / found.seconds:.2f}" if found.seconds else "-")
+        (
+            one.name,
+            one.address,
+            one.datatype,
+            one.value[:40],
+            SEVERITY[Status.severity(one.status)],
+            one.unit,
+            f"{one.changes / found.seconds:.2f}" if found.seconds else "-",
+        )
         for one in found.found
     ]
     columns = ("tag", "address", "type", "value", "quality", "unit", "changes/s")
     table("", [t(one) for one in columns], rows, numbers=(6,))
     out.print(t("Peer: {peer}", peer=found.peer), markup=False)
     offset = found.clock_offset_ns
-    out.print(t("Clock offset: unknown") if offset is None else t("Clock offset: {offset} ms (peer minus us)", offset=f"{offset / 1e6:.1f}"))
-    out.print(t("Load caused: {requests} requests, {bytes} bytes received in {seconds:.1f} s",
-                requests=found.requests, bytes=found.bytes_received, seconds=found.seconds))
+    out.print(
+        t("Clock offset: unknown")
+        if offset is None
+        else t("Clock offset: {offset} ms (peer minus us)", offset=f"{offset / 1e6:.1f}")
+    )
+    out.print(
+        t(
+            "Load caused: {requests} requests, {bytes} bytes received in {seconds:.1f} s",
+            requests=found.requests,
+            bytes=found.bytes_received,
+            seconds=found.seconds,
+        )
+    )
     for note in found.notes:
         out.print(f"· {note}", markup=False)

@@ -52,7 +52,8 @@ def models_folder() -> Path:
 
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("plant.yaml"),
-    *, force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write an annotated plant.yaml."""
     if file.exists() and not force:
@@ -82,7 +83,8 @@ def check(file: File, *, json_: Json = False) -> None:
         as_json({"good": True, **counts})
         return
     out.print(
-        t("{file} is good: {connections} connections, {tags} tags, {pipelines} pipelines.", file=file, **counts), markup=False,
+        t("{file} is good: {connections} connections, {tags} tags, {pipelines} pipelines.", file=file, **counts),
+        markup=False,
     )
 
 
@@ -143,7 +145,8 @@ def _unchanged(engine: Engine, changes: Sequence[service.Change], *, json_wanted
 
 def _wanted(engine: Engine, file: Path | None, revision: int | None, *, json_wanted: bool) -> Desired:
     if (file is None) == (revision is None):
-        raise typer.BadParameter("give either a file or --revision")
+        message = "give either a file or --revision"
+        raise typer.BadParameter(message)
     try:
         if file is not None:
             return check_file(file, models_folder())

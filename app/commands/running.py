@@ -54,7 +54,9 @@ def known(chosen: Settings) -> Settings:
     found = read(chosen.data_dir)
     if found is None:
         return chosen
-    return chosen.model_copy(update={
-        "redis_url": chosen.redis_url or SecretStr(found.redis_url),
-        "database_url": chosen.database_url or SecretStr(found.database_url),
-    })
+    return chosen.model_copy(
+        update={
+            "redis_url": chosen.redis_url or SecretStr(found.redis_url),
+            "database_url": chosen.database_url or SecretStr(found.database_url),
+        }
+    )

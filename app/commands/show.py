@@ -38,9 +38,20 @@ def ledger(*, json_: Json = False) -> None:
     elif not accounts:
         out.print(t("No gateway has counted anything yet."))
     else:
-        columns = [t(c) for c in ("connection", "read", "stored", "refused", "dropped", "held", "lost by peer", "balanced")]
+        columns = [
+            t(c) for c in ("connection", "read", "stored", "refused", "dropped", "held", "lost by peer", "balanced")
+        ]
         rows = [
-            (a.name, a.read, a.stored, a.refused, a.dropped, a.held, a.lost_by_peer, t("yes") if a.balanced else t("NO"))
+            (
+                a.name,
+                a.read,
+                a.stored,
+                a.refused,
+                a.dropped,
+                a.held,
+                a.lost_by_peer,
+                t("yes") if a.balanced else t("NO"),
+            )
             for a in accounts
         ]
         table("", columns, rows, numbers=range(1, 7))
@@ -55,8 +66,14 @@ def ledger(*, json_: Json = False) -> None:
 def ledger_view(one: ledger_service.Account) -> dict[str, Any]:
     """An account as JSON."""
     return {
-        "name": one.name, "read": one.read, "stored": one.stored, "refused": one.refused, "dropped": one.dropped,
-        "held": one.held, "lost_by_peer": one.lost_by_peer, "balanced": one.balanced,
+        "name": one.name,
+        "read": one.read,
+        "stored": one.stored,
+        "refused": one.refused,
+        "dropped": one.dropped,
+        "held": one.held,
+        "lost_by_peer": one.lost_by_peer,
+        "balanced": one.balanced,
         "reasons": [{"fate": f, "reason": r, "readings": n} for (f, r), n in sorted(one.reasons.items())],
     }
 
@@ -76,19 +93,43 @@ def status(*, json_: Json = False) -> None:
 
 
 def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]]) -> None:
-    columns = [t("gateway"), t("readings/s"), t("journal"), t("head"), t("watermark"), t("held"), t("p50 ms"), t("p99 ms")]
+    columns = [
+        t("gateway"),
+        t("readings/s"),
+        t("journal"),
+        t("head"),
+        t("watermark"),
+        t("held"),
+        t("p50 ms"),
+        t("p99 ms"),
+    ]
     rows = [
-        (g.gateway, f"{g.readings_per_s:.0f}", g.journal_state, g.head, g.watermark, g.held, _ms(g.latency_p50_ms), _ms(g.latency_p99_ms))
+        (
+            g.gateway,
+            f"{g.readings_per_s:.0f}",
+            g.journal_state,
+            g.head,
+            g.watermark,
+            g.held,
+            _ms(g.latency_p50_ms),
+            _ms(g.latency_p99_ms),
+        )
         for g in gateways
     ]
     table("", columns, rows, numbers=(1, 3, 4, 5, 6, 7))
-    peers = [(c.name, c.state, None if c.readings_per_s is None else f"{c.readings_per_s:.0f}", c.error) for g in gateways for c in g.connections]
+    peers = [
+        (c.name, c.state, None if c.readings_per_s is None else f"{c.readings_per_s:.0f}", c.error)
+        for g in gateways
+        for c in g.connections
+    ]
     table("", [t("connection"), t("state"), t("readings/s"), t("error")], peers, numbers=(2,))
     pipelines = sorted({name for name, _, _ in counts})
     totals = {(name, refused): n for name, refused, n in counts}
     table(
-        "", [t("pipeline"), t("answered"), t("refused")],
-        [(name, totals.get((name, False), 0), totals.get((name, True), 0)) for name in pipelines], numbers=(1, 2),
+        "",
+        [t("pipeline"), t("answered"), t("refused")],
+        [(name, totals.get((name, False), 0), totals.get((name, True), 0)) for name in pipelines],
+        numbers=(1, 2),
     )
 
 

@@ -30,7 +30,7 @@ def up(
     """
     chosen = settings.settings() if data is None else Settings(data_dir=data)
     if running.read(chosen.data_dir) is not None:
-        raise fail(f"{chosen.data_dir} is in use: a gateway runs on it")
+        raise fail(t("{data} is in use: a gateway runs on it", data=chosen.data_dir))
     settings.use(chosen)
     wants_broker = config is not None and BROKER in config.read_text(encoding="utf-8", errors="replace")
     try:

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 
 def refusals(engine: Engine, desired: Desired, store: Path) -> Iterator[tuple[str, str]]:
-    """Pipeline and reason for each whose model fails its check; those whose model stays as it is are not checked again."""
-    passed = {(version.model_digest, tuple(version.spec["devices"])) for _, version in pipelines(engine) if version is not None}
+    """Pipeline and reason for each whose model fails its check; a model that stays as it is is not checked again."""
+    passed = {
+        (version.model_digest, tuple(version.spec["devices"]))
+        for _, version in pipelines(engine)
+        if version is not None
+    }
     for name, wanted in desired.pipelines.items():
         key = (wanted.digest, tuple(wanted.entry.devices))
         if key in passed:

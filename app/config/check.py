@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import connectors
 from app.config.desired import Desired, WantedConnection, WantedModel, WantedSubscription
@@ -21,11 +21,24 @@ from inference.model import import_model, load_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pydantic import BaseModel
-
 Place: TypeAlias = tuple[str | int, ...]
 MAX_MISTAKES: Final = 200
 MAX_ROUNDS: Final = 50
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "connections": schemas.ConnectionEntry,
+    "models": schemas.ModelEntry,
+    "pipelines": schemas.PipelineEntry,
+    "northbound": schemas.NorthboundEntry,
+    "plant": schemas.PlantPath,
+    "tag": schemas.TagEntry,
+    "group": schemas.TagGroup,
+    "window": schemas.WindowEntry,
+    "inputs": schemas.InputsEntry,
+    "rules": schemas.RuleEntry,
+    "outputs": schemas.OutputEntry,
+    "overrides": schemas.Override,
+}
+"""What the words on the way to a mistake stand for."""
 Entry = TypeVar("Entry")
 
 
@@ -75,20 +88,9 @@ class Checker:
 
     def _keys(self, place: Place) -> list[str]:
         """The keys that could stand where an unknown one does."""
-        section = {
-            "connections": schemas.ConnectionEntry, "models": schemas.ModelEntry, "pipelines": schemas.PipelineEntry,
-            "northbound": schemas.NorthboundEntry, "plant": schemas.PlantPath,
-        }
-        inner = {
-            "window": schemas.WindowEntry, "inputs": schemas.InputsEntry, "rules": schemas.RuleEntry,
-            "outputs": schemas.OutputEntry, "overrides": schemas.Override,
-        }
-        words = [part for part in place[:-1] if isinstance(part, str)]
         model: type[BaseModel] = schemas.PlantFile
-        for word in words:
-            model = schemas.TagGroup if word == "group" else schemas.TagEntry if word == "tag" else (
-                section.get(word) or inner.get(word) or model
-            )
+        for word in place[:-1]:
+            model = SECTIONS.get(str(word), model)
         return list(model.model_fields)
 
     def _without_broken(self) -> schemas.PlantFile:
@@ -105,22 +107,32 @@ class Checker:
                     _leave_out(data, place)
         return schemas.PlantFile(version=1)
 
-    def unique(self, section: str, entries: Sequence[Entry], name: Callable[[Entry], str]) -> Iterable[tuple[int, Entry]]:
+    def unique(
+        self, section: str, entries: Sequence[Entry], name: Callable[[Entry], str]
+    ) -> Iterable[tuple[int, Entry]]:
         """Entries with the index they have in the document; a name that stands twice is a mistake."""
         written = self.document.data.get(section) or []
-        places = {entry.get("name"): index for index, entry in reversed(list(enumerate(written))) if isinstance(entry, dict)}
+        places = {
+            entry.get("name"): index for index, entry in reversed(list(enumerate(written))) if isinstance(entry, dict)
+        }
         seen: set[str] = set()
         for entry in entries:
             if name(entry) in seen:
-                self.wrong((section, places.get(name(entry), 0)), f"the name {name(entry)!r} is taken", "names are unique")
+                self.wrong(
+                    (section, places.get(name(entry), 0)), f"the name {name(entry)!r} is taken", "names are unique"
+                )
                 continue
             seen.add(name(entry))
             yield places.get(name(entry), 0), entry
 
-    def options(self, place: Place, connector: str, options: dict[str, Any], which: str) -> tuple[dict[str, Any], frozenset[str]] | None:
+    def options(
+        self, place: Place, connector: str, options: dict[str, Any], which: str
+    ) -> tuple[dict[str, Any], frozenset[str]] | None:
         """Options checked by the connector's own model; None when something is wrong with the connector itself."""
         if connector not in connectors.names():
-            self.wrong((*place, "connector"), f"there is no connector {connector!r}", nearest(connector, connectors.names()))
+            self.wrong(
+                (*place, "connector"), f"there is no connector {connector!r}", nearest(connector, connectors.names())
+            )
             return None
         try:
             model = getattr(connectors.load(connector), which, None)
@@ -147,7 +159,11 @@ class Checker:
         found = {}
         for index, entry in self.unique("northbound", entries, lambda e: e.name):
             if any(c in entry.topic for c in "+#") or entry.topic.startswith(("/", "$")):
-                self.wrong(("northbound", index, "topic"), f"{entry.topic!r} is no topic to publish to", "no +, #, leading / or $")
+                self.wrong(
+                    ("northbound", index, "topic"),
+                    f"{entry.topic!r} is no topic to publish to",
+                    "no +, #, leading / or $",
+                )
             options = self.options(("northbound", index), entry.connector, entry.options, "SinkOptions")
             if options is not None:
                 found[entry.name] = WantedSubscription(entry, *options)
@@ -162,7 +178,9 @@ class Checker:
                 continue
             try:
                 if entry.path is not None and self.remote:
-                    self.wrong((*place, "path"), "a file sent over the API cannot name files", "name the model by its digest")
+                    self.wrong(
+                        (*place, "path"), "a file sent over the API cannot name files", "name the model by its digest"
+                    )
                 elif entry.path is not None:
                     source = (self.base / entry.path).resolve()
                     found[entry.name] = WantedModel(entry.name, source, import_model(source, self.store))
@@ -182,10 +200,10 @@ def _leave_out(data: Any, place: Sequence[str | int]) -> None:  # noqa: ANN401 -
         )
         if inside:
             parent, last, data = data, part, data[part]
-    if isinstance(parent, list) and isinstance(last, int):
+    if isinstance(parent, dict) and isinstance(last, str):
         del parent[last]
-    elif isinstance(parent, dict) and isinstance(last, str):
-        del parent[last]
+    elif isinstance(parent, list) and isinstance(last, int):
+        parent.pop(last)
 
 
 def _explained(kind: str, message: str, place: Place, keys: list[str]) -> tuple[str, str]:

@@ -39,8 +39,14 @@ class WantedTag:
     def attributes(self) -> dict[str, Any]:
         """What a tag version keeps."""
         return {
-            "name": self.name, "connection": self.connection, "address": self.address, "datatype": self.datatype,
-            "unit": self.unit, "place": self.place, "description": self.description, "options": dict(self.options),
+            "name": self.name,
+            "connection": self.connection,
+            "address": self.address,
+            "datatype": self.datatype,
+            "unit": self.unit,
+            "place": self.place,
+            "description": self.description,
+            "options": dict(self.options),
         }
 
 

@@ -88,7 +88,7 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*place, index)) for index, child in enumerate(node.value)]
         try:
-            return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
             self.wrong(node, f"this value cannot be read: {error}")
             return None

@@ -11,8 +11,18 @@ DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 SECRET: Final = {
     "description": "A reference; the secret itself never stands in the file.",
     "oneOf": [
-        {"type": "object", "required": ["env"], "properties": {"env": {"type": "string"}}, "additionalProperties": False},
-        {"type": "object", "required": ["file"], "properties": {"file": {"type": "string"}}, "additionalProperties": False},
+        {
+            "type": "object",
+            "required": ["env"],
+            "properties": {"env": {"type": "string"}},
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string"}},
+            "additionalProperties": False,
+        },
     ],
 }
 REFERENCE: Final = {"$ref": "#/$defs/Reference"}
@@ -23,7 +33,9 @@ def _options(model: Any, definitions: dict[str, Any], name: str) -> dict[str, An
     schema: dict[str, Any] = model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
     definitions |= {f"{name}.{key}": value for key, value in schema.pop("$defs", {}).items()}
     for key, value in schema.get("properties", {}).items():
-        secret = "password" in str(value.get("format", "")) or any("password" in str(one.get("format", "")) for one in value.get("anyOf", ()))
+        secret = "password" in str(value.get("format", "")) or any(
+            "password" in str(one.get("format", "")) for one in value.get("anyOf", ())
+        )
         schema["properties"][key] = dict(REFERENCE) if secret else {"anyOf": [value, REFERENCE]}
     return schema
 

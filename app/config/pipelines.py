@@ -1,4 +1,4 @@
-"""The pipelines of a plant file: the model must fit the tags, rules must name outputs, defaults come from the package."""
+"""The pipelines of a plant file: models must fit the tags, rules must name outputs, packages give the defaults."""
 
 from __future__ import annotations
 
@@ -16,9 +16,26 @@ if TYPE_CHECKING:
     from app.plant.schemas import InputsEntry, Override, PipelineEntry, Quality
     from inference import Model, TensorSpec
 
-NUMERIC: Final = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"}
+NUMERIC: Final = {
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+}
 QUALITY: Final[dict[str, Any]] = {
-    "resample": "last", "policy": "uncertain", "hold_s": 0.0, "max_gap_s": 60.0, "use_received_time": False,
+    "resample": "last",
+    "policy": "uncertain",
+    "hold_s": 0.0,
+    "max_gap_s": 60.0,
+    "use_received_time": False,
 }
 LANGUAGES: Final = ("en", "zh-CN")
 
@@ -27,6 +44,7 @@ class PipelineChecker:
     """Checks each pipeline against the tags and models of the same file."""
 
     def __init__(self, checker: Checker, tags: Mapping[str, WantedTag], models: Mapping[str, WantedModel]) -> None:
+        """What was found right in the other sections."""
         self._checker = checker
         self._tags = tags
         self._models = models
@@ -46,7 +64,9 @@ class PipelineChecker:
         self._references(place, entry)
         if entry.model not in self._models:
             if not self._declared(entry.model):
-                self._wrong((*place, "model"), f"there is no model {entry.model!r}", nearest(entry.model, list(self._models)))
+                self._wrong(
+                    (*place, "model"), f"there is no model {entry.model!r}", nearest(entry.model, list(self._models))
+                )
             return None
         model = self._models[entry.model].model
         chosen = self._input(place, entry, model)
@@ -61,7 +81,18 @@ class PipelineChecker:
         if len(inputs) == self._wanted_columns:
             self._fits((*place, "model"), chosen, layout, length, len(inputs))
         return WantedPipeline(
-            entry, model.digest, chosen.name, layout, kind, step_s, length, hop, trigger, inputs, outputs, tuple(entry.rules),
+            entry,
+            model.digest,
+            chosen.name,
+            layout,
+            kind,
+            step_s,
+            length,
+            hop,
+            trigger,
+            inputs,
+            outputs,
+            tuple(entry.rules),
         )
 
     def _wrong(self, place: Place, message: str, hint: str = "") -> None:
@@ -89,21 +120,33 @@ class PipelineChecker:
     def _input(self, place: Place, entry: PipelineEntry, model: Model) -> TensorSpec | None:
         names = [one.name for one in model.inputs]
         if entry.inputs.input is None and len(names) != 1:
-            self._wrong((*place, "inputs"), f"the model has {len(names)} inputs", f"say which: input: {names[0] if names else '…'}")
+            self._wrong(
+                (*place, "inputs"),
+                f"the model has {len(names)} inputs",
+                f"say which: input: {names[0] if names else '…'}",
+            )
             return None
         chosen = next((one for one in model.inputs if one.name == (entry.inputs.input or names[0])), None)
         if chosen is None:
-            self._wrong((*place, "inputs", "input"), f"the model has no input {entry.inputs.input!r}", nearest(str(entry.inputs.input), names))
+            self._wrong(
+                (*place, "inputs", "input"),
+                f"the model has no input {entry.inputs.input!r}",
+                nearest(str(entry.inputs.input), names),
+            )
         elif len(names) > 1:
             others = [name for name in names if name != chosen.name]
-            self._wrong((*place, "model"), f"the model needs other inputs too: {', '.join(others)}", "pipelines feed one window")
+            self._wrong(
+                (*place, "model"), f"the model needs other inputs too: {', '.join(others)}", "pipelines feed one window"
+            )
             return None
         elif chosen.dtype not in NUMERIC:
             self._wrong((*place, "model"), f"the input {chosen.name!r} takes {chosen.dtype}, tags give numbers")
             return None
         return chosen
 
-    def _window(self, place: Place, entry: PipelineEntry, model: Model) -> tuple[str, float, int, int, str | None] | None:
+    def _window(
+        self, place: Place, entry: PipelineEntry, model: Model
+    ) -> tuple[str, float, int, int, str | None] | None:
         raw = model.manifest.get("window")
         package: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
         given = entry.window
@@ -112,10 +155,14 @@ class PipelineChecker:
         length = given.length or package.get("length")
         hop = given.hop or max(1, round(float(package.get("hop_s") or step_s) / step_s))
         if length is None:
-            self._wrong((*place, "window"), "length is missing, and the model package does not say it", "window: {length: …}")
+            self._wrong(
+                (*place, "window"), "length is missing, and the model package does not say it", "window: {length: …}"
+            )
             return None
         if kind == "trigger" and given.trigger is None:
-            self._wrong((*place, "window"), "a trigger window needs the tag that ends it", "window: {trigger: part_counter}")
+            self._wrong(
+                (*place, "window"), "a trigger window needs the tag that ends it", "window: {trigger: part_counter}"
+            )
             return None
         return kind, float(step_s), int(length), hop, given.trigger if kind == "trigger" else None
 
@@ -129,14 +176,21 @@ class PipelineChecker:
             if not self._known((*place, "tags", index), name):
                 continue
             if self._tags[name].datatype in {"string", "array"}:
-                self._wrong((*place, "tags", index), f"the tag {name!r} holds {self._tags[name].datatype}, a window holds numbers")
+                self._wrong(
+                    (*place, "tags", index),
+                    f"the tag {name!r} holds {self._tags[name].datatype}, a window holds numbers",
+                )
                 continue
             found.append(WantedInput(name, **_merged(defaults, entry.inputs, overrides.get(name))))
         return tuple(found)
 
     def _columns(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> list[tuple[int, str]]:
         if entry.inputs.tags:
-            return [(index, name) for index, pattern in enumerate(entry.inputs.tags) for name in self._spread((*place, "tags", index), pattern)]
+            return [
+                (index, name)
+                for index, pattern in enumerate(entry.inputs.tags)
+                for name in self._spread((*place, "tags", index), pattern)
+            ]
         declared = model.manifest.get("inputs")
         for one in declared if isinstance(declared, list | tuple) else ():
             if one.get("name") == chosen.name and one.get("columns"):
@@ -167,7 +221,11 @@ class PipelineChecker:
         for index, one in enumerate(wanted):
             named = one if isinstance(one, OutputEntry) else OutputEntry(name=one)
             if named.name not in there:
-                self._wrong((*place, "outputs", index), f"the model has no output {named.name!r}", nearest(named.name, list(there)))
+                self._wrong(
+                    (*place, "outputs", index),
+                    f"the model has no output {named.name!r}",
+                    nearest(named.name, list(there)),
+                )
                 continue
             spec = there[named.name]
             found.append(WantedOutput(named.name, named.unit or spec.unit, named.description or spec.meaning))
@@ -182,11 +240,14 @@ class PipelineChecker:
                 self._wrong((*at, "name"), f"the rule {rule.name!r} stands here twice")
             seen.add(rule.name)
             if rule.output not in names:
-                self._wrong((*at, "output"), f"the pipeline publishes no output {rule.output!r}", nearest(rule.output, names))
+                self._wrong(
+                    (*at, "output"), f"the pipeline publishes no output {rule.output!r}", nearest(rule.output, names)
+                )
             if (rule.above is None) == (rule.below is None):
                 self._wrong(at, "a rule needs either above or below")
             beyond = rule.clear is not None and (
-                (rule.above is not None and rule.clear > rule.above) or (rule.below is not None and rule.clear < rule.below)
+                (rule.above is not None and rule.clear > rule.above)
+                or (rule.below is not None and rule.clear < rule.below)
             )
             if beyond:
                 self._wrong((*at, "clear"), "clear lies beyond the limit: the alarm would never be raised for good")
@@ -198,7 +259,11 @@ class PipelineChecker:
         made = {"NTC": (length, columns), "NCT": (columns, length), "NC": (length * columns,)}[layout]
         shape = chosen.shape[1:]
         if len(shape) != len(made):
-            self._wrong(place, f"the input {chosen.name!r} has {len(shape) + 1} dimensions, layout {layout} makes {len(made) + 1}", "see layout")
+            self._wrong(
+                place,
+                f"the input {chosen.name!r} has {len(shape) + 1} dimensions, layout {layout} makes {len(made) + 1}",
+                "see layout",
+            )
         elif columns and any(has is not None and has != makes for has, makes in zip(shape, made, strict=True)):
             self._wrong(
                 place,

@@ -29,7 +29,11 @@ def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedCon
     for place, entry in _entries(checker, file):
         checker.declared.add(entry.name)
         if entry.connection not in known:
-            checker.wrong((*place, "connection"), f"there is no connection {entry.connection!r}", nearest(entry.connection, list(known)))
+            checker.wrong(
+                (*place, "connection"),
+                f"there is no connection {entry.connection!r}",
+                nearest(entry.connection, list(known)),
+            )
             continue
         if not _valid(checker, place, entry, known[entry.connection].connector):
             continue
@@ -40,14 +44,20 @@ def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedCon
             return found
         else:
             found[entry.name] = WantedTag(
-                entry.name, entry.connection, entry.address, entry.datatype, entry.unit, entry.place,
-                entry.description, entry.options,
+                entry.name,
+                entry.connection,
+                entry.address,
+                entry.datatype,
+                entry.unit,
+                entry.place,
+                entry.description,
+                entry.options,
             )
     return found
 
 
 def _entries(checker: Checker, file: PlantFile) -> Iterator[tuple[Place, TagEntry]]:
-    written = [entry for entry in checker.document.data.get("tags") or []]
+    written = list(checker.document.data.get("tags") or [])
     position = 0
     for entry in file.tags:
         position = _position(written, entry, position)
@@ -84,7 +94,10 @@ def _grouped(checker: Checker, place: Place, group: TagGroup) -> Iterator[tuple[
             continue
         for name in names:
             try:
-                yield (*place, "names", index), TagEntry(name=name, address=group.address.replace("{name}", name), **shared)
+                yield (
+                    (*place, "names", index),
+                    TagEntry(name=name, address=group.address.replace("{name}", name), **shared),
+                )
             except ValidationError:
                 checker.wrong((*place, "names", index), f"{name!r} is no name", "no /, # or +, at most 100 characters")
 

@@ -1,1 +1,1 @@
-"""events."""
+"""Alarms that rules raise, acknowledge and clear (ISA-18.2), and their history."""

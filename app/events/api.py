@@ -50,19 +50,35 @@ class Acknowledgement(BaseModel):
 
 def _view(row: EventRow, pipeline: str) -> EventView:
     return EventView(
-        id=row.id, pipeline=pipeline, rule=row.rule, state=row.state, priority=row.priority, message=row.message or {},
-        value=row.value, limit=row.limit, prediction_id=row.prediction_id, cleared_by=row.cleared_by,
-        unit_id=row.unit_id, context=row.context or {}, raised_at=times.rfc3339(row.raised_at),
-        cleared_at=times.optional_rfc3339(row.cleared_at), acked_at=times.optional_rfc3339(row.acked_at),
-        acked_by=row.acked_by, comment=row.comment,
+        id=row.id,
+        pipeline=pipeline,
+        rule=row.rule,
+        state=row.state,
+        priority=row.priority,
+        message=row.message or {},
+        value=row.value,
+        limit=row.limit,
+        prediction_id=row.prediction_id,
+        cleared_by=row.cleared_by,
+        unit_id=row.unit_id,
+        context=row.context or {},
+        raised_at=times.rfc3339(row.raised_at),
+        cleared_at=times.optional_rfc3339(row.cleared_at),
+        acked_at=times.optional_rfc3339(row.acked_at),
+        acked_by=row.acked_by,
+        comment=row.comment,
     )
 
 
 @router.get("/events", operation_id="listEvents")
-def events(  # noqa: PLR0913 - one argument per filter of the query string
-    _who: Viewer, engine: Database, *, pipeline: str | None = None,
+def events(
+    _who: Viewer,
+    engine: Database,
+    *,
+    pipeline: str | None = None,
     state: Annotated[Literal["unack_active", "ack_active", "rtn_unack", "normal"] | None, Query()] = None,
-    cursor: Cursor = None, limit: Limit = 100,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Page[EventView]:
     """Events, newest first."""
     key = open_cursor(cursor, 2)

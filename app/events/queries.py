@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def events(
-    engine: Engine, *, pipeline: str | None, state: str | None, after: tuple[int, str] | None, limit: int,
+    engine: Engine,
+    *,
+    pipeline: str | None,
+    state: str | None,
+    after: tuple[int, str] | None,
+    limit: int,
 ) -> list[tuple[EventRow, str]]:
     """Newest first, with the pipeline's name; `after` is the raising time and id of the last row before."""
     row = EventRow

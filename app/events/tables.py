@@ -52,6 +52,10 @@ class RuleStateRow(Base):
     rule: Mapped[str] = mapped_column(String(100))
     sequence: Mapped[int] = mapped_column(Big)
     """The last prediction this rule has seen; the next one it takes is `sequence + 1`."""
+    since: Mapped[int] = mapped_column(Big, default=0)
+    """ns: end time of the first window since the version was last put in force; older ones are of no concern."""
+    at: Mapped[int] = mapped_column(Big, default=0)
+    """ns: end time of the last prediction seen."""
     active: Mapped[bool] = mapped_column(Boolean, default=False)
     streak: Mapped[int] = mapped_column(Integer, default=0)
     """Predictions in a row over (or, when active, under) the limit: on- and off-delay."""

@@ -12,7 +12,7 @@ from prometheus_client.core import CollectorRegistry, CounterMetricFamily, Gauge
 
 from app import live
 from app.access.api import Database, Viewer, principal
-from app.access.schemas import Principal  # noqa: TC001 - FastAPI reads the annotation
+from app.access.schemas import Principal
 from app.health import service
 from app.ledger import service as ledger
 
@@ -51,8 +51,12 @@ def status(_who: Viewer) -> list[dict[str, Any]]:
 
 def _ledger(engine: Engine) -> Iterator[Metric]:
     readings = CounterMetricFamily("headrace_readings", "Readings by fate.", labels=["connection", "fate"])
-    held = GaugeMetricFamily("headrace_readings_held", "Readings in the journal, not yet applied.", labels=["connection"])
-    balanced = GaugeMetricFamily("headrace_ledger_balanced", "1 when read = stored + refused + dropped + held.", labels=["connection"])
+    held = GaugeMetricFamily(
+        "headrace_readings_held", "Readings in the journal, not yet applied.", labels=["connection"]
+    )
+    balanced = GaugeMetricFamily(
+        "headrace_ledger_balanced", "1 when read = stored + refused + dropped + held.", labels=["connection"]
+    )
     for account in ledger.accounts(engine):
         for fate in ("read", "stored", "refused", "dropped", "lost_by_peer"):
             readings.add_metric([account.name, fate], getattr(account, fate))
@@ -62,7 +66,9 @@ def _ledger(engine: Engine) -> Iterator[Metric]:
 
 
 def _results(engine: Engine) -> Iterator[Metric]:
-    predictions = CounterMetricFamily("headrace_predictions", "Predictions and refused windows.", labels=["pipeline", "result"])
+    predictions = CounterMetricFamily(
+        "headrace_predictions", "Predictions and refused windows.", labels=["pipeline", "result"]
+    )
     for pipeline, refused, count in service.prediction_counts(engine):
         predictions.add_metric([pipeline, "refused" if refused else "answered"], count)
     yield predictions
@@ -77,7 +83,9 @@ def _gateways() -> Iterator[Metric]:
     up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
     size = GaugeMetricFamily("headrace_journal_bytes", "Journal on disk.", labels=["gateway"])
     latency = GaugeMetricFamily(
-        "headrace_latency_seconds", "Source time to taken by the peer, last minute.", labels=["gateway", "quantile"],
+        "headrace_latency_seconds",
+        "Source time to taken by the peer, last minute.",
+        labels=["gateway", "quantile"],
     )
     for gateway in live.gateways():
         size.add_metric([gateway.gateway], gateway.journal_bytes)
@@ -111,5 +119,5 @@ def metrics(request: Request, engine: Database) -> Response:
     if not _from_here(request):
         _: Principal = principal(request, engine)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Now(engine))  # type: ignore[arg-type]  # a collector is anything with collect()
+    registry.register(_Now(engine))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

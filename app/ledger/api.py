@@ -49,8 +49,14 @@ def ledger(_who: Viewer, engine: Database) -> LedgerView:
     """The ledger as the gateways last counted it."""
     accounts = [
         Account(
-            name=a.name, read=a.read, stored=a.stored, refused=a.refused, dropped=a.dropped, held=a.held,
-            lost_by_peer=a.lost_by_peer, balanced=a.balanced,
+            name=a.name,
+            read=a.read,
+            stored=a.stored,
+            refused=a.refused,
+            dropped=a.dropped,
+            held=a.held,
+            lost_by_peer=a.lost_by_peer,
+            balanced=a.balanced,
             reasons=[Fate(fate=fate, reason=reason, readings=n) for (fate, reason), n in sorted(a.reasons.items())],
             at=times.rfc3339(a.at),
         )

@@ -35,7 +35,7 @@ class Account:
 
     @property
     def balanced(self) -> bool:
-        """read = stored + refused + dropped + held; each is counted by itself."""
+        """Read = stored + refused + dropped + held; each is counted by itself."""
         return self.read == self.stored + self.refused + self.dropped + self.held
 
 
@@ -45,6 +45,7 @@ def accounts(engine: Engine) -> list[Account]:
     sums = (state.read, state.stored, state.refused, state.dropped, state.held, state.lost_by_peer)
     totals = (
         select(ConnectionRow.id, ConnectionRow.name, *(func.sum(c) for c in sums), func.min(state.at))
+        .select_from(state)
         .join(ConnectionRow, ConnectionRow.id == state.connection_id)
         .group_by(ConnectionRow.id, ConnectionRow.name)
         .order_by(ConnectionRow.name)
@@ -58,7 +59,9 @@ def accounts(engine: Engine) -> list[Account]:
         reasons: dict[int, dict[tuple[str, str], int]] = {}
         for connection, fate, reason, readings in session.execute(by_reason):
             reasons.setdefault(connection, {})[fate, reason] = int(readings)
-        return [
-            Account(name, *(int(n) for n in numbers[:6]), reasons=reasons.get(connection, {}), at=int(numbers[6]))
-            for connection, name, *numbers in session.execute(totals)
-        ]
+        found = []
+        for row in session.execute(totals).tuples():
+            connection, name, *numbers = tuple(row)
+            read, stored, refused, dropped, held, lost, at = (int(number) for number in numbers)
+            found.append(Account(name, read, stored, refused, dropped, held, lost, reasons.get(connection, {}), at))
+        return found

@@ -1,1 +1,1 @@
-"""models."""
+"""Models that were taken in, known by their digest."""

@@ -29,8 +29,12 @@ class ModelView(View):
 
 def _view(row: ModelRow) -> ModelView:
     return ModelView(
-        digest=row.digest, sm3=row.sm3, name=row.name, version=row.version,
-        imported_at=times.rfc3339(row.imported_at), contract=row.contract,
+        digest=row.digest,
+        sm3=row.sm3,
+        name=row.name,
+        version=row.version,
+        imported_at=times.rfc3339(row.imported_at),
+        contract=row.contract,
     )
 
 

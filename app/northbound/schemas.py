@@ -72,7 +72,7 @@ def topic(*levels: str) -> str:
     return "/".join(_UNFIT.sub("_", level.strip("/")) for level in levels if level.strip("/"))
 
 
-def node(  # noqa: PLR0913 - the fields of connectors.NodeValue
+def node(
     path: str, value: float | bool | str, status: int, source_time: int, unit: str = "", description: str = "",  # noqa: FBT001
 ) -> dict[str, Any]:
     """`connectors.NodeValue` as the outbox keeps it."""

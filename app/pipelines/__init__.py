@@ -1,1 +1,1 @@
-"""pipelines."""
+"""Tags, window, model, outputs and rules: pipelines and their versions."""

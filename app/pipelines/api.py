@@ -34,7 +34,10 @@ class PipelineView(View):
 
 def _version(row: PipelineVersionRow) -> VersionView:
     return VersionView(
-        number=row.number, model_digest=row.model_digest, created_at=times.rfc3339(row.created_at), spec=row.spec,
+        number=row.number,
+        model_digest=row.model_digest,
+        created_at=times.rfc3339(row.created_at),
+        spec=row.spec,
     )
 
 

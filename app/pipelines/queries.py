@@ -21,7 +21,9 @@ def pipelines(engine: Engine) -> list[tuple[PipelineRow, PipelineVersionRow | No
         .order_by(PipelineRow.name)
     )
     with reading(engine) as session:
-        rows = [(pipeline, version) for pipeline, version in session.execute(query)]
+        rows: list[tuple[PipelineRow, PipelineVersionRow | None]] = [
+            (one, version) for one, version in session.execute(query)
+        ]
         session.expunge_all()
     return rows
 

@@ -1,1 +1,1 @@
-"""plant."""
+"""A plant as it was applied: revisions, each whole, each with its difference."""

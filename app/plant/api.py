@@ -61,7 +61,9 @@ class NewPlant(View):
 
 
 def _revision(row: PlantRevisionRow) -> RevisionView:
-    return RevisionView(number=row.number, digest=row.digest, applied_at=times.rfc3339(row.applied_at), applied_by=row.applied_by)
+    return RevisionView(
+        number=row.number, digest=row.digest, applied_at=times.rfc3339(row.applied_at), applied_by=row.applied_by
+    )
 
 
 @router.get("/plant", operation_id="getPlant")
@@ -81,7 +83,11 @@ def revisions(_who: Viewer, engine: Database) -> list[RevisionView]:
 
 @router.put("/plant", operation_id="applyPlant")
 def apply(
-    body: Annotated[NewPlant, Body()], who: Engineer, engine: Database, *, dry_run: Annotated[bool, Query()] = False,
+    body: Annotated[NewPlant, Body()],
+    who: Engineer,
+    engine: Database,
+    *,
+    dry_run: Annotated[bool, Query()] = False,
 ) -> AppliedView:
     """Make the gateway equal to a plant file. Problem 422 with every mistake, or with the model check's reason.
 
@@ -92,7 +98,10 @@ def apply(
         try:
             desired = check_text(body.document, str(Path(nowhere) / "plant.yaml"), store, remote=True)
         except DocumentError as error:
-            errors = [{"pointer": f"/document:{m.line}:{m.column}", "detail": f"{m.message} {m.hint}".strip()} for m in error.mistakes]
+            errors = [
+                {"pointer": f"/document:{m.line}:{m.column}", "detail": f"{m.message} {m.hint}".strip()}
+                for m in error.mistakes
+            ]
             raise Problem(422, "invalid_plant", "The plant file has mistakes", "See errors.", errors=errors) from error
     changes = service.difference(engine, desired)
     number = service.revision(engine)
@@ -100,5 +109,9 @@ def apply(
         for pipeline, reason in refusals(engine, desired, store):
             raise Problem(422, "model_check_failed", "The model check failed", f"{pipeline}: {reason}")
         applied = service.apply(engine, desired, who.name)
-        return AppliedView(number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False)
-    return AppliedView(number=number.number if number else 0, changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run)
+        return AppliedView(
+            number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False
+        )
+    return AppliedView(
+        number=number.number if number else 0, changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run
+    )

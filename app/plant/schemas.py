@@ -62,7 +62,8 @@ class TagGroup(Entry):
     """Many alike points in a few lines."""
 
     names: list[str] = Field(
-        min_length=1, description="Names; `XMEAS_[01-22]` stands for 22 of them. Each may be `NAME: UNIT`-free text.",
+        min_length=1,
+        description="Names; `XMEAS_[01-22]` stands for 22 of them. Each may be `NAME: UNIT`-free text.",
     )
     connection: str
     address: str = Field(description="With `{name}` where the name belongs.")
@@ -105,7 +106,8 @@ class Quality(Entry):
 
     resample: Literal["last", "linear", "mean", "min", "max"] | None = None
     policy: Literal["good", "uncertain", "hold", "interpolate"] | None = Field(
-        default=None, description="good: only Good. uncertain: Uncertain too. hold, interpolate: bridge what is Bad.",
+        default=None,
+        description="good: only Good. uncertain: Uncertain too. hold, interpolate: bridge what is Bad.",
     )
     hold_s: float | None = Field(default=None, ge=0, description="hold, interpolate: for at most this long.")
     max_gap_s: float | None = Field(default=None, gt=0, description="Longest silence of a connection.")
@@ -146,7 +148,9 @@ class RuleEntry(Entry):
     on_delay: int = Field(default=1, ge=1, le=10_000, description="Predictions in a row before it is raised.")
     off_delay: int = Field(default=1, ge=1, le=10_000, description="Predictions in a row before it clears.")
     priority: int = Field(default=3, ge=1, le=4, description="1 is the highest.")
-    message: dict[str, str] = Field(default_factory=dict, description="Language to text: en, zh-CN. {output} is filled in.")
+    message: dict[str, str] = Field(
+        default_factory=dict, description="Language to text: en, zh-CN. {output} is filled in."
+    )
 
 
 class PipelineEntry(Entry):
@@ -180,7 +184,9 @@ class PlantFile(Entry):
     plant: PlantPath = PlantPath()
     connections: list[ConnectionEntry] = Field(default_factory=list)
     tags: list[AnyTag] = Field(default_factory=list)
-    tags_file: str | None = Field(default=None, description="CSV: name, connection, address, datatype, unit, place, description, options.")
+    tags_file: str | None = Field(
+        default=None, description="CSV: name, connection, address, datatype, unit, place, description, options."
+    )
     models: list[ModelEntry] = Field(default_factory=list)
     pipelines: list[PipelineEntry] = Field(default_factory=list)
     northbound: list[NorthboundEntry] = Field(default_factory=list)

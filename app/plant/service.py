@@ -107,11 +107,17 @@ class _Applier:
         for name, wanted in self.desired.connections.items():
             row = rows.get(name)
             if row is None:
-                row = ConnectionRow(name=name, connector=wanted.connector, options=_sealed(wanted.options, wanted.secrets), revision=1)
+                row = ConnectionRow(
+                    name=name, connector=wanted.connector, options=_sealed(wanted.options, wanted.secrets), revision=1
+                )
                 self.session.add(row)
                 self.session.flush()
                 self.note("connection", name, "added", wanted.connector)
-            elif row.retired_at is not None or row.connector != wanted.connector or not _same(row.options, wanted.options):
+            elif (
+                row.retired_at is not None
+                or row.connector != wanted.connector
+                or not _same(row.options, wanted.options)
+            ):
                 what = "added" if row.retired_at is not None else "changed"
                 self.note("connection", name, what, _difference(row.options, wanted))
                 row.connector, row.options = wanted.connector, _sealed(wanted.options, wanted.secrets)
@@ -176,13 +182,21 @@ class _Applier:
         self.tags[wanted.name] = row
 
     def _version(self, row: TagRow, wanted: WantedTag) -> None:
-        self.session.add(TagVersionRow(tag_id=row.id, revision=row.revision, since=self.now, attributes=wanted.attributes()))
+        self.session.add(
+            TagVersionRow(tag_id=row.id, revision=row.revision, since=self.now, attributes=wanted.attributes())
+        )
 
     def _attributes(self, row: TagRow) -> dict[str, Any]:
         home = next((name for name, number in self.ids.items() if number == row.connection_id), "")
         return {
-            "name": row.name, "connection": home, "address": row.address, "datatype": row.datatype, "unit": row.unit,
-            "place": row.place, "description": row.description, "options": row.options or {},
+            "name": row.name,
+            "connection": home,
+            "address": row.address,
+            "datatype": row.datatype,
+            "unit": row.unit,
+            "place": row.place,
+            "description": row.description,
+            "options": row.options or {},
         }
 
     def _bump(self, touched: set[str]) -> None:
@@ -213,12 +227,21 @@ class _Applier:
                 select(func.max(PipelineVersionRow.number)).where(PipelineVersionRow.pipeline_id == row.id),
             )
             version = PipelineVersionRow(
-                pipeline_id=row.id, number=(number or 0) + 1, model_digest=wanted.digest, spec=spec, created_at=self.now,
+                pipeline_id=row.id,
+                number=(number or 0) + 1,
+                model_digest=wanted.digest,
+                spec=spec,
+                created_at=self.now,
             )
             self.session.add(version)
             self.session.flush()
             row.active_version = version.id
-            self.note("pipeline", name, "added" if active is None else "changed", _spec_difference(active, spec, version.number))
+            self.note(
+                "pipeline",
+                name,
+                "added" if active is None else "changed",
+                _spec_difference(active, spec, version.number),
+            )
         for name, row in rows.items():
             if name not in self.desired.pipelines and row.active_version is not None:
                 row.active_version = None
@@ -233,8 +256,15 @@ class _Applier:
             if row is not None:
                 row.retired_at = self.now
             row = TagRow(
-                name=name, connection_id=None, address=f"{pipeline}/{wanted_name}", datatype="any", unit=unit, place="",
-                description=description, options={}, revision=1,
+                name=name,
+                connection_id=None,
+                address=f"{pipeline}/{wanted_name}",
+                datatype="any",
+                unit=unit,
+                place="",
+                description=description,
+                options={},
+                revision=1,
             )
             self.session.add(row)
             self.session.flush()
@@ -244,44 +274,68 @@ class _Applier:
         entry = wanted.entry
         trigger = self.tags[wanted.trigger] if wanted.trigger is not None else None
         context = {field: self.tags[tag] for field, tag in entry.context.items()}
-        return PipelineSpec.model_validate({
-            "name": entry.name, "model_digest": wanted.digest, "model_input": wanted.model_input, "layout": wanted.layout,
-            "devices": entry.devices, "asset": entry.asset, "max_age_s": entry.max_age_s,
-            "window": {
-                "kind": wanted.kind, "step_s": wanted.step_s, "length": wanted.length, "hop": wanted.hop,
-                "lateness_s": entry.window.lateness_s, "max_length_s": entry.window.max_length_s,
-                "trigger": trigger.id if trigger is not None else 0,
-                "trigger_connection": (trigger.connection_id or 0) if trigger is not None else 0,
-            },
-            "inputs": [
-                {
-                    "tag": self.tags[one.tag].id, "connection": self.tags[one.tag].connection_id, "resample": one.resample,
-                    "policy": one.policy, "hold_s": one.hold_s, "max_gap_s": one.max_gap_s,
-                    "use_received_time": one.use_received_time,
-                }
-                for one in wanted.inputs
-            ],
-            "outputs": [
-                {
-                    "name": one.name, "tag": self._output_tag(entry.name, one.name, one.unit, one.description),
-                    "tag_name": f"{entry.name}.{one.name}", "unit": one.unit, "description": one.description,
-                }
-                for one in wanted.outputs
-            ],
-            "rules": [rule.model_dump() for rule in wanted.rules],
-            "context": {field: row.id for field, row in context.items()},
-            "context_connection": next((row.connection_id or 0 for row in context.values()), 0),
-        })
+        return PipelineSpec.model_validate(
+            {
+                "name": entry.name,
+                "model_digest": wanted.digest,
+                "model_input": wanted.model_input,
+                "layout": wanted.layout,
+                "devices": entry.devices,
+                "asset": entry.asset,
+                "max_age_s": entry.max_age_s,
+                "window": {
+                    "kind": wanted.kind,
+                    "step_s": wanted.step_s,
+                    "length": wanted.length,
+                    "hop": wanted.hop,
+                    "lateness_s": entry.window.lateness_s,
+                    "max_length_s": entry.window.max_length_s,
+                    "trigger": trigger.id if trigger is not None else 0,
+                    "trigger_connection": (trigger.connection_id or 0) if trigger is not None else 0,
+                },
+                "inputs": [
+                    {
+                        "tag": self.tags[one.tag].id,
+                        "connection": self.tags[one.tag].connection_id,
+                        "resample": one.resample,
+                        "policy": one.policy,
+                        "hold_s": one.hold_s,
+                        "max_gap_s": one.max_gap_s,
+                        "use_received_time": one.use_received_time,
+                    }
+                    for one in wanted.inputs
+                ],
+                "outputs": [
+                    {
+                        "name": one.name,
+                        "tag": self._output_tag(entry.name, one.name, one.unit, one.description),
+                        "tag_name": f"{entry.name}.{one.name}",
+                        "unit": one.unit,
+                        "description": one.description,
+                    }
+                    for one in wanted.outputs
+                ],
+                "rules": [rule.model_dump() for rule in wanted.rules],
+                "context": {field: row.id for field, row in context.items()},
+                "context_connection": next((row.connection_id or 0 for row in context.values()), 0),
+            }
+        )
 
     def _northbound(self) -> None:
         rows = {row.name: row for row in self.session.scalars(select(SubscriptionRow))}
         for name, wanted in self.desired.northbound.items():
             row, entry = rows.get(name), wanted.entry
             if row is None:
-                self.session.add(SubscriptionRow(
-                    name=name, connector=entry.connector, options=_sealed(wanted.options, wanted.secrets), topic=entry.topic,
-                    revision=1, enabled=True,
-                ))
+                self.session.add(
+                    SubscriptionRow(
+                        name=name,
+                        connector=entry.connector,
+                        options=_sealed(wanted.options, wanted.secrets),
+                        topic=entry.topic,
+                        revision=1,
+                        enabled=True,
+                    )
+                )
                 self.note("northbound", name, "added", entry.connector)
                 continue
             same = row.connector == entry.connector and row.topic == entry.topic and _same(row.options, wanted.options)
@@ -331,13 +385,25 @@ def _spec_difference(active: PipelineVersionRow | None, spec: Mapping[str, Any],
 def _model_row(model: Model, now: int) -> ModelRow:
     def tensors(specs: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - inputs or outputs of a model
         for one in specs:
-            yield {"name": one.name, "dtype": one.dtype, "shape": list(one.shape), "unit": one.unit, "meaning": one.meaning}
+            yield {
+                "name": one.name,
+                "dtype": one.dtype,
+                "shape": list(one.shape),
+                "unit": one.unit,
+                "meaning": one.meaning,
+            }
 
     contract = {
-        "inputs": list(tensors(model.inputs)), "outputs": list(tensors(model.outputs)), "opset": model.opset,
-        "ir_version": model.ir_version, "nodes": model.nodes, "manifest": dict(model.manifest),
+        "inputs": list(tensors(model.inputs)),
+        "outputs": list(tensors(model.outputs)),
+        "opset": model.opset,
+        "ir_version": model.ir_version,
+        "nodes": model.nodes,
+        "manifest": dict(model.manifest),
     }
-    return ModelRow(digest=model.digest, sm3=model.sm3, name=model.name, version=model.version, contract=contract, imported_at=now)
+    return ModelRow(
+        digest=model.digest, sm3=model.sm3, name=model.name, version=model.version, contract=contract, imported_at=now
+    )
 
 
 def difference(engine: Engine, desired: Desired) -> tuple[Change, ...]:
@@ -359,8 +425,18 @@ def apply(engine: Engine, desired: Desired, who: str) -> Applied:
             session.rollback()
             return Applied(number, ())
         digest = f"sha256:{hashlib.sha256(desired.text.encode()).hexdigest()}"
-        session.add(PlantRevisionRow(
-            number=number + 1, document=desired.text, file=desired.file, digest=digest, path=desired.path, applied_at=applier.now, applied_by=who,
-        ))
-        audit(session, who, "plant_applied", f"revision {number + 1}", {"changes": len(applier.changes), "digest": digest})
+        session.add(
+            PlantRevisionRow(
+                number=number + 1,
+                document=desired.text,
+                file=desired.file,
+                digest=digest,
+                path=desired.path,
+                applied_at=applier.now,
+                applied_by=who,
+            )
+        )
+        audit(
+            session, who, "plant_applied", f"revision {number + 1}", {"changes": len(applier.changes), "digest": digest}
+        )
     return Applied(number + 1, tuple(applier.changes))

@@ -67,8 +67,13 @@ def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
 
 @router.get("/values", operation_id="listLatestValues")
 def latest(
-    _who: Viewer, engine: Database, *, connection: str | None = None,
-    search: Annotated[str | None, Query(max_length=200)] = None, cursor: Cursor = None, limit: Limit = 100,
+    _who: Viewer,
+    engine: Database,
+    *,
+    connection: str | None = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Page[LatestView]:
     """The newest reading of each tag; a tag that has none yet is left out."""
     key = open_cursor(cursor, 1)
@@ -76,8 +81,13 @@ def latest(
     found = service.latest(engine, [row.id for row, _ in rows])
     items = [
         LatestView(
-            tag=row.id, name=row.name, unit=row.unit, time=times.rfc3339(newest.time), value=plain(newest.value),
-            status=newest.status, quality=_SEVERITY[newest.status >> 30],
+            tag=row.id,
+            name=row.name,
+            unit=row.unit,
+            time=times.rfc3339(newest.time),
+            value=plain(newest.value),
+            status=newest.status,
+            quality=_SEVERITY[newest.status >> 30],
         )
         for row, _ in rows
         if (newest := found.get(row.id)) is not None
@@ -86,9 +96,14 @@ def latest(
 
 
 @router.get("/tags/{tag}/readings", operation_id="listReadings")
-def readings(  # noqa: PLR0913 - one argument per filter of the query string
-    tag: str, _who: Viewer, engine: Database, *, since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+def readings(
+    tag: str,
+    _who: Viewer,
+    engine: Database,
+    *,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> Page[ReadingView]:
     """Readings of one tag in the order of source time, from inclusive, to exclusive; the last hour by default.
 
@@ -104,7 +119,9 @@ def readings(  # noqa: PLR0913 - one argument per filter of the query string
         raise Problem(422, "invalid_request", "The request is not valid", "`to` lies before `from`.")
     found = service.history(engine, row.id, start, end, limit + 1)
     items = [
-        ReadingView(time=times.rfc3339(r.time), value=plain(r.value), status=r.status, quality=_SEVERITY[r.status >> 30])
+        ReadingView(
+            time=times.rfc3339(r.time), value=plain(r.value), status=r.status, quality=_SEVERITY[r.status >> 30]
+        )
         for r in found[:limit]
     ]
     return Page(items=items, next=times.rfc3339(found[limit].time) if len(found) > limit else None)
@@ -117,11 +134,15 @@ def dead_letters(_who: Viewer, engine: Database, cursor: Cursor = None, limit: L
     rows = queries.dead_letters(engine, int(key[0]) if key else None, limit)
     items = [
         DeadLetterView(
-            id=r.id, at=times.rfc3339(r.at), connection=name, address=r.address, reason=r.reason, detail=r.detail,
-            excerpt=base64.b64encode(r.excerpt).decode(), readings=r.readings,
+            id=r.id,
+            at=times.rfc3339(r.at),
+            connection=name,
+            address=r.address,
+            reason=r.reason,
+            detail=r.detail,
+            excerpt=base64.b64encode(r.excerpt).decode(),
+            readings=r.readings,
         )
         for r, name in rows
     ]
     return Page(items=items, next=seal_cursor(rows[-1][0].id) if len(rows) == limit else None)
-
-

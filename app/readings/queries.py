@@ -25,6 +25,6 @@ def dead_letters(engine: Engine, before: int | None, limit: int) -> list[tuple[D
     if before is not None:
         query = query.where(DeadLetterRow.id < before)
     with reading(engine) as session:
-        rows = [(row, name) for row, name in session.execute(query)]
+        rows: list[tuple[DeadLetterRow, str | None]] = [(row, name) for row, name in session.execute(query)]
         session.expunge_all()
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, Integer, LargeBinary, String
+from sqlalchemy import Boolean, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Big
@@ -12,7 +12,10 @@ class BatchRow(Base):
     """The readings of one batch, in the form `app.records.decode_columns` reads."""
 
     __tablename__ = "batches"
-    __table_args__ = (Index("ix_batches_time", "connection_id", "last_time"),)
+    __table_args__ = (
+        Index("ix_batches_time", "connection_id", "last_time"),
+        Index("ix_batches_wide", "connection_id", "wide", "last_time"),
+    )
 
     journal: Mapped[str] = mapped_column(String(60), primary_key=True)
     epoch: Mapped[int] = mapped_column(Big, primary_key=True)
@@ -23,6 +26,8 @@ class BatchRow(Base):
     first_time: Mapped[int] = mapped_column(Big)
     """Smallest source time (received time where there is none), ns."""
     last_time: Mapped[int] = mapped_column(Big)
+    wide: Mapped[bool] = mapped_column(Boolean)
+    """Its source times span more than a minute: a range of time need not look for others far from its ends."""
     count: Mapped[int] = mapped_column(Integer)
     columns: Mapped[bytes] = mapped_column(LargeBinary)
 

@@ -1,1 +1,1 @@
-"""scoring."""
+"""Windows in, predictions out: the worker's one transaction per message."""

@@ -66,16 +66,39 @@ class PredictionView(View):
 def _view(found: queries.Found) -> PredictionView:
     row, pipeline, version = found
     passport = Passport(
-        start=times.rfc3339(row.start_time), end=times.rfc3339(row.end_time), newest=times.rfc3339(row.newest_time),
-        input_digest=row.input_digest, model_digest=row.model_digest, device_wanted=row.device_wanted,
-        device=row.device, backend=row.backend, precision=row.precision, nodes=row.nodes,
-        nodes_on_device=row.nodes_on_device, latency_ms=row.latency_ns / 1e6, received=times.rfc3339(row.received_time),
-        created=times.rfc3339(row.created_time), journal=row.journal, epoch=row.epoch, number=row.number,
+        start=times.rfc3339(row.start_time),
+        end=times.rfc3339(row.end_time),
+        newest=times.rfc3339(row.newest_time),
+        input_digest=row.input_digest,
+        model_digest=row.model_digest,
+        device_wanted=row.device_wanted,
+        device=row.device,
+        backend=row.backend,
+        precision=row.precision,
+        nodes=row.nodes,
+        nodes_on_device=row.nodes_on_device,
+        latency_ms=row.latency_ns / 1e6,
+        received=times.rfc3339(row.received_time),
+        created=times.rfc3339(row.created_time),
+        journal=row.journal,
+        epoch=row.epoch,
+        number=row.number,
     )
     return PredictionView(
-        id=row.id, pipeline=pipeline, version=version, sequence=row.sequence, revision=row.revision, late=row.late,
-        status=row.status, quality=_SEVERITY[row.status >> 30], reason=row.reason, outputs=row.outputs or {},
-        unit_id=row.unit_id, asset=row.asset, context=row.context or {}, passport=passport,
+        id=row.id,
+        pipeline=pipeline,
+        version=version,
+        sequence=row.sequence,
+        revision=row.revision,
+        late=row.late,
+        status=row.status,
+        quality=_SEVERITY[row.status >> 30],
+        reason=row.reason,
+        outputs=row.outputs or {},
+        unit_id=row.unit_id,
+        asset=row.asset,
+        context=row.context or {},
+        passport=passport,
     )
 
 
@@ -92,14 +115,25 @@ def instant(text: str | None, name: str) -> int | None:
 
 @router.get("/predictions", operation_id="listPredictions")
 def predictions(  # noqa: PLR0913 - one argument per filter of the query string
-    _who: Viewer, engine: Database, *, pipeline: str | None = None, unit_id: str | None = None,
-    since: Annotated[str | None, Query(alias="from")] = None, until: Annotated[str | None, Query(alias="to")] = None,
-    refused: bool | None = None, cursor: Cursor = None, limit: Limit = 100,
+    _who: Viewer,
+    engine: Database,
+    *,
+    pipeline: str | None = None,
+    unit_id: str | None = None,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    refused: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Page[PredictionView]:
     """Predictions, newest window first."""
     key = open_cursor(cursor, 2)
     wanted = queries.Wanted(
-        pipeline=pipeline, unit_id=unit_id, since=instant(since, "from"), until=instant(until, "to"), refused=refused,
+        pipeline=pipeline,
+        unit_id=unit_id,
+        since=instant(since, "from"),
+        until=instant(until, "to"),
+        refused=refused,
         after=None if key is None else (int(key[0]), key[1]),
     )
     rows = queries.predictions(engine, wanted, limit)

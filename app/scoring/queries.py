@@ -31,7 +31,7 @@ class Wanted:
     """End time and id of the last row of the page before."""
 
 
-def _joined() -> Select[Found]:
+def _joined() -> Select[PredictionRow, str, int]:
     return (
         select(PredictionRow, PipelineRow.name, PipelineVersionRow.number)
         .join(PipelineRow, PipelineRow.id == PredictionRow.pipeline_id)

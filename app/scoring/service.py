@@ -80,6 +80,7 @@ def _store(session: Session, message: Message) -> None:
             "journal": message.journal, "epoch": message.epoch, "number": message.number,
             "connection_id": record.connection, "revision": record.revision, "received_time": record.received_time,
             "first_time": record.first_time, "last_time": record.last_time, "count": record.count,
+            "wide": record.last_time - record.first_time > 60 * times.NANOS,
             "columns": record.columns,
         }])
         _count(session, message, "stored", "", record.count)

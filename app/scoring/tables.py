@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, Float, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import Boolean, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Big, Json
@@ -15,7 +15,7 @@ class PredictionRow(Base):
 
     __tablename__ = "predictions"
     __table_args__ = (
-        UniqueConstraint("version_id", "sequence", name="uq_predictions_sequence"),
+        Index("ix_predictions_sequence", "version_id", "sequence", "end_time"),
         Index("ix_predictions_window", "version_id", "end_time", "revision"),
         Index("ix_predictions_created", "pipeline_id", "end_time"),
     )
@@ -25,7 +25,7 @@ class PredictionRow(Base):
     pipeline_id: Mapped[int] = mapped_column(Big)
     version_id: Mapped[int] = mapped_column(Big)
     sequence: Mapped[int | None] = mapped_column(Big)
-    """1, 2, 3… per version; None for late revisions."""
+    """1, 2, 3… since the version was last put in force; None for late revisions."""
     revision: Mapped[int] = mapped_column(Integer, default=0)
     late: Mapped[bool] = mapped_column(Boolean, default=False)
     start_time: Mapped[int] = mapped_column(Big)
@@ -83,4 +83,3 @@ class StationCountRow(Base):
     version_id: Mapped[int] = mapped_column(Big, primary_key=True)
     answered: Mapped[int] = mapped_column(Big)
     refused: Mapped[int] = mapped_column(Big)
-    last_score: Mapped[float | None] = mapped_column(Float)

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from app import live
 from app.access.api import Database, Viewer
 from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
 from app.errors import Problem
-from app import live
 from app.sources import queries
 from app.sources.tables import TagRow
 
@@ -63,8 +63,15 @@ def connections(_who: Viewer, engine: Database) -> list[ConnectionView]:
         seen = now.get(row.name, live.UNKNOWN)
         views.append(
             ConnectionView(
-                id=row.id, name=row.name, connector=row.connector, revision=row.revision, tags=tags, state=seen.state,
-                error=seen.error, readings_per_s=seen.readings_per_s, options=_without_secrets(row.options or {}),
+                id=row.id,
+                name=row.name,
+                connector=row.connector,
+                revision=row.revision,
+                tags=tags,
+                state=seen.state,
+                error=seen.error,
+                readings_per_s=seen.readings_per_s,
+                options=_without_secrets(row.options or {}),
             ),
         )
     return views
@@ -72,15 +79,27 @@ def connections(_who: Viewer, engine: Database) -> list[ConnectionView]:
 
 def _tag(row: TagRow, connection: str | None) -> TagView:
     return TagView(
-        id=row.id, name=row.name, connection=connection, address=row.address, datatype=row.datatype, unit=row.unit,
-        place=row.place, description=row.description, revision=row.revision,
+        id=row.id,
+        name=row.name,
+        connection=connection,
+        address=row.address,
+        datatype=row.datatype,
+        unit=row.unit,
+        place=row.place,
+        description=row.description,
+        revision=row.revision,
     )
 
 
 @router.get("/tags", operation_id="listTags")
-def tags(  # noqa: PLR0913 - one argument per filter of the query string
-    _who: Viewer, engine: Database, *, connection: str | None = None,
-    search: Annotated[str | None, Query(max_length=200)] = None, cursor: Cursor = None, limit: Limit = 100,
+def tags(
+    _who: Viewer,
+    engine: Database,
+    *,
+    connection: str | None = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Page[TagView]:
     """Tags in force, by id."""
     key = open_cursor(cursor, 1)

@@ -33,10 +33,15 @@ def _escaped(text: str) -> str:
 
 
 def tags(
-    engine: Engine, *, connection: str | None, search: str | None, after: int, limit: int,
+    engine: Engine,
+    *,
+    connection: str | None,
+    search: str | None,
+    after: int,
+    limit: int,
 ) -> list[tuple[TagRow, str | None]]:
     """Tags in force with their connection's name, by id; `search` looks into name, place and description."""
-    query: Select[tuple[TagRow, str | None]] = (
+    query: Select[TagRow, str] = (
         select(TagRow, ConnectionRow.name)
         .outerjoin(ConnectionRow, ConnectionRow.id == TagRow.connection_id)
         .where(TagRow.retired_at.is_(None), TagRow.id > after)
@@ -50,7 +55,7 @@ def tags(
         columns = (TagRow.name, TagRow.place, TagRow.description)
         query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
     with reading(engine) as session:
-        rows = [(row, name) for row, name in session.execute(query)]
+        rows: list[tuple[TagRow, str | None]] = [(row, name) for row, name in session.execute(query)]
         session.expunge_all()
     return rows
 

@@ -42,12 +42,14 @@ def upgrade() -> None:
         sa.Column("received_time", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("first_time", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("last_time", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("wide", sa.Boolean(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("columns", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("journal", "epoch", "number", name=op.f("pk_batches")),
     )
     with op.batch_alter_table("batches", schema=None) as batch_op:
         batch_op.create_index("ix_batches_time", ["connection_id", "last_time"], unique=False)
+        batch_op.create_index("ix_batches_wide", ["connection_id", "wide", "last_time"], unique=False)
 
     op.create_table(
         "connections",
@@ -164,6 +166,7 @@ def upgrade() -> None:
         "plant_revisions",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("file", sa.Text(), nullable=False),
         sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("path", sa.String(length=400), nullable=False),
         sa.Column("applied_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -202,10 +205,10 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("input_digest", sa.String(length=80), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_predictions")),
-        sa.UniqueConstraint("version_id", "sequence", name="uq_predictions_sequence"),
     )
     with op.batch_alter_table("predictions", schema=None) as batch_op:
         batch_op.create_index("ix_predictions_created", ["pipeline_id", "end_time"], unique=False)
+        batch_op.create_index("ix_predictions_sequence", ["version_id", "sequence", "end_time"], unique=False)
         batch_op.create_index(batch_op.f("ix_predictions_unit_id"), ["unit_id"], unique=False)
         batch_op.create_index("ix_predictions_window", ["version_id", "end_time", "revision"], unique=False)
 
@@ -215,6 +218,8 @@ def upgrade() -> None:
         sa.Column("version_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("rule", sa.String(length=100), nullable=False),
         sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("since", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("streak", sa.Integer(), nullable=False),
         sa.Column("event_id", sa.String(length=36), nullable=True),
@@ -228,7 +233,6 @@ def upgrade() -> None:
         sa.Column("version_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("answered", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("refused", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("last_score", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("asset", "version_id", name=op.f("pk_station_counts")),
     )
     op.create_table(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import settings
-from app.config.check import check_text
+from app.config.check import check_file, check_text
 from app.config.desired import Desired
 from app.config.document import MAX_NODES, DocumentError, Mistake, parse
 
@@ -36,15 +36,30 @@ def test_a_good_file_says_what_it_asks_for(check: Check, good: str) -> None:
 CHANGES = {
     "unknown key": ("    window:", "    windo:", "windo", "did you mean 'window'"),
     "unknown key in options": ("      username:", "      user_name:", "user_name", "did you mean 'username'"),
-    "unknown connector": ("connector: mqtt\n    options:\n", "connector: mqqt\n    options:\n", "mqqt", "did you mean 'mqtt'"),
-    "unknown connection": ("torque, connection: station", "torque, connection: sttion", "sttion", "did you mean 'station'"),
+    "unknown connector": (
+        "connector: mqtt\n    options:\n",
+        "connector: mqqt\n    options:\n",
+        "mqqt",
+        "did you mean 'mqtt'",
+    ),
+    "unknown connection": (
+        "torque, connection: station",
+        "torque, connection: sttion",
+        "sttion",
+        "did you mean 'station'",
+    ),
     "unknown model": ("model: judge", "model: jugde", "jugde", "did you mean 'judge'"),
     "unknown tag in a window": ("tags: [torque, angle]", "tags: [torque, angel]", "angel", "did you mean 'angle'"),
     "unknown trigger": ("trigger: counter", "trigger: countr", "countr", "did you mean 'counter'"),
     "unknown context tag": ("unit_id: serial", "unit_id: serail", "serail", "did you mean 'serial'"),
     "unknown output in a rule": ("output: score", "output: scroe", "scroe", "did you mean 'score'"),
     "text in a window": ("tags: [torque, angle]", "tags: [torque, serial]", "[torque, serial]", ""),
-    "a model that does not fit the tags": ("tags: [torque, angle]", "tags: [torque, angle, counter]", "model: judge", "model.yaml"),
+    "a model that does not fit the tags": (
+        "tags: [torque, angle]",
+        "tags: [torque, angle, counter]",
+        "model: judge",
+        "model.yaml",
+    ),
     "a bad address": ('"st/curve#/torque"', '"st/+#/torque"', "st/+", ""),
     "a wrong type": ("above: 1.0", "above: high", "above: high", ""),
     "a clear beyond the limit": ("clear: 0.8", "clear: 1.2", "clear: 1.2", ""),
@@ -52,7 +67,12 @@ CHANGES = {
     "a plain password": ("password: {file: secret}", "password: hunter2", "hunter2", ""),
     "a secret file that is not there": ("{file: secret}", "{file: gone}", "gone", ""),
     "a variable that is not set": ("{file: secret}", "{env: HEADRACE_TEST_NOT_SET}", "HEADRACE_TEST_NOT_SET", ""),
-    "a topic nobody can publish to": ("    connector: mqtt\n    options: {url", "    connector: mqtt\n    topic: a/#\n    options: {url", "a/#", ""),
+    "a topic nobody can publish to": (
+        "    connector: mqtt\n    options: {url",
+        "    connector: mqtt\n    topic: a/#\n    options: {url",
+        "a/#",
+        "",
+    ),
 }
 
 
@@ -76,7 +96,9 @@ def test_a_plain_password_is_not_repeated(wrong: Wrong, good: str) -> None:
 
 def test_all_mistakes_come_at_once(wrong: Wrong, good: str) -> None:
     """Four mistakes in four sections take one check, in the order of their lines."""
-    text = good.replace("connection: station, address", "connection: plc, address", 1).replace("above: 1.0", "abov: 1.0")
+    text = good.replace("connection: station, address", "connection: plc, address", 1).replace(
+        "above: 1.0", "abov: 1.0"
+    )
     text = text.replace("username:", "user:").replace("model: judge", "model: jury")
     mistakes = wrong(text)
     assert len(mistakes) >= 4
@@ -87,7 +109,11 @@ def test_all_mistakes_come_at_once(wrong: Wrong, good: str) -> None:
 
 def test_a_name_stands_once(wrong: Wrong, good: str) -> None:
     """Two tags of one name are a mistake at the second."""
-    (mistake,) = wrong(good.replace("name: angle, connection: station", "name: torque, connection: station").replace("[torque, angle]", "[torque, torque]"))
+    (mistake,) = wrong(
+        good.replace("name: angle, connection: station", "name: torque, connection: station").replace(
+            "[torque, angle]", "[torque, torque]"
+        )
+    )
     assert "twice" in mistake.message
 
 
@@ -111,10 +137,8 @@ def test_aliases_that_unfold_without_end_are_refused() -> None:
         parse("\n".join(lines), "bomb.yaml")
 
 
-def test_a_file_in_gbk_is_told_to_be_saved_as_utf_8(wrong: Wrong, tmp_path: Path) -> None:
+def test_a_file_in_gbk_is_told_to_be_saved_as_utf_8(tmp_path: Path) -> None:
     """An editor of another age is named, with the line."""
-    from app.config.check import check_file
-
     file = tmp_path / "gbk.yaml"
     file.write_bytes("version: 1\nplant: {site: 苏州}\n".encode("gbk"))
     with pytest.raises(DocumentError, match=r"gbk.yaml:2:1: is not UTF-8"):
@@ -131,7 +155,10 @@ def test_groups_and_ranges_make_many_tags(check: Check, good: str) -> None:
 
 def test_a_backward_range_and_a_group_without_its_name_are_mistakes(wrong: Wrong, good: str) -> None:
     """Both are said where they stand."""
-    group = '  - {names: ["T_[9-1]"], connection: station, address: "t/{name}"}\n  - {names: [a], connection: station, address: "t"}\n'
+    group = (
+        '  - {names: ["T_[9-1]"], connection: station, address: "t/{name}"}\n'
+        '  - {names: [a], connection: station, address: "t"}\n'
+    )
     messages = [m.message for m in wrong(good.replace("models:\n", group + "models:\n"))]
     assert any("backwards" in m for m in messages)
     assert any("{name}" in m for m in messages)
@@ -140,7 +167,9 @@ def test_a_backward_range_and_a_group_without_its_name_are_mistakes(wrong: Wrong
 def test_tags_come_from_csv_with_a_line_for_each_mistake(check: Check, wrong: Wrong, good: str, tmp_path: Path) -> None:
     """A spreadsheet's tags are checked like the file's own."""
     header = "name,connection,address,datatype,unit,options\n"
-    (tmp_path / "tags.csv").write_text(header + 'oil,station,oil#/v,float,bar,"{""time"": ""/t"", ""time_format"": ""ms""}"\n', encoding="utf-8-sig")
+    (tmp_path / "tags.csv").write_text(
+        header + 'oil,station,oil#/v,float,bar,"{""time"": ""/t"", ""time_format"": ""ms""}"\n', encoding="utf-8-sig"
+    )
     desired = check(good + "tags_file: tags.csv\n")
     assert desired.tags["oil"].options == {"time": "/t", "time_format": "ms"}
     (tmp_path / "tags.csv").write_text(header + "oil,station,oil#/v,flaot,bar,\n")

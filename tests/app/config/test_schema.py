@@ -30,7 +30,9 @@ def test_the_documented_schema_is_current(schema: dict[str, Any]) -> None:
     assert json.loads(DOCUMENTED.read_text(encoding="utf-8")) == schema
 
 
-@pytest.mark.parametrize("text", [template.text(), EXAMPLE.read_text(encoding="utf-8"), "version: 1\n"], ids=["template", "example", "least"])
+@pytest.mark.parametrize(
+    "text", [template.text(), EXAMPLE.read_text(encoding="utf-8"), "version: 1\n"], ids=["template", "example", "least"]
+)
 def test_files_that_pass_the_check_pass_the_schema(text: str, schema: dict[str, Any]) -> None:
     """An editor marks nothing that the command would take."""
     jsonschema.validate(yaml.safe_load(text), schema)

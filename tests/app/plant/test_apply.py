@@ -83,12 +83,21 @@ def test_first_apply_makes_everything(engine: Engine, desired: Make, tmp_path: P
     """What a file asks for is in force, and gateway and worker can run it."""
     applied = service.apply(engine, desired(TEXT), "wu")
     assert applied.number == 1
-    assert {("connection", "station", "added"), ("tag", "torque", "added"), ("pipeline", "tightening", "added"),
-            ("northbound", "mes", "added"), ("plant", "acme", "changed")} <= what(applied.changes)
+    assert {
+        ("connection", "station", "added"),
+        ("tag", "torque", "added"),
+        ("pipeline", "tightening", "added"),
+        ("northbound", "mes", "added"),
+        ("plant", "acme", "changed"),
+    } <= what(applied.changes)
     (connection,) = running(engine, tmp_path).values()
     assert connection.problem == ""
     assert connection.config.options["password"] == "hunter2hunter2"  # noqa: S105 - this test's own
-    assert {one.address for one in connection.config.tags} == {"st/curve#/torque", "st/curve#/angle", "st/cycle#/counter"}
+    assert {one.address for one in connection.config.tags} == {
+        "st/curve#/torque",
+        "st/curve#/angle",
+        "st/cycle#/counter",
+    }
     versions, unusable = active(engine)
     assert unusable == []
     (version,) = versions.values()
@@ -137,7 +146,9 @@ def test_a_new_address_or_name_keeps_the_tag(engine: Engine, desired: Make) -> N
     assert what(applied.changes) == {("tag", "phi", "renamed")}
     assert tag_ids(engine)["phi"] == before["angle"]
     with reading(engine) as session:
-        versions = session.scalars(select(TagVersionRow).where(TagVersionRow.tag_id == before["angle"]).order_by(TagVersionRow.revision))
+        versions = session.scalars(
+            select(TagVersionRow).where(TagVersionRow.tag_id == before["angle"]).order_by(TagVersionRow.revision)
+        )
         assert [one.attributes["name"] for one in versions] == ["angle", "angle", "phi"]
 
 
@@ -180,7 +191,11 @@ def test_what_is_left_out_is_taken_out_and_comes_back_as_it_was(engine: Engine, 
     """Removing keeps ids: a connection that returns is the one it was."""
     service.apply(engine, desired(TEXT), "wu")
     applied = service.apply(engine, desired("version: 1\n"), "wu")
-    assert {("connection", "station", "removed"), ("pipeline", "tightening", "removed"), ("northbound", "mes", "removed")} <= what(applied.changes)
+    assert {
+        ("connection", "station", "removed"),
+        ("pipeline", "tightening", "removed"),
+        ("northbound", "mes", "removed"),
+    } <= what(applied.changes)
     with reading(engine) as session:
         assert session.scalars(select(PipelineRow.active_version)).one() is None
         assert session.scalars(select(SubscriptionRow.enabled)).one() is False

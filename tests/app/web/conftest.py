@@ -14,6 +14,7 @@ from app.access import service
 from app.db import make_engine
 from app.main import make_app
 
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[TestClient]:
     """A client of the API over an empty SQLite database."""

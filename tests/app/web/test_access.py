@@ -15,7 +15,7 @@ from app.db import reading, writing
 def make_user(engine: Engine, name: str, role: str, password: str) -> None:
     """A user with this role."""
     with writing(engine) as session:
-        session.add(UserRow(name=name, role=role, password_hash=service._HASHER.hash(password), created_at=1))
+        session.add(UserRow(name=name, role=role, password_hash=service.HASHER.hash(password), created_at=1))
 
 
 def log_in(web: TestClient, name: str, password: str) -> dict[str, str]:
@@ -152,7 +152,7 @@ def test_new_password_ends_every_session(admin: TestClient, engine: Engine) -> N
     short = admin.post("/api/v1/me/password", json={"current": "no", "new": "short"})
     assert short.status_code == 422
     with writing(engine) as session:
-        session.execute(update(UserRow).values(password_hash=service._HASHER.hash("the present one")))
+        session.execute(update(UserRow).values(password_hash=service.HASHER.hash("the present one")))
     good = admin.post("/api/v1/me/password", json={"current": "the present one", "new": "n" * MIN_PASSWORD})
     assert good.status_code == 204
     assert admin.get("/api/v1/me").status_code == 401
