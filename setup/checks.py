@@ -1,4 +1,4 @@
-"""Runs what has to be green: the checks side by side, then the tests, whose summary comes last; standard library only."""
+"""Runs what has to be green: checks side by side, then the tests, whose summary is last; standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes `.venv` ready: exact, hashed packages, a compiler where one is missing, and this project; standard library only.
+"""Makes `.venv` ready: exact hashed packages, a compiler if there is none, this project; standard library only.
 
 Run by `make`; running it again costs nothing while nothing has changed. Packages come from the index that pip is
 configured for; uv, which is much faster, is told the same index, and pip does it all where uv cannot.
@@ -129,7 +129,9 @@ def check_python() -> None:
     """Raise SetupError when this interpreter does not fit."""
     if not OLDEST <= sys.version_info[:2] < BEYOND:
         found = ".".join(map(str, sys.version_info[:3]))
-        message = f"Python 3.11 to 3.14 is needed, this is {found} ({sys.executable}). Run: make PYTHON=/path/to/python3.11"
+        message = (
+            f"Python 3.11 to 3.14 is needed, this is {found} ({sys.executable}). Run: make PYTHON=/path/to/python3.11"
+        )
         raise SetupError(message)
 
 
@@ -150,7 +152,8 @@ def pins() -> dict[str, str]:
 
 def make_venv(venv: Venv) -> None:
     """Make the environment, or mend one that is half made."""
-    if venv.python.exists() and works(venv.python, "import pip, sys; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)):
+    same = f"import pip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"
+    if venv.python.exists() and works(venv.python, same):
         return
     venv.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "venv", "--clear", str(venv.folder)]
@@ -182,7 +185,13 @@ class Installer:
             return
         self._environment |= {"UV_INDEX_STRATEGY": "unsafe-best-match", **as_pip_is_configured(venv, self._environment)}
         self._command = [
-            str(venv.folder / "bin" / "uv"), "--no-config", "pip", "install", "--quiet", "--python", str(venv.python),
+            str(venv.folder / "bin" / "uv"),
+            "--no-config",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(venv.python),
         ]
 
     def install(self, *requirements: str, options: tuple[str, ...] = ()) -> None:
@@ -234,7 +243,9 @@ def install_compiler(venv: Venv) -> None:
         return
     install = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        message = f"the plant simulator is built from source and needs a C compiler and Python's headers. Run: sudo {install}"
+        message = (
+            f"the plant simulator is built from source and needs a C compiler and Python's headers. Run: sudo {install}"
+        )
         raise SetupError(message)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
@@ -279,8 +290,8 @@ def run(command: list[str], environment: Mapping[str, str], log: Path) -> None:
             said.seek(begun)
             quoted = last_lines(said.read().decode(errors="replace"))
         message = (
-            f"{shlex.join(command[:4])} … ended with {done.returncode}:\n{quoted}\nAll of it is in {log}. Behind a mirror or proxy, "
-            "set PIP_INDEX_URL or HTTPS_PROXY and run make again; it goes on where it stopped."
+            f"{shlex.join(command[:4])} … ended with {done.returncode}:\n{quoted}\nAll is in {log}. Behind a mirror "
+            "or proxy, set PIP_INDEX_URL or HTTPS_PROXY and run make again; it goes on where it stopped."
         )
         raise SetupError(message)
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def wait_for(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, what: str = "") -> T:
-    """Ask `condition` again and again until its answer is true; return that answer. TimeoutError with `what` if never."""
+    """Ask `condition` until its answer is true; return that answer. TimeoutError with `what` if it never is."""
     deadline = time.monotonic() + timeout_s
     while True:
         answer = condition()

@@ -12,7 +12,7 @@ COMMAND_NOT_FOUND = 127
 
 
 def prepare_to_die_with(parent: int) -> Callable[[], None]:
-    """Load what is needed while we may still read it; the function returned then makes the kernel kill us with `parent`.
+    """Load what is needed while we may still read it; what is returned makes the kernel kill us with `parent`.
 
     Linux only; elsewhere the reaper does it.
     """

@@ -22,7 +22,7 @@ class Notice:
         name = f"headrace-{secrets.token_hex(8)}"
         self._path = None if sys.platform == "linux" else Path(tempfile.gettempdir()) / name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._socket.bind(f"\0{name}" if self._path is None else str(self._path))
         self.address: str = f"@{name}" if self._path is None else str(self._path)
         self._arrived = False

@@ -12,7 +12,7 @@ from typing import Final
 from app.launcher import files
 from app.launcher.probes import postgres_answers
 from app.launcher.process import Account, LaunchError, Process
-from app.launcher.programs import Program, Places, postgres_program
+from app.launcher.programs import Places, Program, postgres_program
 from app.launcher.server import Server
 from app.launcher.supervisor import Supervisor
 
@@ -41,8 +41,17 @@ async def postgres_server(data_dir: Path, places: Places) -> Server[str]:
     url = f"postgresql://{USER}:{password}@127.0.0.1:{port.number}/postgres"
     process = Process(
         "postgres",
-        (*program.command, "-D", str(cluster), "-p", str(port.number), "-c", "listen_addresses=127.0.0.1",
-         "-c", "unix_socket_directories="),
+        (
+            *program.command,
+            "-D",
+            str(cluster),
+            "-p",
+            str(port.number),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+        ),
         ready=postgres_answers(url),
         directory=folder,
         account=account,
@@ -58,8 +67,15 @@ async def _initialise(program: Program, cluster: Path, account: Account | None, 
     unfinished = cluster.with_name("cluster.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     command = (
-        str(program.folder / "initdb"), "-D", str(unfinished), "-U", USER, "--pwfile=password",
-        "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
+        str(program.folder / "initdb"),
+        "-D",
+        str(unfinished),
+        "-U",
+        USER,
+        "--pwfile=password",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
     )
     process = Process("initdb", command, directory=cluster.parent, account=account, one_shot=True)
     async with Supervisor((process,), data_dir / "log"):
@@ -108,7 +124,7 @@ def _reachable(program: Program, folder: Path, account: Account) -> Program:
 
 def _enters(folder: Path, account: Account) -> bool:
     """Whether this account may pass through a folder and all that lead to it."""
-    return all(_passes(os.stat(one), account) for one in (folder.resolve(), *folder.resolve().parents))
+    return all(_passes(one.stat(), account) for one in (folder.resolve(), *folder.resolve().parents))
 
 
 def _passes(found: os.stat_result, account: Account) -> bool:

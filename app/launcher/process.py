@@ -117,7 +117,15 @@ class Child:
     async def start(cls, process: Process, log: LogFile, reaper: Reaper) -> Child:
         """Run it in a session and group of its own, its output into the log."""
         account = process.account or Account(-1, -1)
-        become = (sys.executable, "-I", "-S", str(HERE / "become.py"), str(os.getpid()), str(account.uid), str(account.gid))
+        become = (
+            sys.executable,
+            "-I",
+            "-S",
+            str(HERE / "become.py"),
+            str(os.getpid()),
+            str(account.uid),
+            str(account.gid),
+        )
         notice = Notice() if process.notifies else None
         mark = log.mark()
         with log.opened() as output:
@@ -180,24 +188,24 @@ class Child:
         try:
             code = await asyncio.wait_for(asyncio.shield(self._running.wait()), self.process.ready_within_s)
         except TimeoutError as error:
-            raise self._failed(f"has not ended after {self.process.ready_within_s:g} s") from error
+            raise LaunchError(self._told(f"has not ended after {self.process.ready_within_s:g} s")) from error
         if code != 0:
-            raise self._failed(f"ended with code {code}")
+            raise LaunchError(self._told(f"ended with code {code}"))
 
     async def _until_answered(self, probe: Probe) -> None:
         deadline = time.monotonic() + self.process.ready_within_s
         while time.monotonic() < deadline:
             if self._running.returncode is not None:
-                raise self._failed(f"ended with code {self._running.returncode} before it was ready")
+                raise LaunchError(self._told(f"ended with code {self._running.returncode} before it was ready"))
             if await _asked(probe) and self._running.returncode is None:
                 return
             await asyncio.sleep(POLL_S)
-        raise self._failed(f"does not answer after {self.process.ready_within_s:g} s")
+        raise LaunchError(self._told(f"does not answer after {self.process.ready_within_s:g} s"))
 
-    def _failed(self, what: str) -> LaunchError:
+    def _told(self, what: str) -> str:
         last = self._log.last_lines(self._mark)
         said = f"; its last lines (all are in {self._log.path}):\n{last}" if last else f"; its log is {self._log.path}"
-        return LaunchError(f"{self.process.name} {what}{said}")
+        return f"{self.process.name} {what}{said}"
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -206,7 +214,7 @@ class Child:
     async def _until_group_gone(self) -> None:
         """A killed process stays in its group until it is reaped, by init where its parent is gone."""
         deadline = time.monotonic() + GROUP_GONE_S
-        while _exists(self.pid) and time.monotonic() < deadline:
+        while _exists(self.pid) and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(POLL_S / 10)
 
 

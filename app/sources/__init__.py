@@ -1,1 +1,1 @@
-"""sources."""
+"""Connections to the plant and the tags they carry."""

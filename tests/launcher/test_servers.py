@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import redis
 from paho.mqtt.enums import CallbackAPIVersion
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.launcher import servers
 from app.launcher.probes import mqtt_answers, redis_answers
@@ -54,7 +56,7 @@ async def test_redis_takes_only_who_knows_the_password(places: Places, data_dir:
             assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         port = redis.Redis.from_url(url).connection_pool.connection_kwargs["port"]
         assert not await redis_answers(port, "wrong")()
-        with redis.Redis(port=port, retry=None) as stranger, pytest.raises(redis.AuthenticationError):
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
 
 
@@ -109,9 +111,12 @@ async def test_postgres_keeps_what_it_was_given(places: Places, data_dir: Path) 
 async def test_a_configured_address_is_taken_as_it_is(data_dir: Path) -> None:
     """With an address nothing is started."""
     given = servers.Broker("plant.example", 8883)
-    async with servers.redis(data_dir, url="redis://a") as one, servers.postgres(data_dir, url="postgresql://b") as two:
-        async with servers.broker(data_dir, given=given) as three:
-            assert (one, two, three) == ("redis://a", "postgresql://b", given)
+    async with (
+        servers.redis(data_dir, url="redis://a") as one,
+        servers.postgres(data_dir, url="postgresql://b") as two,
+        servers.broker(data_dir, given=given) as three,
+    ):
+        assert (one, two, three) == ("redis://a", "postgresql://b", given)
     assert list(data_dir.iterdir()) == []
 
 
@@ -149,6 +154,7 @@ async def test_secrets_are_readable_by_their_owner_alone(data_dir: Path) -> None
 
 async def test_many_start_at_once_without_a_clash(data_dir: Path) -> None:
     """Eight servers started together get eight ports."""
+
     async def port(number: int) -> int:
         async with servers.redis(data_dir / str(number)) as url:
             return int(url.rpartition(":")[2].split("/")[0])
