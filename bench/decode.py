@@ -1,0 +1,75 @@
+"""How many values a second our decoder of DataChangeNotification takes, beside asyncua's own, on the same bytes.
+
+`python -m bench.decode [--values 5000] [--seconds 1]` prints one line per kind of notification: values/s of both and their
+ratio. Both run in turn in one process, the best of several rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
+
+from connectors import TagBinding
+from connectors.opcua.columns import Table
+from connectors.opcua.decode import decode_items
+
+V = ua.VariantType
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+ROUNDS: Final = 5
+KINDS: Final[dict[str, Callable[[int], ua.Variant]]] = {
+    "Double": lambda n: ua.Variant(np.sin(n).item(), V.Double),
+    "Double, 1 % without a value": lambda n: ua.Variant(None, V.Null) if n % 100 == 0 else ua.Variant(np.sin(n).item(), V.Double),
+    "Double, Int32 and Boolean in turn": lambda n: (ua.Variant(0.5, V.Double), ua.Variant(n, V.Int32), ua.Variant(True, V.Boolean))[n % 3],
+    "String": lambda n: ua.Variant(f"part {n}", V.String),
+}
+
+
+def notification(values: int, kind: Callable[[int], ua.Variant]) -> bytes:
+    """A DataChangeNotification of so many values, each with a source time."""
+    made = ua.DataChangeNotification()
+    for n in range(values):
+        item = ua.MonitoredItemNotification()
+        item.ClientHandle = ua.UInt32(n)
+        item.Value = ua.DataValue(kind(n), SourceTimestamp=START + timedelta(milliseconds=n))
+        made.MonitoredItems.append(item)
+    return struct_to_binary(made)
+
+
+def rate(run: Callable[[], object], values: int, seconds: float) -> float:
+    """Values a second in the best round."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        done, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds / ROUNDS or not done:
+            run()
+            done += values
+        best = max(best, done / spent)
+    return best
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--values", type=int, default=5000)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
+    wanted = parser.parse_args()
+    table = Table([TagBinding(n, f"i={n}", "any") for n in range(wanted.values)])
+    print(f"{'notification':36}{'asyncua/s':>14}{'ours/s':>14}{'ratio':>8}{'with tags/s':>14}")
+    for name, kind in KINDS.items():
+        body = notification(wanted.values, kind)
+        theirs = rate(lambda body=body: struct_from_binary(ua.DataChangeNotification, Buffer(body)), wanted.values, wanted.seconds)
+        ours = rate(lambda body=body: decode_items(body), wanted.values, wanted.seconds)
+        whole = rate(lambda body=body: table.columns(decode_items(body)), wanted.values, wanted.seconds)
+        print(f"{name:36}{theirs:14,.0f}{ours:14,.0f}{ours / theirs:8.1f}{whole:14,.0f}")
+
+
+if __name__ == "__main__":
+    main()
