@@ -35,7 +35,7 @@ WHOLE: Final = re.compile(r"-?\d{1,20}")
 
 
 class Options(BaseModel):
-    """A recording: CSV with the header `tag,source_time_ns,value,status`, or NPZ with `names, tag, source_time, value, status`."""
+    """CSV headed `tag,source_time_ns,value,status`, or NPZ of `names, tag, source_time, value, status`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,7 +91,7 @@ class ReplaySource:
         self._rows: Iterator[Row | Broken] | None = None
 
     async def connect(self) -> None:
-        """Open from the beginning. NotConnectedError if the file is not there, RefusedError if it is not a recording."""
+        """Open from the beginning. NotConnectedError if the file is not there, RefusedError if it is no recording."""
         await self.close()
         try:
             opened = _npz(self._options.path) if self._options.path.suffix == ".npz" else _csv(self._options.path)
@@ -116,16 +116,24 @@ class ReplaySource:
         now = time.time_ns()
         taken = [row for row in rows if isinstance(row, Row) and row.name in self._ids]
         refused = tuple(
-            Refusal(row.name, "broken_row", row.detail, row.text.encode(errors="replace")[:256]) for row in rows if isinstance(row, Broken)
+            Refusal(row.name, "broken_row", row.detail, row.text.encode(errors="replace")[:256])
+            for row in rows
+            if isinstance(row, Broken)
         )
         values = [row.value if isinstance(row.value, float) else math.nan for row in taken]
-        others = {n: row.value for n, row in enumerate(taken) if row.value is not None and not isinstance(row.value, float)}
+        others = {
+            n: row.value for n, row in enumerate(taken) if row.value is not None and not isinstance(row.value, float)
+        }
         return Batch(
             np.array([self._ids[row.name] for row in taken], dtype=np.int64),
             np.array([row.source_time for row in taken], dtype=np.int64),
-            np.array(values, dtype=np.float64), others,
+            np.array(values, dtype=np.float64),
+            others,
             np.array([row.status for row in taken], dtype=np.uint32),
-            now, now, self._revision, refused,
+            now,
+            now,
+            self._revision,
+            refused,
         )
 
     async def close(self) -> None:
@@ -150,7 +158,7 @@ def _csv(path: Path) -> Iterator[Row | Broken]:
 
 
 def _row(line: str) -> Row | Broken:
-    """One line: a quoted string may hold commas, so it is split at its first two and its last. The value is JSON, or nothing."""
+    """One line, split at its first two commas and its last, as a quoted string may hold some; the value is JSON."""
     name, _, rest = line.partition(",")
     moment, _, rest = rest.partition(",")
     value, comma, status = rest.rpartition(",")
@@ -165,7 +173,7 @@ def _row(line: str) -> Row | Broken:
 
 
 def _value(text: str) -> object:
-    """A number or a boolean as float, an integer beyond 2**53 as int, else a string or structure; None where there is nothing."""
+    """A number or boolean as float, an integer beyond 2**53 as int, else a string or structure; None for nothing."""
     if not text:
         return None
     try:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-HOW: Final = "write `plant/analyser/feed#/values/XMEAS_23`: an exact topic, `#`, a JSON Pointer; without `#` the payload is the value"
+HOW: Final = (
+    "write `plant/analyser/feed#/values/XMEAS_23`: an exact topic, `#`, a JSON Pointer; "
+    "without `#` the payload is the value"
+)
 LONGEST_TOPIC: Final = 65_535
 """Bytes (MQTT 5, 1.5.4)."""
 BAD_ESCAPE: Final = re.compile(r"~(?![01])")

@@ -29,7 +29,16 @@ HEADER_ROOM: Final = 70_000
 """A topic has at most 65,535 bytes; the rest is for MQTT 5 properties."""
 FAILURE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
-BUSY: Final = frozenset({"Server unavailable", "Server busy", "Use another server", "Server moved", "Connection rate exceeded", "Quota exceeded"})
+BUSY: Final = frozenset(
+    {
+        "Server unavailable",
+        "Server busy",
+        "Use another server",
+        "Server moved",
+        "Connection rate exceeded",
+        "Quota exceeded",
+    }
+)
 """CONNACK reasons that waiting may mend; all others are refusals (MQTT 5, 3.2.2.2)."""
 
 Message = paho.MQTTMessage
@@ -66,8 +75,12 @@ class Link:
         self._version5 = broker.version == "5"
         protocol = MQTTProtocolVersion.MQTTv5 if self._version5 else MQTTProtocolVersion.MQTTv311
         self._client = _Client(
-            CallbackAPIVersion.VERSION2, client_id, clean_session=None if self._version5 else clean, protocol=protocol,
-            reconnect_on_failure=False, manual_ack=True,
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if self._version5 else clean,
+            protocol=protocol,
+            reconnect_on_failure=False,
+            manual_ack=True,
         )
         self._wire = self._client.wire = Wire(most_payload + HEADER_ROOM, self._packets, self._ended, self._oversize)
         self._most_payload = most_payload
@@ -271,22 +284,22 @@ class Link:
         if self._client.socket() is not None:
             self._client.loop_read()
 
-    def _connected(self, _client: Any, _userdata: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401, PLR0913 - paho's signature
+    def _connected(self, _client: Any, _userdata: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401 - paho's signature
         if reason.value >= FAILURE or reason.is_failure:
             kind = NotConnectedError if str(reason) in BUSY else RefusedError
             self._lose(kind(f"{self._broker.url}: the broker refuses us: {reason}"))
         elif not self._open.done():
             self._open.set_result(bool(flags.session_present))
 
-    def _disconnected(self, _client: Any, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401, PLR0913
+    def _disconnected(self, _client: Any, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401
         self._lose(NotConnectedError(f"{self._broker.url}: the connection was lost: {reason}"))
 
-    def _answered(self, _client: Any, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:  # noqa: ANN401, PLR0913
+    def _answered(self, _client: Any, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:  # noqa: ANN401
         answer = self._waiting.pop(mid, None)
         if answer is not None and not answer.done():
             answer.set_result(reasons)
 
-    def _published(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:  # noqa: ANN401, PLR0913
+    def _published(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:  # noqa: ANN401
         self._answered(client, userdata, mid, [reason], properties)
 
     def _message(self, _client: Any, _userdata: Any, message: Message) -> None:  # noqa: ANN401

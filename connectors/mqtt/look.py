@@ -1,4 +1,4 @@
-"""A look at a foreign broker: which topics speak, what their JSON holds, how often; it listens and publishes nothing."""
+"""A look at a foreign broker: which topics speak, what their JSON holds, how often; it publishes nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ async def look(url: str, seconds: float, **credentials: object) -> Look:
     wanted = str(given.pop("filter", "#"))
     given.pop("data_dir", None)
     broker = Broker.model_validate({**given, "url": url})
-    link, seen, start = Link(broker, broker.client_id or f"headrace-look-{secrets.token_hex(4)}", clean=True), _Seen(), time.monotonic()
+    link, seen, start = (
+        Link(broker, broker.client_id or f"headrace-look-{secrets.token_hex(4)}", clean=True),
+        _Seen(),
+        time.monotonic(),
+    )
     link.on_message = lambda message: _note(message, seen)
     try:
         await link.open()
@@ -69,7 +73,12 @@ async def look(url: str, seconds: float, **credentials: object) -> Look:
     spent = time.monotonic() - start
     return Look(
         f"{seen.peer or 'MQTT broker'} (MQTT {broker.version}{', TLS' if url.startswith('mqtts:') else ', unsecured'})",
-        tuple(_found(seen)), None, spent, 3, link.bytes_received, tuple(_notes(seen, url, spent)),
+        tuple(_found(seen)),
+        None,
+        spent,
+        3,
+        link.bytes_received,
+        tuple(_notes(seen, url, spent)),
     )
 
 
@@ -82,14 +91,19 @@ def _found(seen: _Seen) -> Iterator[Found]:
 
 
 def _notes(seen: _Seen, url: str, seconds: float) -> list[str]:
-    notes = [f"{seen.messages} messages on {len(seen.topics)} topics, {seen.messages / max(seconds, 1e-9):.1f} per second"]
+    notes = [
+        f"{seen.messages} messages on {len(seen.topics)} topics, {seen.messages / max(seconds, 1e-9):.1f} per second"
+    ]
     if url.startswith("mqtt:"):
         notes.append("the connection was not encrypted")
     if seen.broken:
         notes.append(f"{seen.broken} payloads are not JSON: `format: text` takes them as strings")
     if seen.cut:
         notes.append(f"cut off at {len(seen.topics)} topics and {seen.leaves} values: narrow the filter")
-    notes += [f"{topic}: {place} looks like the source time, `time_format: {form}`" for topic, (place, form) in sorted(seen.times.items())]
+    notes += [
+        f"{topic}: {place} looks like the source time, `time_format: {form}`"
+        for topic, (place, form) in sorted(seen.times.items())
+    ]
     return notes
 
 

@@ -80,7 +80,9 @@ class Rows:
 
     def refusals(self) -> tuple[Refusal, ...]:
         """All that was refused."""
-        return tuple(Refusal(a, reason, detail, excerpt, n) for (a, reason), (detail, excerpt, n) in self.refused.items())
+        return tuple(
+            Refusal(a, reason, detail, excerpt, n) for (a, reason), (detail, excerpt, n) in self.refused.items()
+        )
 
 
 class Mapping:
@@ -102,7 +104,11 @@ class Mapping:
         """Put the readings of one message into `rows`, and refuse there what cannot be one."""
         bindings = self._topics.get(topic)
         if bindings is None:
-            rows.refuse(topic, UnusableError("unknown_topic", "no tag is on this topic: add one, or narrow the subscription"), payload)
+            rows.refuse(
+                topic,
+                UnusableError("unknown_topic", "no tag is on this topic: add one, or narrow the subscription"),
+                payload,
+            )
             return
         try:
             document = _document(payload) if any(b.options.format == "json" for b in bindings) else None
@@ -188,14 +194,16 @@ def _put(binding: Binding, rows: Rows, time: int, status: int, value: object) ->
 
 
 def value_of(value: object, datatype: str, *, bad: bool) -> tuple[float, object | None]:
-    """A JSON value as a number, or NaN and what `others` holds. Raises UnusableError; a Bad reading may lack its value."""
+    """A JSON value as a number, or NaN and what `others` holds. UnusableError; a Bad reading may lack its value."""
     if value is None:
         if bad:
             return math.nan, None
         reason, detail = "missing_value", "null with a quality that is not Bad"
         raise UnusableError(reason, detail)
     kind = _kind(value)
-    if kind not in ACCEPTED[datatype] or (datatype == "integer" and isinstance(value, float) and not value.is_integer()):
+    if kind not in ACCEPTED[datatype] or (
+        datatype == "integer" and isinstance(value, float) and not value.is_integer()
+    ):
         reason = "wrong_type"
         raise UnusableError(reason, f"the payload has {kind}, the tag is configured as {datatype}")
     if isinstance(value, bool):
@@ -251,7 +259,9 @@ def status_of(value: object, options: TagOptions) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_CODE:
         return value
     reason = "unknown_quality"
-    raise UnusableError(reason, f"{str(value)[:80]!r} is neither Good, Uncertain, Bad nor a StatusCode: set `quality_map`")
+    raise UnusableError(
+        reason, f"{str(value)[:80]!r} is neither Good, Uncertain, Bad nor a StatusCode: set `quality_map`"
+    )
 
 
 def time_of(value: object, form: str | None) -> int:
@@ -282,6 +292,8 @@ def _iso(value: object) -> int:
 def columns(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint32]]:
     """Tags, source times, values and status of these rows."""
     return (
-        np.array(rows.tags, dtype=np.int64), np.array(rows.times, dtype=np.int64),
-        np.array(rows.values, dtype=np.float64), np.array(rows.status, dtype=np.uint32),
+        np.array(rows.tags, dtype=np.int64),
+        np.array(rows.times, dtype=np.int64),
+        np.array(rows.values, dtype=np.float64),
+        np.array(rows.status, dtype=np.uint32),
     )

@@ -103,11 +103,11 @@ class TagOptions(_Strict):
     time: Pointer | None = None
     time_format: TimeFormat | None = None
     quality: Pointer | None = None
-    """Points to "Good", "Uncertain" or "Bad" in any case, or to a StatusCode as a number, unless `quality_map` says otherwise."""
+    """Points to "Good", "Uncertain" or "Bad" in any case, to a StatusCode as a number, or to what `quality_map` has."""
     quality_map: dict[str, Annotated[int, Field(ge=0, le=0xFFFFFFFF)]] = Field(default_factory=dict)
     """What the payload says (as text) -> StatusCode."""
     each: Pointer | None = None
-    """Points to an array of records; address, `time` and `quality` are then relative to a record, or to the message with `^`."""
+    """Points to an array of records; address, `time`, `quality` then start at a record, with `^` at the message."""
     format: Literal["json", "text"] = "json"
     """`text` takes the whole payload as a string."""
 

@@ -35,7 +35,10 @@ class MqttSink:
             raise
 
     async def publish(self, items: Sequence[Publication]) -> None:
-        """Return when the broker has taken every item. NotConnectedError when it is lost, RefusedError names a refused topic."""
+        """Return when the broker has taken every item.
+
+        NotConnectedError when it is lost, RefusedError names a topic it does not take.
+        """
         link = self._link
         if link is None:
             message = "not connected"

@@ -48,8 +48,12 @@ class MqttSource:
         self._waiting.clear()
         options = self._options
         link = Link(
-            options, client_id(options, self._config.name), clean=options.clean_session, session_expiry_s=options.session_expiry_s,
-            receive_maximum=options.max_waiting, most_payload=options.max_payload_bytes,
+            options,
+            client_id(options, self._config.name),
+            clean=options.clean_session,
+            session_expiry_s=options.session_expiry_s,
+            receive_maximum=options.max_waiting,
+            most_payload=options.max_payload_bytes,
         )
         link.on_message, link.on_oversize, link.on_alive = self._arrived, self._oversize, self._news.set
         self._link = link
@@ -62,7 +66,9 @@ class MqttSource:
 
     async def _subscribe(self, link: Link, *, kept: bool) -> None:
         """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration."""
-        wanted = {f.filter: f.qos for f in self._options.subscriptions} or dict.fromkeys(self._mapping.topics, self._options.qos)
+        wanted = {f.filter: f.qos for f in self._options.subscriptions} or dict.fromkeys(
+            self._mapping.topics, self._options.qos
+        )
         if kept:
             await link.unsubscribe([f for f in self._filters_before() if f not in wanted])
         await link.subscribe(list(wanted.items()))
@@ -129,7 +135,15 @@ class MqttSource:
         if self._options.use_received_time:
             times = np.full(len(tags), received, dtype=np.int64)
         return Batch(
-            tags, times, values, rows.others, status, received, self._alive_ns, self._config.revision, rows.refusals(),
+            tags,
+            times,
+            values,
+            rows.others,
+            status,
+            received,
+            self._alive_ns,
+            self._config.revision,
+            rows.refusals(),
             ack=_acknowledger(link, acks),
         )
 

@@ -1,4 +1,4 @@
-"""An asyncio transport under paho, which sees a socket: whole MQTT packets in, none larger than allowed, pings answered."""
+"""An asyncio transport under paho, which sees a socket: MQTT packets come whole, none larger than allowed."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Wire(asyncio.Protocol):
         return chunk
 
     def send(self, data: bytes | bytearray) -> int:
-        """Send soon, with all else of this turn of the loop in one system call; BlockingIOError while too much is waiting."""
+        """Send soon, all of this turn of the loop in one system call; BlockingIOError while too much is waiting."""
         if self._transport is None:
             raise ConnectionResetError
         if self._full:
@@ -188,7 +188,7 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
 
     def fileno(self) -> int:
-        """paho wants one to select on, which it never does here."""
+        """Paho wants one to select on, which it never does here."""
         return -1
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
@@ -196,7 +196,7 @@ class Wire(asyncio.Protocol):
 
 
 def _header(raw: bytearray, at: int) -> tuple[int, int] | None:
-    """Size of the fixed header and remaining length of the packet at `at`; None while it has not arrived, length -1 if malformed."""
+    """Size of the fixed header and remaining length of the packet at `at`; None until it is there, -1 if malformed."""
     length = 0
     for n in range(LENGTH_BYTES):
         if at + 1 + n >= len(raw):

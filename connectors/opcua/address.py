@@ -13,8 +13,13 @@ from urllib.parse import unquote
 
 from asyncua import ua
 
-PATTERN: Final = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<kind>[isgb])=(?P<identifier>.+)", re.DOTALL)
-HOW: Final = "write `nsu=http://example.com/plant;s=Tank.Level`, `ns=2;s=Tank.Level` or `i=2258`; i, s, g or b before the identifier"
+PATTERN: Final = re.compile(
+    r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<kind>[isgb])=(?P<identifier>.+)", re.DOTALL
+)
+HOW: Final = (
+    "write `nsu=http://example.com/plant;s=Tank.Level`, `ns=2;s=Tank.Level` or `i=2258`; "
+    "i, s, g or b before the identifier"
+)
 LONGEST: Final = 4096
 """Characters in a string identifier (IEC 62541-3, 8.2.4)."""
 MAX_INDEX: Final = 65_535

@@ -1,4 +1,4 @@
-"""Monitored items to readings: permanent tag ids, the declared type held, what cannot be a reading refused and counted."""
+"""Monitored items to readings: permanent tag ids, the declared type held, the rest refused and counted."""
 
 from __future__ import annotations
 
@@ -32,9 +32,32 @@ SCALARS: Final[dict[str, frozenset[int]]] = {
 """Which built-in types (IEC 62541-6, table 1) a tag of each datatype takes as a scalar."""
 ARRAYS: Final = frozenset({"array", "any"})
 NAMES: Final = (
-    "nothing", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double", "String",
-    "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode", "QualifiedName", "LocalizedText",
-    "ExtensionObject", "DataValue", "Variant", "DiagnosticInfo",
+    "nothing",
+    "Boolean",
+    "SByte",
+    "Byte",
+    "Int16",
+    "UInt16",
+    "Int32",
+    "UInt32",
+    "Int64",
+    "UInt64",
+    "Float",
+    "Double",
+    "String",
+    "DateTime",
+    "Guid",
+    "ByteString",
+    "XmlElement",
+    "NodeId",
+    "ExpandedNodeId",
+    "StatusCode",
+    "QualifiedName",
+    "LocalizedText",
+    "ExtensionObject",
+    "DataValue",
+    "Variant",
+    "DiagnosticInfo",
 )
 BAD: Final = 2
 """Severity, the top two bits of a StatusCode."""
@@ -65,9 +88,12 @@ def joined(parts: Sequence[Changes]) -> Changes:
         others.update((start + row, value) for row, value in part.others.items())
         start += len(part.handles)
     return Changes(
-        np.concatenate([p.handles for p in parts]), np.concatenate([p.values for p in parts]),
-        np.concatenate([p.status for p in parts]), np.concatenate([p.source_time for p in parts]),
-        np.concatenate([p.kinds for p in parts]), others,
+        np.concatenate([p.handles for p in parts]),
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.status for p in parts]),
+        np.concatenate([p.source_time for p in parts]),
+        np.concatenate([p.kinds for p in parts]),
+        others,
     )
 
 
@@ -85,7 +111,7 @@ class Table:
                 self._accepts[row, ARRAY:] = True
 
     def columns(self, changes: Changes) -> Columns:
-        """Readings for these items; those of a wrong type, without a number or of no tag are refused, the rest unharmed."""
+        """Readings for these items; those of a wrong type, without a number or of no tag are refused."""
         verdict = self._judge(changes)
         refused = self._refusals(changes, verdict) if verdict.any() else ()
         lost = int(np.count_nonzero((changes.status & OVERFLOW) == OVERFLOW))
@@ -122,10 +148,16 @@ class Table:
             counted.setdefault(key, []).append(row)
         return tuple(self._refusal(*key, changes, found) for key, found in counted.items())
 
-    def _refusal(self, handle: int, verdict: int, kind: int, changes: Changes, rows: list[int]) -> Refusal:  # noqa: PLR0913 - one row's facts
+    def _refusal(self, handle: int, verdict: int, kind: int, changes: Changes, rows: list[int]) -> Refusal:
         shown = repr(changes.others.get(rows[-1], float(changes.values[rows[-1]]))).encode()[:256]
         if verdict == UNKNOWN:
-            return Refusal(f"handle {handle}", REASONS[verdict], "the server sent an item that was never asked for", shown, len(rows))
+            return Refusal(
+                f"handle {handle}",
+                REASONS[verdict],
+                "the server sent an item that was never asked for",
+                shown,
+                len(rows),
+            )
         tag = self._tags[handle]
         name = NAMES[min(kind & TYPE_BITS, len(NAMES) - 1)] + (" array" if kind & ARRAY else "")
         detail = {

@@ -44,12 +44,24 @@ RUN: Final = 6
 LOOK_AHEAD: Final = 512
 
 FIXED: Final[dict[int, str]] = {
-    BOOLEAN: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", INT64: "q", 9: "Q", 10: "f", 11: "d", DATE_TIME: "q", 19: "I",
+    BOOLEAN: "?",
+    2: "b",
+    3: "B",
+    4: "h",
+    5: "H",
+    6: "i",
+    7: "I",
+    INT64: "q",
+    9: "Q",
+    10: "f",
+    11: "d",
+    DATE_TIME: "q",
+    19: "I",
 }
 """Built-in types of fixed size (IEC 62541-6, table 1) and how struct and numpy call them."""
 WIDE: Final = frozenset({INT64, 9})
 TAIL: Final[tuple[tuple[int, str], ...]] = ((0x02, "I"), (0x04, "q"), (0x10, "2x"), (0x08, "8x"), (0x20, "2x"))
-"""What may follow the value in a DataValue, in this order: status, source time, its picoseconds, server time, its own."""
+"""What may follow the value in a DataValue, in order: status, source time, its picoseconds, server time, its own."""
 VALUE: Final = 0x01
 STATUS: Final = 0x02
 SOURCE_TIME: Final = 0x04
@@ -99,7 +111,7 @@ class Layout:
 
 @lru_cache(maxsize=1024)
 def layout_of(mask: int, variant: int) -> Layout | None:
-    """The layout for a DataValue mask and a Variant encoding byte (0 without a value); None if its size is not fixed."""
+    """The layout for a DataValue mask and a Variant encoding byte (0 without a value); None if of no fixed size."""
     code = FIXED.get(variant)
     if mask & ~KNOWN_MASK or (mask & VALUE and code is None):
         return None
@@ -215,7 +227,9 @@ class _Reader:
             return
         self.values[rows] = numbers != 0 if kind == BOOLEAN else numbers
         if kind in WIDE:
-            for at in np.flatnonzero((numbers > EXACT) | (numbers < -EXACT) if kind == INT64 else numbers > EXACT).tolist():
+            for at in np.flatnonzero(
+                (numbers > EXACT) | (numbers < -EXACT) if kind == INT64 else numbers > EXACT
+            ).tolist():
                 self._exactly(rows.start + at, kind, int(numbers[at]))
 
     def _exactly(self, row: int, kind: int, number: int) -> None:
@@ -307,7 +321,16 @@ def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableEr
     try:
         while reader.row < reader.count:
             reader.step()
-    except (UaError, ValueError, struct.error, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        UaError,
+        ValueError,
+        struct.error,
+        IndexError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         broken = UndecodableError(f"item {reader.row} of {count}: {error}", reader.row)
         if on_broken is None:
             raise broken from error

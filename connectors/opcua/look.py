@@ -1,4 +1,4 @@
-"""A read-only look at a foreign OPC UA server: its variables, how often they change, its clock, and what looking cost it."""
+"""A read-only look at a foreign OPC UA server: variables, how often they change, its clock, what looking cost."""
 
 from __future__ import annotations
 
@@ -81,14 +81,20 @@ class _Tree:
 async def look(url: str, seconds: float, **credentials: object) -> Look:
     """Look for `seconds`; `credentials` are those of `Options`, and `data_dir` for certificates.
 
-    Without `security` the server is looked at unsecured, or secured with its defaults if a user name is given. Nothing is
-    written. Raises NotConnectedError, RefusedError, and ValueError for credentials that `Options` refuses.
+    Without `security` the server is looked at unsecured, or secured with our defaults if a user name is given. Nothing
+    is written. Raises NotConnectedError, RefusedError, and ValueError for credentials that `Options` refuses.
     """
     given = dict(credentials)
     folder = given.pop("data_dir", None)
     given.setdefault("security", "Basic256Sha256" if given.get("username") else "None")
     options = Options.model_validate(
-        {"publishing_interval_ms": PUBLISHING_MS, "sampling_interval_ms": SAMPLING_MS, "queue_size": QUEUE, **given, "url": url}
+        {
+            "publishing_interval_ms": PUBLISHING_MS,
+            "sampling_interval_ms": SAMPLING_MS,
+            "queue_size": QUEUE,
+            **given,
+            "url": url,
+        }
     )
     with tempfile.TemporaryDirectory() as own:
         session = Session(options, "look", str(folder or own))
@@ -110,12 +116,26 @@ async def _look(session: Session, options: Options, seconds: float) -> Look:
     offset = await _clock_offset(session)
     secured = "unsecured" if options.security == "None" else f"{options.security}, {options.mode}"
     found = tuple(
-        Found(text_of(v.node, session.namespaces), v.name, _kind(v.kind), v.value, v.status, v.source_time, v.unit, v.changes)
+        Found(
+            text_of(v.node, session.namespaces),
+            v.name,
+            _kind(v.kind),
+            v.value,
+            v.status,
+            v.source_time,
+            v.unit,
+            v.changes,
+        )
         for v in tree.variables
     )
     return Look(
-        f"{' '.join(part for part in product if part)} ({secured})", found, offset, time.monotonic() - start, session.requests,
-        session.bytes_received, tuple(tree.notes + _notes(options, tree.variables, offset)),
+        f"{' '.join(part for part in product if part)} ({secured})",
+        found,
+        offset,
+        time.monotonic() - start,
+        session.requests,
+        session.bytes_received,
+        tuple(tree.notes + _notes(options, tree.variables, offset)),
     )
 
 
@@ -149,17 +169,26 @@ async def _browse(session: Session) -> _Tree:
     tree, known, open_nodes = _Tree(), {OBJECTS, SERVER}, deque([(OBJECTS, "", -1)])
     while open_nodes:
         if len(tree.variables) >= MOST_VARIABLES or session.requests >= MOST_REQUESTS:
-            tree.notes.append(f"the browse was cut off at {len(tree.variables)} variables and {session.requests} requests")
+            tree.notes.append(
+                f"the browse was cut off at {len(tree.variables)} variables and {session.requests} requests"
+            )
             break
         some = [open_nodes.popleft() for _ in range(min(NODES_PER_BROWSE, len(open_nodes)))]
-        for (_, path, parent), references in zip(some, await _references(session, [n for n, _, _ in some]), strict=False):
+        for (_, path, parent), references in zip(
+            some, await _references(session, [n for n, _, _ in some]), strict=False
+        ):
             for reference in references:
                 _take(reference, path, parent, tree, known, open_nodes)
     return tree
 
 
-def _take(  # noqa: PLR0913 - the state of one walk
-    reference: ua.ReferenceDescription, path: str, parent: int, tree: _Tree, known: set[ua.NodeId], open_nodes: deque[tuple[ua.NodeId, str, int]]
+def _take(
+    reference: ua.ReferenceDescription,
+    path: str,
+    parent: int,
+    tree: _Tree,
+    known: set[ua.NodeId],
+    open_nodes: deque[tuple[ua.NodeId, str, int]],
 ) -> None:
     node = ua.NodeId(reference.NodeId.Identifier, reference.NodeId.NamespaceIndex, reference.NodeId.NodeIdType)
     name = str(reference.BrowseName.Name)
@@ -193,7 +222,9 @@ async def _references(session: Session, nodes: Sequence[ua.NodeId]) -> list[list
         points = [(n, result.ContinuationPoint) for n, result in enumerate(results) if result.ContinuationPoint]
         while points and session.requests < MOST_REQUESTS:
             session.requests += 1
-            more = await session.services.browse_next(ua.BrowseNextParameters(ContinuationPoints=[p for _, p in points]))
+            more = await session.services.browse_next(
+                ua.BrowseNextParameters(ContinuationPoints=[p for _, p in points])
+            )
             for (n, _), result in zip(points, more, strict=True):
                 found[n] += result.References or []
             points = [(n, r.ContinuationPoint) for (n, _), r in zip(points, more, strict=True) if r.ContinuationPoint]
@@ -216,7 +247,9 @@ async def _watch(session: Session, options: Options, tree: _Tree, end: float) ->
         return
     subscription = Subscription(session, options)
     try:
-        results = await subscription.create([_item(n, v.node, options) for n, v in enumerate(tree.variables)], VALUES_PER_READ)
+        results = await subscription.create(
+            [_item(n, v.node, options) for n, v in enumerate(tree.variables)], VALUES_PER_READ
+        )
         for variable, status in zip(tree.variables, results, strict=True):
             variable.status = status
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""PublishResponse and NotificationMessage (IEC 62541-4, 5.13.5 and 7.26): sequence number, items and status from the bytes."""
+"""PublishResponse and NotificationMessage (IEC 62541-4, 5.13.5 and 7.26): sequence, items, status."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Credentials(_Strict):
     username: str | None = None
     password: SecretStr | None = None
     trusted_certificates: tuple[Path, ...] = ()
-    """Server certificates, or those of their CA, as DER or PEM: files or folders. `trusted/` in the data folder counts too."""
+    """Server certificates, or their CA's, as DER or PEM: files or folders. `trusted/` in the data folder counts too."""
     application_uri: str | None = None
     """Ours; `urn:<host>:headrace:<connection>` by default. It stands in our certificate."""
     timeout_s: float = Field(default=5.0, gt=0, le=120)

@@ -44,7 +44,7 @@ class Identity:
 
 
 def host_name() -> str:
-    """This machine's name, as it stands in the certificate."""
+    """The name of the machine, as it stands in the certificate."""
     return socket.gethostname() or "localhost"
 
 
@@ -93,12 +93,24 @@ def _private(path: Path, content: bytes) -> None:
 
 def _self_signed(key: rsa.RSAPrivateKey, uri: str) -> x509.Certificate:
     host, now = host_name(), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Headrace@{host}"[:64]), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Headrace")])
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Headrace@{host}"[:64]),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Headrace"),
+        ]
+    )
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri), x509.DNSName(host), x509.DNSName("localhost")]
     names += [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     usage = x509.KeyUsage(
-        digital_signature=True, content_commitment=True, key_encipherment=True, data_encipherment=True, key_agreement=False,
-        key_cert_sign=True, crl_sign=False, encipher_only=False, decipher_only=False,
+        digital_signature=True,
+        content_commitment=True,
+        key_encipherment=True,
+        data_encipherment=True,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
     )
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
@@ -157,10 +169,13 @@ def check_peer(der: bytes | None, trusted: Sequence[x509.Certificate], folder: P
         raise RefusedError(message) from error
     if not any(_vouches(anchor, certificate) for anchor in trusted):
         rejected = _keep_rejected(certificate, folder)
-        message = f"the peer's certificate is not trusted. If it is the right one, copy {rejected} into {folder / 'trusted'}"
+        message = (
+            f"the peer's certificate is not trusted. If it is the right one, copy {rejected} into {folder / 'trusted'}"
+        )
         raise RefusedError(message)
     if not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
-        message = f"the peer's certificate is valid from {certificate.not_valid_before_utc} to {certificate.not_valid_after_utc} only"
+        span = f"{certificate.not_valid_before_utc} to {certificate.not_valid_after_utc}"
+        message = f"the peer's certificate is valid from {span} only"
         raise RefusedError(message)
     return certificate
 

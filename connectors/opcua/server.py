@@ -38,7 +38,10 @@ VERSION: Final = metadata.version("headrace")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST_REQUEST: Final = 4 * 1024 * 1024
 KINDS: Final[tuple[tuple[type, ua.VariantType], ...]] = (
-    (bool, ua.VariantType.Boolean), (int, ua.VariantType.Int64), (float, ua.VariantType.Double), (str, ua.VariantType.String),
+    (bool, ua.VariantType.Boolean),
+    (int, ua.VariantType.Int64),
+    (float, ua.VariantType.Double),
+    (str, ua.VariantType.String),
 )
 """The variant type a node gets from its first value; bool before int, which it is a kind of."""
 
@@ -95,10 +98,12 @@ class OpcUaSink:
         return server
 
     async def _check_client(self, certificate: x509.Certificate, _description: ua.ApplicationDescription) -> None:
-        """Hold a client's certificate against the trust list, read afresh so that the operator's copying takes effect."""
+        """Hold a client's certificate against the trust list, read afresh: the operator may have copied it there."""
         der = certificate.public_bytes(Encoding.DER)
         try:
-            security.check_peer(der, security.load_trusted(self._options.trusted_certificates, self._folder), self._folder)
+            security.check_peer(
+                der, security.load_trusted(self._options.trusted_certificates, self._folder), self._folder
+            )
         except RefusedError as error:
             raise ServiceError(StatusCodes.BadCertificateUntrusted) from error
 
@@ -120,7 +125,9 @@ class OpcUaSink:
         variant, status = _variant(shown.value, kind), shown.status
         if variant is None:
             variant, status = ua.Variant(None, ua.VariantType.Null), Status.BAD_TYPE_MISMATCH
-        value = ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), _moment(shown.source_time), _moment(time.time_ns()))
+        value = ua.DataValue(
+            variant, ua.StatusCode(ua.UInt32(status)), _moment(shown.source_time), _moment(time.time_ns())
+        )
         await server.write_attribute_value(node, value)
 
     async def _make(self, shown: NodeValue) -> tuple[ua.NodeId, ua.VariantType]:
@@ -130,12 +137,16 @@ class OpcUaSink:
         kind = next(kind for python, kind in KINDS if isinstance(shown.value, python))
         node_id = ua.NodeId(ua.String(shown.path), ua.Int16(self._namespace))
         try:
-            node = await parent.add_variable(node_id, ua.QualifiedName(name, self._namespace), ua.Variant(_variant_default(kind), kind))
+            node = await parent.add_variable(
+                node_id, ua.QualifiedName(name, self._namespace), ua.Variant(_variant_default(kind), kind)
+            )
             if shown.description:
                 text = ua.DataValue(ua.Variant(ua.LocalizedText(shown.description), ua.VariantType.LocalizedText))
                 await node.write_attribute(AttributeIds.Description, text)
             if shown.unit:
-                await node.add_property(self._namespace, "EngineeringUnits", ua.EUInformation(DisplayName=ua.LocalizedText(shown.unit)))
+                await node.add_property(
+                    self._namespace, "EngineeringUnits", ua.EUInformation(DisplayName=ua.LocalizedText(shown.unit))
+                )
         except UaError as error:
             message = f"the node {shown.path!r} cannot be made: {error}"
             raise RefusedError(message) from error
@@ -146,14 +157,18 @@ class OpcUaSink:
         if found is None:
             above, _, name = path.rpartition("/")
             parent = await self._folder_at(above)
-            found = await parent.add_folder(ua.NodeId(ua.String(path), ua.Int16(self._namespace)), ua.QualifiedName(name, self._namespace))
+            found = await parent.add_folder(
+                ua.NodeId(ua.String(path), ua.Int16(self._namespace)), ua.QualifiedName(name, self._namespace)
+            )
             self._folders[path] = found
         return found
 
     async def _beat(self) -> None:
         self._beats += 1
         if self._server is not None:
-            value = NodeValue(HEARTBEAT, self._beats, Status.GOOD, time.time_ns(), "", "Counts once a second while Headrace lives")
+            value = NodeValue(
+                HEARTBEAT, self._beats, Status.GOOD, time.time_ns(), "", "Counts once a second while Headrace lives"
+            )
             await self._show(self._server, value)
 
     async def _heartbeat(self) -> None:
@@ -178,15 +193,20 @@ class _Users:
     def __init__(self, options: SinkOptions) -> None:
         self._options = options
 
-    def get_user(self, _iserver: object, username: str | None = None, password: str | None = None, certificate: object = None) -> User | None:
-        """asyncua asks with what a client has shown; None refuses it."""
+    def get_user(
+        self, _iserver: object, username: str | None = None, password: str | None = None, certificate: object = None
+    ) -> User | None:
+        """Asyncua asks with what a client has shown; None refuses it."""
         del certificate
         options = self._options
         if username is None:
             return User(role=UserRole.User) if options.anonymous else None
         if options.username is None or options.password is None:
             return None
-        shown, wanted = f"{username}\0{password}".encode(), f"{options.username}\0{options.password.get_secret_value()}".encode()
+        shown, wanted = (
+            f"{username}\0{password}".encode(),
+            f"{options.username}\0{options.password.get_secret_value()}".encode(),
+        )
         return User(role=UserRole.User, name=username) if hmac.compare_digest(shown, wanted) else None
 
 

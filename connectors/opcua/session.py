@@ -34,17 +34,36 @@ for _noisy in ("asyncua.client", "asyncua.common.connection", "asyncua.crypto.ua
 REFUSALS: Final = frozenset(
     getattr(StatusCodes, name)
     for name in (
-        "BadUserAccessDenied", "BadIdentityTokenInvalid", "BadIdentityTokenRejected", "BadSecurityChecksFailed",
-        "BadSecurityPolicyRejected", "BadSecurityModeRejected", "BadSecurityModeInsufficient", "BadApplicationSignatureInvalid",
-        "BadUserSignatureInvalid", "BadCertificateInvalid", "BadCertificateTimeInvalid", "BadCertificateIssuerTimeInvalid",
-        "BadCertificateHostNameInvalid", "BadCertificateUriInvalid", "BadCertificateUseNotAllowed", "BadCertificateUntrusted",
-        "BadCertificateRevoked", "BadCertificateIssuerRevoked", "BadCertificateChainIncomplete", "BadCertificatePolicyCheckFailed",
-        "BadNoMatch", "BadPasswordChangeRequired", "BadLicenseNotAvailable",
+        "BadUserAccessDenied",
+        "BadIdentityTokenInvalid",
+        "BadIdentityTokenRejected",
+        "BadSecurityChecksFailed",
+        "BadSecurityPolicyRejected",
+        "BadSecurityModeRejected",
+        "BadSecurityModeInsufficient",
+        "BadApplicationSignatureInvalid",
+        "BadUserSignatureInvalid",
+        "BadCertificateInvalid",
+        "BadCertificateTimeInvalid",
+        "BadCertificateIssuerTimeInvalid",
+        "BadCertificateHostNameInvalid",
+        "BadCertificateUriInvalid",
+        "BadCertificateUseNotAllowed",
+        "BadCertificateUntrusted",
+        "BadCertificateRevoked",
+        "BadCertificateIssuerRevoked",
+        "BadCertificateChainIncomplete",
+        "BadCertificatePolicyCheckFailed",
+        "BadNoMatch",
+        "BadPasswordChangeRequired",
+        "BadLicenseNotAvailable",
     )
     if hasattr(StatusCodes, name)
 )
 """Answers that waiting does not mend (IEC 62541-4, tables 177 and 178)."""
-WEAK_FOR_PASSWORDS: Final = frozenset({"", security_policies.SecurityPolicyNone.URI, security_policies.SecurityPolicyBasic128Rsa15.URI})
+WEAK_FOR_PASSWORDS: Final = frozenset(
+    {"", security_policies.SecurityPolicyNone.URI, security_policies.SecurityPolicyBasic128Rsa15.URI}
+)
 SESSION_TIMEOUT_MS: Final = 60_000
 CHANNEL_LIFETIME_MS: Final = 3_600_000
 RENEW_AFTER: Final = 0.75
@@ -114,7 +133,8 @@ class Session:
         offered = [e for e in endpoints if e.SecurityPolicyUri == policy.URI and e.SecurityMode == mode]
         if not offered:
             names = sorted({f"{str(e.SecurityPolicyUri).rpartition('#')[2]}/{e.SecurityMode.name}" for e in endpoints})
-            message = f"the server does not offer {self._credentials.security}/{self._credentials.mode}, only {', '.join(names)}"
+            wanted = f"{self._credentials.security}/{self._credentials.mode}"
+            message = f"the server does not offer {wanted}, only {', '.join(names)}"
             raise RefusedError(message)
         certificate = security.check_peer(offered[0].ServerCertificate, trusted, self._folder)
         self._client.application_uri = mine.application_uri
@@ -135,7 +155,9 @@ class Session:
                 await self._client.create_session()
                 if name is not None:
                     self._refuse_to_show_the_password()
-                await self._client.activate_session(username=name, password=secret.get_secret_value() if secret else None)
+                await self._client.activate_session(
+                    username=name, password=secret.get_secret_value() if secret else None
+                )
         except InvalidSignature as error:
             message = "the server's signature is wrong: it does not hold the key of its certificate"
             raise RefusedError(message) from error
@@ -152,8 +174,8 @@ class Session:
             message = "the server would take the password unencrypted: use security with mode SignAndEncrypt"
             raise RefusedError(message)
 
-    async def request(self, request: Any, timeout_s: float | None = None) -> Buffer:  # noqa: ANN401, ASYNC109 - asyncua's requests have no common type
-        """Send one service request and return its answer's bytes; `timeout_s` 0 waits for ever. Raises what asyncua raises."""
+    async def request(self, request: Any, timeout_s: float | None = None) -> Buffer:  # noqa: ANN401 - asyncua's requests have no common type
+        """Send one service request, return its answer's bytes; `timeout_s` 0 is for ever. Raises what asyncua does."""
         protocol = self._client.uaclient.protocol
         if protocol is None:
             message = "the connection is closed"
@@ -165,10 +187,12 @@ class Session:
 
     @property
     def services(self) -> Any:  # noqa: ANN401 - asyncua's session services, typed there
-        """asyncua's service calls on this session."""
+        """Asyncua's service calls on this session."""
         return self._client.uaclient
 
-    async def read_values(self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value) -> list[ua.DataValue]:
+    async def read_values(
+        self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+    ) -> list[ua.DataValue]:
         """One attribute of each node, in one request."""
         self.requests += 1
         async with border("reading"):

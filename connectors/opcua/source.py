@@ -86,7 +86,7 @@ class OpcUaSource:
         return item
 
     def _missing(self, status: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> Batch | None:
-        """One reading for each tag that cannot be monitored, with the server's own StatusCode, so that it is seen to be Bad."""
+        """One reading, with the server's own StatusCode, for each tag that cannot be monitored: it is seen Bad."""
         rows = np.flatnonzero(status >> 30 >= 2)  # noqa: PLR2004 - severity Bad
         if not len(rows):
             return None
@@ -114,8 +114,17 @@ class OpcUaSource:
             times = np.full(len(columns.tags), taken.received_ns, dtype=np.int64)
         broken = tuple(Refusal(self._options.url, "undecodable", why, readings=n) for why, n in taken.broken)
         return Batch(
-            columns.tags, times, columns.values, columns.others, columns.status, taken.received_ns, self._alive_ns,
-            self._config.revision, columns.refused + broken, columns.lost + taken.lost, _acknowledger(subscription, taken.sequences),
+            columns.tags,
+            times,
+            columns.values,
+            columns.others,
+            columns.status,
+            taken.received_ns,
+            self._alive_ns,
+            self._config.revision,
+            columns.refused + broken,
+            columns.lost + taken.lost,
+            _acknowledger(subscription, taken.sequences),
         )
 
     def _columns(self, taken: Taken) -> Columns:

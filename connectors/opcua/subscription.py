@@ -1,4 +1,4 @@
-"""Our own publish loop (IEC 62541-4, 5.13): several requests in flight, acknowledged when the caller says so, every gap noticed."""
+"""Our own publish loop (IEC 62541-4, 5.13): several requests in flight, acknowledged when told, gaps noticed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class Subscription:
         request = ua.CreateSubscriptionRequest()
         request.Parameters.RequestedPublishingInterval = interval
         request.Parameters.RequestedMaxKeepAliveCount = max(1, round(KEEP_ALIVE_S * 1000 / interval))
-        request.Parameters.RequestedLifetimeCount = max(3 * request.Parameters.RequestedMaxKeepAliveCount, round(LIFETIME_S * 1000 / interval))
+        request.Parameters.RequestedLifetimeCount = max(
+            3 * request.Parameters.RequestedMaxKeepAliveCount, round(LIFETIME_S * 1000 / interval)
+        )
         request.Parameters.PublishingEnabled = True
         async with border("subscribing"):
             answer = struct_from_binary(ua.CreateSubscriptionResponse, await self._session.request(request))
@@ -112,7 +114,7 @@ class Subscription:
         return [int(result.StatusCode.value) for result in answer.Results]
 
     async def ready(self) -> None:
-        """Wait until something can be taken. Raises NotConnectedError when the connection is lost or the server silent."""
+        """Wait until something can be taken. NotConnectedError when the connection is lost or the server silent."""
         while not self._waiting:
             if self._error is not None:
                 raise self._error
@@ -122,7 +124,7 @@ class Subscription:
                 async with asyncio.timeout(max(left, 0)):
                     await self._news.wait()
             except TimeoutError as error:
-                # A loop that was held up sees the time-out before the answers that arrived meanwhile: let them in first.
+                # A loop that was held up sees the time-out before the answers that came meanwhile: let them in.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 if time.monotonic() >= self._heard + self._silence_s:
@@ -190,7 +192,9 @@ class Subscription:
         while True:
             request = ua.PublishRequest()
             sequences, self._acknowledged = list(self._acknowledged), deque()
-            request.Parameters.SubscriptionAcknowledgements = [ua.SubscriptionAcknowledgement(self._id, s) for s in sequences]
+            request.Parameters.SubscriptionAcknowledgements = [
+                ua.SubscriptionAcknowledgement(self._id, s) for s in sequences
+            ]
             try:
                 return await self._session.request(request, timeout_s=0)
             except UaStatusCodeError as error:
@@ -262,5 +266,3 @@ def _rows(notification: Notification) -> int:
 def _next(sequence: int) -> int:
     """Sequence numbers go from 1 to 2**32 - 1 and begin at 1 again (IEC 62541-4, 7.8)."""
     return sequence % (SEQUENCE_END - 1) + 1
-
-

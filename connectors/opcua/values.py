@@ -5,14 +5,27 @@ from __future__ import annotations
 import dataclasses
 import enum
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
+from types import NoneType, UnionType
 from typing import Any, Final
 
 import numpy as np
 from asyncua import ua
 
 NUMERIC: Final[dict[int, str]] = {
-    1: "?", 2: "i1", 3: "u1", 4: "i2", 5: "u2", 6: "i4", 7: "u4", 8: "i8", 9: "u8", 10: "f4", 11: "f8", 19: "u4",
+    1: "?",
+    2: "i1",
+    3: "u1",
+    4: "i2",
+    5: "u2",
+    6: "i4",
+    7: "u4",
+    8: "i8",
+    9: "u8",
+    10: "f4",
+    11: "f8",
+    19: "u4",
 }
 DEEPEST: Final = 16
 """Structures nested further than this are cut, as a limit on foreign data."""
@@ -39,32 +52,34 @@ def _flat(value: Any) -> list[Any]:  # noqa: ANN401 - asyncua nests lists by dim
     return [value]
 
 
-def simple(value: Any, depth: int = 0) -> object:  # noqa: ANN401, PLR0911 - one answer per kind of value
+def simple(value: Any, depth: int = 0) -> object:  # noqa: ANN401 - whatever asyncua decodes to
     """One value without asyncua's types; a structure becomes a dict that names its type."""
-    match value:
-        case None | bool() | float() | str() | bytes():
-            return value
-        case enum.Enum():
-            return simple(value.value)
-        case int():
-            return int(value)
-        case uuid.UUID():
-            return str(value)
-        case datetime():
-            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-            past = aware - EPOCH
-            return (past.days * 86_400 + past.seconds) * 1_000_000_000 + past.microseconds * 1000
-        case ua.StatusCode():
-            return int(value.value)
-        case ua.LocalizedText():
-            return value.Text
-        case ua.QualifiedName():
-            return f"{value.NamespaceIndex}:{value.Name}"
-        case ua.NodeId():
-            return value.to_string()
-        case ua.Variant():
-            return plain(value) if depth < DEEPEST else None
+    for kind, convert in CONVERSIONS:
+        if isinstance(value, kind):
+            return convert(value)
+    if isinstance(value, ua.Variant):
+        return plain(value) if depth < DEEPEST else None
     return _structure(value, depth)
+
+
+def _since_1970(moment: datetime) -> int:
+    """A moment as ns, in exact arithmetic."""
+    past = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    return (past.days * 86_400 + past.seconds) * 1_000_000_000 + past.microseconds * 1000
+
+
+CONVERSIONS: Final[tuple[tuple[type | UnionType, Callable[[Any], object]], ...]] = (
+    (bool | float | str | bytes | NoneType, lambda value: value),
+    (enum.Enum, lambda value: simple(value.value)),
+    (int, int),
+    (uuid.UUID, str),
+    (datetime, _since_1970),
+    (ua.StatusCode, lambda status: int(status.value)),
+    (ua.LocalizedText, lambda text: text.Text),
+    (ua.QualifiedName, lambda name: f"{name.NamespaceIndex}:{name.Name}"),
+    (ua.NodeId, lambda node: node.to_string()),
+)
+"""The first that fits is taken: bool and enumerations before int, of which they are kinds."""
 
 
 def _structure(value: Any, depth: int) -> object:  # noqa: ANN401

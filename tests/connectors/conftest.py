@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from asyncua import ua
-from tests.connectors.opcua_plant import Plant, opcua_plant
-from tests.connectors.tcp_gate import Gate
 
 from app.launcher import servers
+from tests.connectors.opcua_plant import Plant, opcua_plant
+from tests.connectors.tcp_gate import Gate
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
     """An OPC UA server with endpoints None and Basic256Sha256."""
     policies = [
-        ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_Sign, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+        ua.SecurityPolicyType.NoSecurity,
+        ua.SecurityPolicyType.Basic256Sha256_Sign,
+        ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
     ]
     async with opcua_plant(tmp_path_factory.mktemp("plant"), policies) as running:
         yield running

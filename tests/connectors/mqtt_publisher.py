@@ -20,6 +20,11 @@ async def publish(broker: servers.Broker, topic: str, *bodies: bytes, retain: bo
     sink = MqttSink(north(broker, "tests-publisher"))
     await sink.connect()
     try:
-        await sink.publish([Publication(str(n), topic, topic, body, "application/json", retain=retain) for n, body in enumerate(bodies)])
+        await sink.publish(
+            [
+                Publication(str(n), topic, topic, body, "application/json", retain=retain)
+                for n, body in enumerate(bodies)
+            ]
+        )
     finally:
         await sink.close()

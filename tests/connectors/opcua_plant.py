@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from asyncua import Server, ua
+from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.server import Server
 
 from app.launcher.ports import Port
 from connectors.opcua import security
@@ -19,16 +20,33 @@ from connectors.opcua import security
 URI = "urn:headrace:tests"
 PASSWORD = "correct horse"  # noqa: S105 - of a server on 127.0.0.1 that lives for one test run
 NODES: dict[str, tuple[Any, ua.VariantType]] = {
-    "Level": (1.0, ua.VariantType.Double), "Count": (0, ua.VariantType.Int32), "Running": (False, ua.VariantType.Boolean),
-    "State": ("IDLE", ua.VariantType.String), "Serial": (0, ua.VariantType.UInt64), "When": (datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime),
-    "Curve": ([1.0, 2.0], ua.VariantType.Double), "Small": (0.5, ua.VariantType.Float),
+    "Level": (1.0, ua.VariantType.Double),
+    "Count": (0, ua.VariantType.Int32),
+    "Running": (False, ua.VariantType.Boolean),
+    "State": ("IDLE", ua.VariantType.String),
+    "Serial": (0, ua.VariantType.UInt64),
+    "When": (datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime),
+    "Curve": ([1.0, 2.0], ua.VariantType.Double),
+    "Small": (0.5, ua.VariantType.Float),
 }
+
+
+def string_node(name: str, index: int) -> ua.NodeId:
+    """A NodeId with a string identifier."""
+    return ua.NodeId(ua.String(name), ua.Int16(index))
+
+
+def opc_time(moment: datetime) -> ua.DateTime:
+    """A moment as asyncua's types want it."""
+    return cast("ua.DateTime", moment)
 
 
 class Users:
     """Anyone, or `operator` with the right password."""
 
-    def get_user(self, _server: object, username: str | None = None, password: str | None = None, certificate: object = None) -> User | None:
+    def get_user(
+        self, _server: object, username: str | None = None, password: str | None = None, certificate: object = None
+    ) -> User | None:
         """None refuses."""
         del certificate
         known = username is None or (username == "operator" and password == PASSWORD)
@@ -54,7 +72,7 @@ class Plant:
         """Give a node a new value."""
         kind = NODES[name][1]
         variant = ua.Variant(value, kind) if value is not None else ua.Variant(None, ua.VariantType.Null)
-        data = ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), SourceTimestamp=moment or datetime.now(UTC))
+        data = ua.DataValue(variant, ua.StatusCode(ua.UInt32(status)), opc_time(moment or datetime.now(UTC)))
         await self.server.write_attribute_value(self.nodes[name].nodeid, data)
 
     def subscriptions(self) -> dict[int, Any]:
@@ -85,8 +103,12 @@ async def opcua_plant(folder: Path, policies: list[ua.SecurityPolicyType]) -> As
     index = await server.register_namespace(URI)
     plant = Plant(server, "127.0.0.1", port, mine.certificate)
     for name, (value, kind) in NODES.items():
-        plant.nodes[name] = await server.nodes.objects.add_variable(ua.NodeId(name, index), name, ua.Variant(value, kind))
-    await plant.nodes["Level"].add_property(index, "EngineeringUnits", ua.EUInformation(DisplayName=ua.LocalizedText("m")))
+        plant.nodes[name] = await server.nodes.objects.add_variable(
+            string_node(name, index), name, ua.Variant(value, kind)
+        )
+    await plant.nodes["Level"].add_property(
+        index, "EngineeringUnits", ua.EUInformation(DisplayName=ua.LocalizedText("m"))
+    )
     await server.start()
     try:
         yield plant

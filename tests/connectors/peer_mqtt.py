@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.connectors.mqtt_publisher import publish
-from tests.connectors.peering import Peer
-from tests.connectors.tcp_gate import Gate
 
 from app.launcher import servers
 from app.launcher.ports import Port
 from connectors import TagBinding
+from tests.connectors.mqtt_publisher import publish
+from tests.connectors.peering import Peer
+from tests.connectors.tcp_gate import Gate
 
 
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
@@ -28,8 +28,14 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
 
     with Port() as nobody:
         return Peer(
-            options, TagBinding(21, f"{topic}#/number"), TagBinding(22, f"{topic}#/text", "string"), emit,
-            {**options, "url": f"mqtt://127.0.0.1:{nobody.number}"}, ("plant/+/x#/y", "#/y", "a#y", "a#/~2", ""),
-            {**options, "password": "wrong"}, gate.cut, resends=True,
+            options,
+            TagBinding(21, f"{topic}#/number"),
+            TagBinding(22, f"{topic}#/text", "string"),
+            emit,
+            {**options, "url": f"mqtt://127.0.0.1:{nobody.number}"},
+            ("plant/+/x#/y", "#/y", "a#y", "a#/~2", ""),
+            {**options, "password": "wrong"},
+            gate.cut,
+            resends=True,
             sink_options={"url": f"mqtt://127.0.0.1:{broker.port}", **access},
         )

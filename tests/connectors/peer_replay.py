@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.connectors.peering import Peer
 
 from connectors import TagBinding
 from connectors.replay import HEADER
+from tests.connectors.peering import Peer
 
 
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
@@ -24,4 +24,12 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
 
     options = {"path": path}
     gone = {"path": tmp_path / "not there.csv"}
-    return Peer(options, TagBinding(31, "number"), TagBinding(32, "text", "string"), emit, gone, ("", " number", "x" * 5000), ends=True)
+    return Peer(
+        options,
+        TagBinding(31, "number"),
+        TagBinding(32, "text", "string"),
+        emit,
+        gone,
+        ("", " number", "x" * 5000),
+        ends=True,
+    )

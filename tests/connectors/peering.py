@@ -1,4 +1,4 @@
-"""What the conformance suite needs of a connector's peer: `peer_<name>.py` beside this file offers `peer(request, tmp_path)`."""
+"""What the conformance suite needs of a connector's peer: `peer_<name>.py` offers `peer(request, tmp_path)`."""
 
 from __future__ import annotations
 

@@ -93,13 +93,20 @@ async def test_never_taken(broker: servers.Broker, broker_gate: Gate) -> None:
 
 async def test_look(broker: servers.Broker) -> None:
     """A look lists topics and JSON values with types, proposes the source time, and counts what is not JSON."""
-    for body in (b'{"t": 1795500000000, "v": {"a/b": 1.5, "on": true}, "s": [1, 2]}', b'{"t": 1795500000001, "v": {"a/b": 2, "on": false}}'):
+    for body in (
+        b'{"t": 1795500000000, "v": {"a/b": 1.5, "on": true}, "s": [1, 2]}',
+        b'{"t": 1795500000001, "v": {"a/b": 2, "on": false}}',
+    ):
         await publish(broker, "look/a", body, retain=True)
     await publish(broker, "look/b", b"RUNNING", retain=True)
-    found = await look(f"mqtt://{broker.host}:{broker.port}", 0.5, username=broker.user, password=broker.password, filter="look/#")
+    found = await look(
+        f"mqtt://{broker.host}:{broker.port}", 0.5, username=broker.user, password=broker.password, filter="look/#"
+    )
     shown = {f.address: (f.datatype, f.value) for f in found.found}
     assert shown == {
-        "look/a#/t": ("integer", "1795500000001"), "look/a#/v/a~1b": ("integer", "2"), "look/a#/v/on": ("boolean", "false"),
+        "look/a#/t": ("integer", "1795500000001"),
+        "look/a#/v/a~1b": ("integer", "2"),
+        "look/a#/v/on": ("boolean", "false"),
         "look/b": ("string", '"RUNNING"'),
     }
     assert any("look/a: /t looks like the source time, `time_format: ms`" in note for note in found.notes)

@@ -36,12 +36,20 @@ def topic(tmp_path: Path) -> str:
 def source_of(broker: servers.Broker, data_dir: str, tags: Sequence[TagBinding], **options: object) -> MqttSource:
     """A source on the broker; its client id is the test's own."""
     name = Path(data_dir).parent.name
-    given = {"url": f"mqtt://{broker.host}:{broker.port}", "username": broker.user, "password": broker.password, "timeout_s": 3, **options}
+    given = {
+        "url": f"mqtt://{broker.host}:{broker.port}",
+        "username": broker.user,
+        "password": broker.password,
+        "timeout_s": 3,
+        **options,
+    }
     return MqttSource(ConnectionConfig(name, given, tuple(tags), 1, data_dir))
 
 
 @asynccontextmanager
-async def connected(broker: servers.Broker, data_dir: str, tags: Sequence[TagBinding], **options: object) -> AsyncIterator[MqttSource]:
+async def connected(
+    broker: servers.Broker, data_dir: str, tags: Sequence[TagBinding], **options: object
+) -> AsyncIterator[MqttSource]:
     """A source that is connected, and closed in the end."""
     source = source_of(broker, data_dir, tags, **options)
     await source.connect()
@@ -73,7 +81,7 @@ def refusals(batches: Sequence[Batch]) -> list[Refusal]:
 
 
 def numbers(count: int) -> list[bytes]:
-    """Payloads 0, 1, 2 …"""
+    """As many payloads, counting from 0."""
     return [json.dumps({"x": n}).encode() for n in range(count)]
 
 
@@ -125,9 +133,16 @@ async def test_ack_is_void_after_the_end(broker: servers.Broker, data_dir: str, 
 
 
 async def test_bad_payloads_stop_nothing(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
-    """Broken, too large and unmapped messages are refused by name and acknowledged; the good ones around them arrive."""
+    """Broken, too large and unmapped messages are refused by name and acknowledged; the good ones arrive."""
     tags = [TagBinding(1, f"{topic}#/x")]
-    bodies = [b'{"x": 1}', b"{broken", b"[" + b" " * 3000 + b"]", b'{"x": ' + b" " * 200_000 + b"1}", b'{"y": 1}', b'{"x": 2}']
+    bodies = [
+        b'{"x": 1}',
+        b"{broken",
+        b"[" + b" " * 3000 + b"]",
+        b'{"x": ' + b" " * 200_000 + b"1}",
+        b'{"y": 1}',
+        b'{"x": 2}',
+    ]
     async with connected(broker, data_dir, tags, version=version, max_payload_bytes=2000) as source:
         await publish(broker, topic, *bodies)
         batches = await gather(source, lambda b: len(values(b)) >= 2 and sum(r.readings for r in refusals(b)) >= 4)
@@ -196,7 +211,9 @@ async def test_silent_broker(broker: servers.Broker, broker_gate: Gate, data_dir
 async def test_no_answer(broker: servers.Broker, broker_gate: Gate, data_dir: str, topic: str) -> None:
     """A peer that accepts the connection and never answers is NotConnectedError within the time-out."""
     broker_gate.freeze()
-    source = source_of(broker, data_dir, [TagBinding(1, f"{topic}#/x")], url=f"mqtt://127.0.0.1:{broker_gate.port}", timeout_s=0.5)
+    source = source_of(
+        broker, data_dir, [TagBinding(1, f"{topic}#/x")], url=f"mqtt://127.0.0.1:{broker_gate.port}", timeout_s=0.5
+    )
     with pytest.raises(NotConnectedError, match="no answer within"):
         await source.connect()
     await broker_gate.cut()
@@ -205,7 +222,10 @@ async def test_no_answer(broker: servers.Broker, broker_gate: Gate, data_dir: st
 async def test_taken_over(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
     """A second client with our id ends the first connection: that is told, not hidden."""
     tags = [TagBinding(1, f"{topic}#/x")]
-    async with connected(broker, data_dir, tags, version=version) as first, connected(broker, data_dir, tags, version=version):
+    async with (
+        connected(broker, data_dir, tags, version=version) as first,
+        connected(broker, data_dir, tags, version=version),
+    ):
         with pytest.raises(NotConnectedError):
             await gather(first, lambda _: False)
 
@@ -214,5 +234,11 @@ async def test_tls_of_a_stranger(data_dir: str, topic: str, tmp_path: Path) -> N
     """A broker whose certificate nobody vouches for is refused, as is one whose CA file is not there."""
     with pytest.raises(RefusedError, match="cannot be used"):
         await MqttSource(
-            ConnectionConfig("tls", {"url": "mqtts://127.0.0.1:1", "ca_file": tmp_path / "absent"}, (TagBinding(1, topic),), 1, data_dir)
+            ConnectionConfig(
+                "tls",
+                {"url": "mqtts://127.0.0.1:1", "ca_file": tmp_path / "absent"},
+                (TagBinding(1, topic),),
+                1,
+                data_dir,
+            )
         ).connect()

@@ -31,7 +31,12 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tls
 
 def config(broker: TlsBroker, data_dir: str, *tags: TagBinding, **options: object) -> ConnectionConfig:
     """A connection with the right certificates unless told otherwise."""
-    given = {"url": f"mqtts://127.0.0.1:{broker.port}", "ca_file": broker.ca, "certificate_file": broker.certificate, "key_file": broker.key}
+    given = {
+        "url": f"mqtts://127.0.0.1:{broker.port}",
+        "ca_file": broker.ca,
+        "certificate_file": broker.certificate,
+        "key_file": broker.key,
+    }
     return ConnectionConfig(Path(data_dir).parent.name, {**given, "timeout_s": 3, **options}, tags, 1, data_dir)
 
 

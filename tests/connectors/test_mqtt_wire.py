@@ -36,9 +36,15 @@ class Reader:
     """Drains a wire as paho does, and notes what is reported."""
 
     def __init__(self) -> None:
+        """With an empty wire."""
         self.got = bytearray()
         self.skipped: list[tuple[str, int, int]] = []
-        self.wire = Wire(LIMIT, self._drain, lambda _error: None, lambda topic, mid, qos, _size: self.skipped.append((topic, mid, qos)))
+        self.wire = Wire(
+            LIMIT,
+            self._drain,
+            lambda _error: None,
+            lambda topic, mid, qos, _size: self.skipped.append((topic, mid, qos)),
+        )
 
     def _drain(self) -> None:
         while self.wire.has_packets:
@@ -47,11 +53,13 @@ class Reader:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.text("ab/", min_size=1, max_size=5), st.integers(1, 65_535), st.integers(0, 700)), max_size=8),
+    st.lists(
+        st.tuples(st.text("ab/", min_size=1, max_size=5), st.integers(1, 65_535), st.integers(0, 700)), max_size=8
+    ),
     st.lists(st.integers(1, 400), min_size=1, max_size=20),
 )
 def test_any_cut(messages: list[tuple[str, int, int]], cuts: list[int]) -> None:
-    """Small packets come whole and in order, large ones are reported with topic and id and not stored, wherever the cuts are."""
+    """Small packets come whole and in order, large ones are reported and not stored, wherever the cuts are."""
     packets = [publish(*message) for message in messages]
     stream, reader, at, turn = b"".join(packets), Reader(), 0, 0
     while at < len(stream):

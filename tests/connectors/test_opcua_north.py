@@ -1,4 +1,4 @@
-"""Our own OPC UA server, read by a real client and by our own look: nodes, times, units, who may read, and that none may write."""
+"""Our own OPC UA server, read by a real client and our own look: nodes, times, units, who may read, none may write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from asyncua import Client, ua
+from asyncua import ua
+from asyncua.client.client import Client
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.uaerrors import BadNotWritable, BadUserAccessDenied
 
@@ -20,7 +22,7 @@ from connectors.opcua import security
 from connectors.opcua.look import look
 from connectors.opcua.server import HEARTBEAT, OpcUaSink
 from connectors.opcua.source import OpcUaSource
-from tests.connectors.opcua_plant import Plant
+from tests.connectors.opcua_plant import Plant, string_node
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -29,11 +31,13 @@ SECRET = "battery staple"  # noqa: S105 - of a server on 127.0.0.1 that lives fo
 NOW = time.time_ns() // 1000 * 1000
 
 
+@dataclass(frozen=True)
 class North:
     """A running sink and how to reach it."""
 
-    def __init__(self, sink: OpcUaSink, url: str, folder: Path) -> None:
-        self.sink, self.url, self.folder = sink, url, folder
+    sink: OpcUaSink
+    url: str
+    folder: Path
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -67,7 +71,7 @@ async def values_of(north: North, *paths: str) -> list[ua.DataValue]:
     client.set_password(SECRET)
     async with client:
         index = await client.get_namespace_index(NAMESPACE)
-        nodes = [client.get_node(ua.NodeId(path, index)) for path in paths]
+        nodes = [client.get_node(string_node(path, index)) for path in paths]
         return [await node.read_data_value(raise_on_bad_status=False) for node in nodes]
 
 
@@ -75,13 +79,21 @@ async def test_values(north: North) -> None:
     """Each kind of value stands under its path, with its type, status and source time; a Bad one shows no value."""
     await north.sink.publish(
         shown(
-            NodeValue("A/score", 1.5, 0, NOW), NodeValue("A/fault", 3, Status.UNCERTAIN, NOW), NodeValue("A/id", "x-1", 0, NOW),
-            NodeValue("A/on", True, 0, NOW), NodeValue("A/old", 9.0, Status.BAD, NOW),
+            NodeValue("A/score", 1.5, 0, NOW),
+            NodeValue("A/fault", 3, Status.UNCERTAIN, NOW),
+            NodeValue("A/id", "x-1", 0, NOW),
+            NodeValue("A/on", value=True, status=0, source_time=NOW),
+            NodeValue("A/old", 9.0, Status.BAD, NOW),
         )
     )
     score, fault, text, on, old = await values_of(north, "A/score", "A/fault", "A/id", "A/on", "A/old")
     found = [(v.Value.Value, v.Value.VariantType) for v in (score, fault, text, on) if v.Value]
-    assert found == [(1.5, ua.VariantType.Double), (3, ua.VariantType.Int64), ("x-1", ua.VariantType.String), (True, ua.VariantType.Boolean)]
+    assert found == [
+        (1.5, ua.VariantType.Double),
+        (3, ua.VariantType.Int64),
+        ("x-1", ua.VariantType.String),
+        (True, ua.VariantType.Boolean),
+    ]
     assert [int(v.StatusCode.value) for v in (score, fault, old) if v.StatusCode] == [0, Status.UNCERTAIN, Status.BAD]
     assert old.Value is not None
     assert old.Value.Value is None
@@ -106,7 +118,7 @@ async def test_read_only(north: North) -> None:
     client.set_user("scada")
     client.set_password(SECRET)
     async with client:
-        node = client.get_node(ua.NodeId("C/x", await client.get_namespace_index(NAMESPACE)))
+        node = client.get_node(string_node("C/x", await client.get_namespace_index(NAMESPACE)))
         with pytest.raises((BadNotWritable, BadUserAccessDenied)):
             await node.write_value(9.9)
         assert await node.read_value() == 1.5
@@ -189,7 +201,9 @@ async def test_look_at_a_plant(plant: Plant) -> None:
     """A look at a foreign plant counts changes, names Bad variables, and leaves nothing behind."""
     before = set(plant.subscriptions())
     looking = asyncio.create_task(look(plant.url, 1.0))
-    await wait_for(lambda: set(plant.subscriptions()) - before and plant.unacknowledged(), what="the first values are sent")
+    await wait_for(
+        lambda: set(plant.subscriptions()) - before and plant.unacknowledged(), what="the first values are sent"
+    )
     await plant.write("Small", None, Status.BAD)
     for number in range(5):
         await plant.write("Level", 2000.0 + number)

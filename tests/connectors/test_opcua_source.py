@@ -27,7 +27,9 @@ def tag(number: int, node: str, datatype: str = "float", **options: object) -> T
 
 
 @asynccontextmanager
-async def connected(url: str, data_dir: str, tags: Sequence[TagBinding], **options: object) -> AsyncIterator[OpcUaSource]:
+async def connected(
+    url: str, data_dir: str, tags: Sequence[TagBinding], **options: object
+) -> AsyncIterator[OpcUaSource]:
     """A source that is connected, and closed in the end."""
     given = {"url": url, "security": "None", "publishing_interval_ms": 20, "timeout_s": 3, **options}
     source = OpcUaSource(ConnectionConfig("plant", given, tuple(tags), 1, data_dir))
@@ -73,7 +75,14 @@ async def test_status_and_source_time_are_kept(plant: Plant, data_dir: str) -> N
 
 async def test_types(plant: Plant, data_dir: str) -> None:
     """Numbers and booleans are values, text and arrays others, and a serial number is never rounded."""
-    kinds = [("Count", "integer"), ("Running", "boolean"), ("Small", "float"), ("Serial", "integer"), ("Curve", "array"), ("When", "integer")]
+    kinds = [
+        ("Count", "integer"),
+        ("Running", "boolean"),
+        ("Small", "float"),
+        ("Serial", "integer"),
+        ("Curve", "array"),
+        ("When", "integer"),
+    ]
     tags = [tag(n, name, kind) for n, (name, kind) in enumerate(kinds)]
     await plant.write("Serial", 2**63 + 1)
     await plant.write("Curve", [1.0, 2.5])
@@ -131,7 +140,7 @@ async def test_boolean_in_a_number(plant: Plant, data_dir: str) -> None:
 
 
 async def test_every_change_arrives(plant: Plant, data_dir: str) -> None:
-    """Two hundred changes within one publishing interval all arrive, in order: the queue is long enough and none is merged."""
+    """Two hundred changes within one publishing interval all arrive, in order: none is merged."""
     async with connected(plant.url, data_dir, [tag(1, "Level", queue_size=500)]) as source:
         await gather(source, lambda b: bool(values(b, 1)))
         for number in range(200):
@@ -161,7 +170,7 @@ async def test_timestamp_trigger(plant: Plant, data_dir: str) -> None:
 
 
 async def test_gap_is_republished(plant: Plant, data_dir: str) -> None:
-    """A notification the server sent but we never saw is asked for again and delivered in its place; nothing is lost."""
+    """A notification the server sent but we never saw is asked for again and delivered in its place."""
     async with connected(plant.url, data_dir, [tag(1, "Level")]) as source:
         await gather(source, lambda b: bool(values(b, 1)))
         newest = max(plant.subscriptions().items())[1]
@@ -186,7 +195,7 @@ async def test_gap_is_counted(plant: Plant, data_dir: str) -> None:
 
 
 async def test_overflow_is_counted(plant: Plant, data_dir: str) -> None:
-    """The overflow bit of a value says that the server dropped older ones: that is counted, and the status kept whole."""
+    """The overflow bit of a value says that the server dropped older ones: counted, and the status kept whole."""
     async with connected(plant.url, data_dir, [tag(1, "Level")]) as source:
         await plant.write("Level", 601.0, 0x00000480)
         batches = await gather(source, lambda b: 601.0 in values(b, 1))
@@ -194,7 +203,7 @@ async def test_overflow_is_counted(plant: Plant, data_dir: str) -> None:
     assert 0x480 in [int(s) for b in batches for s in b.status]
 
 
-async def test_silent_server(plant: Plant, plant_gate: Gate, data_dir: str) -> None:
+async def test_silent_server(plant_gate: Gate, data_dir: str) -> None:
     """A server that keeps the connection but says nothing is an outage after the watchdog's time."""
     url = f"opc.tcp://127.0.0.1:{plant_gate.port}/tests"
     async with connected(url, data_dir, [tag(1, "Level")], timeout_s=1) as source:

@@ -36,8 +36,17 @@ def csv(path: Path, *lines: str) -> Path:
 
 
 def test_values(tmp_path: Path) -> None:
-    """Numbers, booleans, strings with commas, nothing, wide integers and missing times come as a plant's log has them."""
-    lines = ("a,1,2.5,0", 'b,2,"x, ""y""",5', 'b,3,"one, two",0', "a,4,,2156527616", "a,5,null,2156527616", "a,,true,0", "b,7,9007199254740993,0", "c,8,1,0")
+    """Numbers, booleans, strings with commas, nothing, wide integers and missing times come as a log has them."""
+    lines = (
+        "a,1,2.5,0",
+        'b,2,"x, ""y""",5',
+        'b,3,"one, two",0',
+        "a,4,,2156527616",
+        "a,5,null,2156527616",
+        "a,,true,0",
+        "b,7,9007199254740993,0",
+        "c,8,1,0",
+    )
     (batch,) = asyncio.run(whole(source(csv(tmp_path / "log.csv", *lines), "a", "b")))
     assert batch.tags.tolist() == [1, 2, 2, 1, 1, 1, 2]
     assert batch.source_time.tolist() == [1, 2, 3, 4, 5, NO_TIME, 7]
@@ -67,8 +76,8 @@ def test_broken_line(tmp_path: Path, line: str) -> None:
 def test_npz(tmp_path: Path) -> None:
     """An NPZ recording holds the same; rows that name no tag or no StatusCode are refused."""
     path = tmp_path / "log.npz"
-    columns = {"tag": np.array([0, 1, 5, 0]), "source_time": np.array([1, 2, 3, 4]), "value": np.array([1.5, np.nan, 0, 0]), "status": np.array([0, 2**31, 0, -1])}
-    np.savez(path, names=np.array(["a", "b"]), **columns)
+    names, values = np.array(["a", "b"]), np.array([1.5, np.nan, 0, 0])
+    np.savez(path, names=names, tag=[0, 1, 5, 0], source_time=[1, 2, 3, 4], value=values, status=[0, 2**31, 0, -1])
     (batch,) = asyncio.run(whole(source(path, "a", "b")))
     assert batch.tags.tolist() == [1, 2]
     assert batch.status.tolist() == [0, 2**31]
@@ -81,7 +90,14 @@ def test_not_a_recording(tmp_path: Path) -> None:
     (tmp_path / "noise.npz").write_bytes(b"noise")
     np.savez(tmp_path / "short.npz", names=np.array(["a"]), tag=[0, 0], source_time=[1], value=[1.0], status=[0])
     np.savez(tmp_path / "float.npz", names=np.array(["a"]), tag=[0.5], source_time=[1], value=[1.0], status=[0])
-    np.savez(tmp_path / "pickle.npz", names=np.array([{"a": 1}], dtype=object), tag=[0], source_time=[1], value=[1.0], status=[0])
+    np.savez(
+        tmp_path / "pickle.npz",
+        names=np.array([{"a": 1}], dtype=object),
+        tag=[0],
+        source_time=[1],
+        value=[1.0],
+        status=[0],
+    )
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(RefusedError, match="not a recording"):
             asyncio.run(source(path, "a").connect())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import getpass
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -39,13 +40,20 @@ async def tls_broker(program: str, folder: Path) -> AsyncIterator[TlsBroker]:
     _write(folder, "client", authority)
     with Port() as held:
         lines = (
-            f"listener {held.number} 127.0.0.1", f"cafile {folder}/ca.pem", f"certfile {folder}/server.pem", f"keyfile {folder}/server.key",
-            "require_certificate true", "allow_anonymous true", f"user {getpass.getuser()}", "log_dest none",
+            f"listener {held.number} 127.0.0.1",
+            f"cafile {folder}/ca.pem",
+            f"certfile {folder}/server.pem",
+            f"keyfile {folder}/server.key",
+            "require_certificate true",
+            "allow_anonymous true",
+            f"user {getpass.getuser()}",
+            "log_dest none",
         )
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         process = await asyncio.create_subprocess_exec(program, "-c", str(folder / "mosquitto.conf"))
         try:
-            await wait_for(lambda: _listens(held.number), what="the TLS broker listens")
+            listens: Callable[[], Awaitable[bool]] = partial(_listens, held.number)
+            await wait_for(listens, what="the TLS broker listens")
             yield TlsBroker(held.number, folder / "ca.pem", folder / "client.pem", folder / "client.key")
         finally:
             process.terminate()
