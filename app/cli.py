@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app import settings
-from app.commands import console, demo, look, plant, show, up
+from app.commands import console, demo, look, migrate, plant, show, up
 from app.commands.running import known
 
 main = typer.Typer(
@@ -42,6 +42,7 @@ main.command()(plant.check)
 main.command()(plant.apply)
 main.command()(plant.schema)
 main.command()(up.up)
+main.command()(migrate.migrate)
 main.command()(demo.demo)
 main.command()(show.status)
 main.command()(show.ledger)

@@ -148,5 +148,7 @@ def main() -> None:
     upgrade(settings().database())
 
 
+__all__ = ["Base", "Big", "Engine", "Json", "add_to", "insert_new", "make_engine", "reading", "upgrade", "writing"]
+
 if __name__ == "__main__":
     main()

@@ -6,8 +6,10 @@ import asyncio
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import connectors
+from app import notify
 from app.db import make_engine
 from app.field.checkpoints import Checkpoints
 from app.field.clock import Clock
@@ -25,19 +27,19 @@ from app.log import (
     JOURNAL_DAMAGED,
     JOURNAL_OPENED,
     configure,
-    logger,
+    get_logger,
 )
 from app.queue import Door, door
 from app.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine, Sequence
 
+    from app.field.runner import Load
     from app.records import Record
-    from app.sources.service import Unseal
     from connectors import Batch
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 THREADS: Final = 16
 """For calls that block: a database that hangs must not keep the journal from being read."""
@@ -47,7 +49,7 @@ DRAIN_S: Final = 2.0
 class Gateway:
     """Everything one gateway process runs, wired together."""
 
-    def __init__(self, chosen: Settings, queue: Door, unseal: Unseal) -> None:
+    def __init__(self, chosen: Settings, queue: Door, load: Load = connectors.load) -> None:
         """Opens the journal: blocking. Raises JournalError, JournalBusyError, OSError."""
         data_dir = chosen.data_dir.resolve()
         self._engine = make_engine(chosen.database())
@@ -64,11 +66,11 @@ class Gateway:
         self._checkpoints = Checkpoints(self.journal, self._windowing, self.dispatcher, self._snapshots)
         self._clock = Clock(self.journal.append)
         self.publisher = Publisher(
-            self._engine, str(data_dir), self.dispatcher.busy, self._taken, cap_s=chosen.reconnect_cap_s,
+            self._engine, str(data_dir), self.dispatcher.busy, self._taken, load=load, cap_s=chosen.reconnect_cap_s,
         )
         self.follower = Follower(
-            self._engine, data_dir, self.journal, clock=self._clock, publisher=self.publisher, unseal=unseal,
-            seen=self._seen, cap_s=chosen.reconnect_cap_s,
+            self._engine, data_dir, self.journal, clock=self._clock, publisher=self.publisher,
+            seen=self._seen, load=load, cap_s=chosen.reconnect_cap_s,
         )
         self.reporter = Reporter(
             chosen.gateway_id, self.journal, self.dispatcher, engine=self._engine, door=queue,
@@ -106,6 +108,7 @@ class Gateway:
         ]
         waiting = asyncio.create_task(stop.wait(), name="stop")
         log.info(GATEWAY_READY)
+        notify.ready()
         try:
             done, _ = await asyncio.wait([field, *inside, waiting], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -143,34 +146,30 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
     return True
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
 
 
-async def serve(chosen: Settings, queue: Door, unseal: Unseal, ready: Callable[[Gateway], None] | None = None) -> None:
+async def serve(chosen: Settings, queue: Door) -> None:
     """Run a gateway until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = await asyncio.to_thread(Gateway, chosen, queue, unseal)
-    if ready is not None:
-        ready(gateway)
+    gateway = await asyncio.to_thread(Gateway, chosen, queue)
     await gateway.run(stop)
     log.info(GATEWAY_STOPPED)
 
 
 def main() -> int:
     """`python -m app.gateway`; the exit status is 0 after a signal, 1 after a failure."""
-    from app.access.seal import unseal  # noqa: PLC0415 - 
-
     chosen = settings()
     configure(chosen.log_level, chosen.log_format)
     try:
-        asyncio.run(serve(chosen, door(), unseal))
+        asyncio.run(serve(chosen, door()))
     except JournalError as error:
         log.error(GATEWAY_FAILED, reason=str(error))  # noqa: TRY400 - the message says what to do
         return 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from sqlalchemy import Engine
 
 from app import times
 from app.access import service
@@ -21,6 +20,7 @@ from app.access.schemas import (
     Principal,
     TokenView,
 )
+from app.db import Engine
 from app.errors import Problem
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -73,3 +73,21 @@ def unseal(value: Mapping[str, object]) -> str:
     except (KeyError, binascii.Error, InvalidTag, ValueError) as error:
         message = "a sealed secret cannot be opened with this key: restore secret.key, or apply the plant file again"
         raise SealError(message) from error
+
+
+def sealed(options: Mapping[str, Any], secrets: frozenset[str]) -> dict[str, Any]:
+    """Options with these keys sealed."""
+    return {key: seal(str(value)) if key in secrets else value for key, value in options.items()}
+
+
+def opened(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in the clear: never to be logged. SealError when the key is another one."""
+    return {
+        key: unseal(value) if isinstance(value, dict) and set(value) == {"sealed"} else value
+        for key, value in options.items()
+    }
+
+
+def same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether stored options are these, secrets included."""
+    return opened(stored or {}) == dict(wanted)

@@ -19,7 +19,7 @@ from app.config.check import check_file, check_text
 from app.config.document import DocumentError
 from app.config.jsonschema import plant_schema
 from app.db import make_engine, upgrade
-from app.plant import service
+from app.plant import queries, service
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def apply(
 
 
 def _unchanged(engine: Engine, changes: Sequence[service.Change], *, json_wanted: bool) -> None:
-    row = service.revision(engine)
+    row = queries.revision(engine)
     number = row.number if row else 0
     if json_wanted:
         as_json({"revision": number, "changes": [asdict(one) for one in changes]})
@@ -150,7 +150,7 @@ def _wanted(engine: Engine, file: Path | None, revision: int | None, *, json_wan
     try:
         if file is not None:
             return check_file(file, models_folder())
-        row = service.revision(engine, revision)
+        row = queries.revision(engine, revision)
         if row is None:
             raise fail(t("There is no revision {number}.", number=revision))
         return check_text(row.document, row.file, models_folder())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from app.log import SNAPSHOT_FAILED, logger
+from app.log import SNAPSHOT_FAILED, get_logger
 
 if TYPE_CHECKING:
     from app.field.dispatcher import Dispatcher
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.field.windowing import Windowing
     from app.journal import Journal, Position
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 PERIOD_S: Final = 10.0
 

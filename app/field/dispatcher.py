@@ -24,7 +24,7 @@ from app.log import (
     PIPELINE_UNUSABLE,
     QUEUE_BACK,
     QUEUE_LOST,
-    logger,
+    get_logger,
 )
 from app.pipelines import service as pipelines
 from app.records import Message
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from app.queue import Door
     from app.records import Record, WindowBlock
 
-log = logger(__name__)
+log = get_logger(__name__)
 Result = TypeVar("Result")
 
 POLL_S: Final = 0.1
@@ -97,6 +97,7 @@ class Dispatcher:
         self._mark = ""
         self._skipped: dict[int, set[int]] = {}
         self._advanced_at = 0.0
+        self._moved = asyncio.Event()
         self.progress = Progress({}, {})
         """What the database last said."""
         self.known: dict[int, Version] = {}
@@ -145,7 +146,8 @@ class Dispatcher:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._windowing.position != self._journal.head:
-                    await asyncio.sleep(POLL_S)
+                    self._moved.clear()
+                    await self._moved.wait()
 
     async def close(self) -> None:
         """Let go of the thread that talks to the queue; call after `run` has ended."""
@@ -162,6 +164,7 @@ class Dispatcher:
                 await self._forward(entry)
                 # A long replay must not keep the field waiting.
                 await asyncio.sleep(0)
+                self._moved.set()
 
     async def _forward(self, entry: Entry) -> None:
         if entry.versions is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from app.field.dispatcher import Outage
 from app.field.runner import Runner, Standing
 from app.journal.service import DatabaseError
-from app.log import CONFIGURATION_APPLIED, DATABASE_BACK, DATABASE_LOST, PIPELINE_UNUSABLE, logger
+from app.log import CONFIGURATION_APPLIED, DATABASE_BACK, DATABASE_LOST, PIPELINE_UNUSABLE, get_logger
 from app.northbound import service as northbound
 from app.pipelines import service as pipelines
 from app.sources import service as sources
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
     from app.field.clock import Clock
     from app.field.publisher import Publisher
+    from app.field.runner import Load
     from app.journal import Journal
     from app.northbound.service import Subscription
     from app.pipelines.service import Unusable, Version
     from app.records import Record
-    from app.sources.service import Connection, Unseal
+    from app.sources.service import Connection
     from connectors import Batch
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 POLL_S: Final = 1.0
 
@@ -55,7 +56,7 @@ class Follower:
 
     def __init__(
         self, engine: Engine, data_dir: Path, journal: Journal, *, clock: Clock, publisher: Publisher,
-        unseal: Unseal, seen: Callable[[int, Record, Batch], None], cap_s: float,
+        seen: Callable[[int, Record, Batch], None], load: Load, cap_s: float,
     ) -> None:
         """`seen` is told of every batch that is durable."""
         self._engine = engine
@@ -63,8 +64,8 @@ class Follower:
         self._journal = journal
         self._clock = clock
         self._publisher = publisher
-        self._unseal = unseal
         self._seen = seen
+        self._load_connector = load
         self._cap = cap_s
         self._running: dict[int, _Running] = {}
         self._revision = -1
@@ -99,8 +100,8 @@ class Follower:
         # The number is read first: what changes meanwhile is seen at the next look.
         revision = sources.revision(self._engine)
         versions, unusable = pipelines.active(self._engine)
-        connections = sources.running(self._engine, self._data_dir, self._unseal)
-        subscriptions = northbound.subscriptions(self._engine, self._unseal)
+        connections = sources.running(self._engine, self._data_dir)
+        subscriptions = northbound.subscriptions(self._engine)
         return _Wanted(revision, connections, versions, unusable, subscriptions)
 
     async def _reconcile(self, wanted: _Wanted) -> None:
@@ -131,7 +132,7 @@ class Follower:
         standing = self.standings.get(connection.id) or Standing(connection.config.name)
         standing.name, standing.state, standing.error = connection.config.name, "connecting", ""
         self.standings[connection.id] = standing
-        runner = Runner(connection, self._journal.append, standing, self._seen, cap_s=self._cap)
+        runner = Runner(connection, self._journal.append, standing, self._seen, load=self._load_connector, cap_s=self._cap)
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, task)
 
@@ -146,4 +147,4 @@ class Follower:
 
 def _max_ages(versions: Mapping[int, Version]) -> dict[str, float]:
     """By the key under which a pipeline's outputs are published."""
-    return {version.pipeline: version.spec.max_age_s for version in versions.values()}
+    return {f"pipeline:{version.pipeline}": version.spec.max_age_s for version in versions.values()}

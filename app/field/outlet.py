@@ -16,7 +16,7 @@ from app.log import (
     SUBSCRIPTION_LOST,
     SUBSCRIPTION_REFUSED,
     SUBSCRIPTION_UP,
-    logger,
+    get_logger,
 )
 from app.northbound.service import Due, Failure
 from connectors import ConnectionConfig, ConnectorError, NotInstalledError, RefusedError, Status
@@ -24,10 +24,11 @@ from connectors import ConnectionConfig, ConnectorError, NotInstalledError, Refu
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from app.field.runner import Load
     from app.northbound.service import Subscription
     from connectors import Publication, Sink
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 AGE_CHECK_S: Final = 0.5
 CLOSE_S: Final = 5.0
@@ -49,11 +50,13 @@ class Outlet:
     """Publishes for one subscription, in the order it is handed the rows."""
 
     def __init__(
-        self, subscription: Subscription, data_dir: str, cap_s: float, max_age_s: Callable[[str], float | None],
+        self, subscription: Subscription, data_dir: str, max_age_s: Callable[[str], float | None], *,
+        load: Load = connectors.load, cap_s: float,
     ) -> None:
         """`max_age_s`: by order key, after how long without a newer value its nodes turn Bad; None: never."""
         self._subscription = subscription
         self._data_dir = data_dir
+        self._load = load
         self._backoff = Backoff(cap_s)
         self._max_age = max_age_s
         self._offered: asyncio.Queue[list[Due]] = asyncio.Queue(1)
@@ -106,7 +109,7 @@ class Outlet:
         one = self._subscription
         if one.problem:
             raise RefusedError(one.problem)
-        connector = connectors.load(one.connector)
+        connector = self._load(one.connector)
         if not hasattr(connector, "sink"):
             message = f"the connector {one.connector!r} only reads: it cannot publish"
             raise RefusedError(message)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.field.runner import Load
     from app.northbound.service import Failure, Subscription
 
 POLL_S: Final = 0.025
@@ -53,13 +54,15 @@ class Publisher:
     """Runs every subscription; a slow or dead consumer holds nobody back."""
 
     def __init__(
-        self, engine: Engine, data_dir: str, busy: Callable[[], bool], taken: Callable[[int, int], None], *, cap_s: float,
+        self, engine: Engine, data_dir: str, busy: Callable[[], bool], taken: Callable[[int, int], None], *,
+        load: Load, cap_s: float,
     ) -> None:
         """`busy`: whether answers are expected. `taken(source_time, sent_at)` is told of each publication, ns."""
         self._engine = engine
         self._data_dir = data_dir
         self._busy = busy
         self._taken = taken
+        self._load = load
         self._cap = cap_s
         self._running: dict[int, _Running] = {}
         self._settling = Settling()
@@ -80,7 +83,7 @@ class Publisher:
             await self._stop(self._running.pop(key))
         for key, subscription in wanted.items():
             if key not in self._running:
-                outlet = Outlet(subscription, self._data_dir, self._cap, self._age_limit)
+                outlet = Outlet(subscription, self._data_dir, self._age_limit, load=self._load, cap_s=self._cap)
                 shown = await asyncio.to_thread(service.newest_sent, self._engine, key)
                 task = asyncio.create_task(outlet.run(shown), name=f"subscription {subscription.name}")
                 self._running[key] = _Running(subscription, outlet, task)

@@ -16,7 +16,7 @@ from app.log import (
     CONNECTION_LOST,
     CONNECTION_REFUSED,
     CONNECTION_UP,
-    logger,
+    get_logger,
 )
 from app.records import to_record
 from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstalledError, RefusedError
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from app.journal import Position
     from app.records import Record
     from app.sources.service import Connection
-    from connectors import Batch, Source
+    from connectors import Batch, Connector, Source
 
-log = logger(__name__)
+    Load = Callable[[str], Connector]
+
+log = get_logger(__name__)
 
 CLOSE_S: Final = 5.0
 """A peer that does not let go in this time is left behind."""
@@ -58,13 +60,15 @@ class Runner:
         standing: Standing,
         seen: Callable[[int, Record, Batch], None],
         *,
+        load: Load = connectors.load,
         cap_s: float,
     ) -> None:
-        """`append`: the journal's; `seen` is told of every batch once it is durable."""
+        """`append`: the journal's; `seen` is told of every batch once it is durable; `load` finds a connector by name."""
         self._connection = connection
         self._append = append
         self._standing = standing
         self._seen = seen
+        self._load = load
         self._backoff = Backoff(cap_s)
         self._was_up = False
 
@@ -75,7 +79,7 @@ class Runner:
             self._refused(self._connection.problem)
             return
         try:
-            source = connectors.load(self._connection.connector).source(self._connection.config)
+            source = self._load(self._connection.connector).source(self._connection.config)
         except (KeyError, ValueError, NotInstalledError) as error:
             self._refused(str(error))
             return

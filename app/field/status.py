@@ -15,7 +15,7 @@ from app.journal import Position
 from app.journal import service as applied
 from app.journal.service import DatabaseError
 from app.live import PREFIX, ConnectionLive, GatewayLive
-from app.log import DATABASE_BACK, DATABASE_LOST, JOURNAL_RUNNING, JOURNAL_STOPPED, logger
+from app.log import DATABASE_BACK, DATABASE_LOST, JOURNAL_RUNNING, JOURNAL_STOPPED, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from app.journal.index import Held
     from app.queue import Door
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 PERIOD_S: Final = 1.0
 QUIET_PERIODS: Final = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from app.field.snapshots import VERSION, Snapshot
-from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, logger
+from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
 from app.records import WindowBlock, decode_columns
 from inference.window import Router, SnapshotError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.records import Record
     from inference.window import Spec, Windows
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 TICK_AFTER_S: Final = 0.2
 """Ticks of the clock are no closer to each other than this."""

@@ -15,7 +15,7 @@ from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payloa
 from app.journal.index import Held, Index, load
 from app.journal.segment import TornError, Writing
 from app.journal.store import JournalError, lock, next_identity
-from app.log import JOURNAL_WRITER_FAILED, logger
+from app.log import JOURNAL_WRITER_FAILED, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from app.records import Record
 
-log = logger(__name__)
+log = get_logger(__name__)
 
 SEGMENT_BYTES: Final = 64 * 2**20
 SMALLEST_SEGMENT: Final = 2**20

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 
+from app import times
+from app.access.tables import TokenRow
 from app.db import reading, writing
 from app.northbound.tables import OutboxRow, SubscriptionRow
 from app.sources.service import opened
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine, Row
 
-    from app.sources.service import Unseal
+
+KEEP_SENT_S: Final = 24 * 3600
+KEEP_ENDED_S: Final = 30 * 24 * 3600
+"""An ended token stays as long as its owner may ask what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +82,15 @@ _SENT = (
 )
 
 
-def subscriptions(engine: Engine, unseal: Unseal) -> dict[int, Subscription]:
+def subscriptions(engine: Engine) -> dict[int, Subscription]:
     """Every enabled subscription by id."""
     with reading(engine) as session:
         rows = session.scalars(select(SubscriptionRow).where(SubscriptionRow.enabled.is_(True))).all()
-        return {row.id: _subscription(row, unseal) for row in rows}
+        return {row.id: _subscription(row) for row in rows}
 
 
-def _subscription(row: SubscriptionRow, unseal: Unseal) -> Subscription:
-    options, problem = opened(row.options or {}, unseal)
+def _subscription(row: SubscriptionRow) -> Subscription:
+    options, problem = opened(row.options or {})
     return Subscription(row.id, row.name, row.connector, options, row.topic, row.revision, problem)
 
 
@@ -134,3 +139,9 @@ def settle(engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure]) -
             )
 
 
+def retain(engine: Engine) -> None:
+    """Remove outbox rows sent more than a day ago, and tokens that ended more than a month ago."""
+    now = times.now()
+    with writing(engine) as session:
+        session.execute(delete(OutboxRow).where(OutboxRow.sent_at < now - KEEP_SENT_S * times.NANOS))
+        session.execute(delete(TokenRow).where(TokenRow.expires_at < now - KEEP_ENDED_S * times.NANOS))

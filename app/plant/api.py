@@ -15,7 +15,7 @@ from app.config.activate import refusals
 from app.config.check import check_text
 from app.config.document import DocumentError
 from app.errors import Problem
-from app.plant import service
+from app.plant import queries, service
 from app.plant.tables import PlantRevisionRow
 from app.settings import settings
 
@@ -69,7 +69,7 @@ def _revision(row: PlantRevisionRow) -> RevisionView:
 @router.get("/plant", operation_id="getPlant")
 def plant(_who: Viewer, engine: Database) -> PlantView:
     """The plant file in force."""
-    row = service.revision(engine)
+    row = queries.revision(engine)
     if row is None:
         raise Problem(404, "not_found", "No plant file has been applied yet")
     return PlantView(**_revision(row).model_dump(), document=row.document)
@@ -78,7 +78,7 @@ def plant(_who: Viewer, engine: Database) -> PlantView:
 @router.get("/plant/revisions", operation_id="listPlantRevisions")
 def revisions(_who: Viewer, engine: Database) -> list[RevisionView]:
     """Every applied file, newest first."""
-    return [_revision(row) for row in service.revisions(engine)]
+    return [_revision(row) for row in queries.revisions(engine)]
 
 
 @router.put("/plant", operation_id="applyPlant")
@@ -104,7 +104,7 @@ def apply(
             ]
             raise Problem(422, "invalid_plant", "The plant file has mistakes", "See errors.", errors=errors) from error
     changes = service.difference(engine, desired)
-    number = service.revision(engine)
+    number = queries.revision(engine)
     if not dry_run and changes:
         for pipeline, reason in refusals(engine, desired, store):
             raise Problem(422, "model_check_failed", "The model check failed", f"{pipeline}: {reason}")

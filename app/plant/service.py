@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from app import times
-from app.access.seal import seal, unseal
+from app.access.seal import opened, same, sealed
 from app.access.service import audit
-from app.db import reading, writing
+from app.db import writing
+from app.models.service import model_row
 from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
 from app.pipelines.schemas import PipelineSpec
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
+from app.plant.queries import path_in_force
 from app.plant.tables import PlantRevisionRow
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from app.config.desired import Desired, WantedConnection, WantedPipeline, WantedTag
-    from inference import Model
 
 NEW_TAG_WHEN: Final = ("datatype", "unit")
 """A change of these is another quantity: it gets an id of its own."""
@@ -51,29 +52,6 @@ class Applied:
 
     number: int
     changes: tuple[Change, ...]
-
-
-def path_in_force(session: Session) -> str:
-    """The plant's path, which begins every topic; empty before the first plant file."""
-    query = select(PlantRevisionRow.path).order_by(PlantRevisionRow.number.desc()).limit(1)
-    return session.scalar(query) or ""
-
-
-def revisions(engine: Engine) -> list[PlantRevisionRow]:
-    """Every applied file, newest first."""
-    with reading(engine) as session:
-        rows = list(session.scalars(select(PlantRevisionRow).order_by(PlantRevisionRow.number.desc()).limit(500)))
-        session.expunge_all()
-        return rows
-
-
-def revision(engine: Engine, number: int | None = None) -> PlantRevisionRow | None:
-    """One applied file, the one in force by default."""
-    query = select(PlantRevisionRow).order_by(PlantRevisionRow.number.desc()).limit(1)
-    with reading(engine) as session:
-        row = session.scalar(query if number is None else query.where(PlantRevisionRow.number == number))
-        session.expunge_all()
-        return row
 
 
 class _Applier:
@@ -108,19 +86,17 @@ class _Applier:
             row = rows.get(name)
             if row is None:
                 row = ConnectionRow(
-                    name=name, connector=wanted.connector, options=_sealed(wanted.options, wanted.secrets), revision=1
+                    name=name, connector=wanted.connector, options=sealed(wanted.options, wanted.secrets), revision=1
                 )
                 self.session.add(row)
                 self.session.flush()
                 self.note("connection", name, "added", wanted.connector)
             elif (
-                row.retired_at is not None
-                or row.connector != wanted.connector
-                or not _same(row.options, wanted.options)
+                row.retired_at is not None or row.connector != wanted.connector or not same(row.options, wanted.options)
             ):
                 what = "added" if row.retired_at is not None else "changed"
                 self.note("connection", name, what, _difference(row.options, wanted))
-                row.connector, row.options = wanted.connector, _sealed(wanted.options, wanted.secrets)
+                row.connector, row.options = wanted.connector, sealed(wanted.options, wanted.secrets)
                 row.retired_at = None
                 touched.add(name)
             self.ids[name] = row.id
@@ -207,7 +183,7 @@ class _Applier:
     def _models(self) -> None:
         for wanted in self.desired.models.values():
             if self.session.get(ModelRow, wanted.model.digest) is None:
-                self.session.add(_model_row(wanted.model, self.now))
+                self.session.add(model_row(wanted.model, self.now))
                 self.session.flush()
                 self.note("model", wanted.name, "added", wanted.model.digest[:19])
 
@@ -330,7 +306,7 @@ class _Applier:
                     SubscriptionRow(
                         name=name,
                         connector=entry.connector,
-                        options=_sealed(wanted.options, wanted.secrets),
+                        options=sealed(wanted.options, wanted.secrets),
                         topic=entry.topic,
                         revision=1,
                         enabled=True,
@@ -338,11 +314,11 @@ class _Applier:
                 )
                 self.note("northbound", name, "added", entry.connector)
                 continue
-            same = row.connector == entry.connector and row.topic == entry.topic and _same(row.options, wanted.options)
-            if not row.enabled or not same:
+            like = row.connector == entry.connector and row.topic == entry.topic and same(row.options, wanted.options)
+            if not row.enabled or not like:
                 self.note("northbound", name, "changed" if row.enabled else "added")
                 row.connector, row.topic, row.enabled = entry.connector, entry.topic, True
-                row.options = _sealed(wanted.options, wanted.secrets)
+                row.options = sealed(wanted.options, wanted.secrets)
                 row.revision += 1
         for name, row in rows.items():
             if name not in self.desired.northbound and row.enabled:
@@ -351,23 +327,8 @@ class _Applier:
                 self.note("northbound", name, "removed")
 
 
-def _sealed(options: Mapping[str, Any], secrets: frozenset[str]) -> dict[str, Any]:
-    return {key: seal(str(value)) if key in secrets else value for key, value in options.items()}
-
-
-def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: unseal(value) if isinstance(value, dict) and set(value) == {"sealed"} else value
-        for key, value in options.items()
-    }
-
-
-def _same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    return _opened(stored or {}) == dict(wanted)
-
-
 def _difference(stored: Mapping[str, Any] | None, wanted: WantedConnection) -> str:
-    before, after = _opened(stored or {}), dict(wanted.options)
+    before, after = opened(stored or {}), dict(wanted.options)
 
     def shown(key: str, values: Mapping[str, Any]) -> str:
         return "••••" if key in wanted.secrets else str(values.get(key, "-"))
@@ -380,30 +341,6 @@ def _spec_difference(active: PipelineVersionRow | None, spec: Mapping[str, Any],
     if active is None:
         return f"version {number}"
     return f"version {number}: {', '.join(key for key in spec if active.spec.get(key) != spec[key])}"
-
-
-def _model_row(model: Model, now: int) -> ModelRow:
-    def tensors(specs: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - inputs or outputs of a model
-        for one in specs:
-            yield {
-                "name": one.name,
-                "dtype": one.dtype,
-                "shape": list(one.shape),
-                "unit": one.unit,
-                "meaning": one.meaning,
-            }
-
-    contract = {
-        "inputs": list(tensors(model.inputs)),
-        "outputs": list(tensors(model.outputs)),
-        "opset": model.opset,
-        "ir_version": model.ir_version,
-        "nodes": model.nodes,
-        "manifest": dict(model.manifest),
-    }
-    return ModelRow(
-        digest=model.digest, sm3=model.sm3, name=model.name, version=model.version, contract=contract, imported_at=now
-    )
 
 
 def difference(engine: Engine, desired: Desired) -> tuple[Change, ...]:

@@ -15,7 +15,7 @@ from app.events import service as events
 from app.ledger.tables import LedgerRow
 from app.northbound.schemas import PREDICTION_TYPE, ROOT, SEVERITY, PredictionBody, node, topic
 from app.northbound.tables import OutboxRow, SubscriptionRow
-from app.plant.service import path_in_force
+from app.plant.queries import path_in_force
 from app.readings.tables import AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 

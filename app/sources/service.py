@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from app.access.seal import SealError, unseal
 from app.db import reading
 from app.plant.tables import PlantRevisionRow
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import ConnectionConfig, TagBinding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sqlalchemy import Engine
-
-    Unseal = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +38,37 @@ def revision(engine: Engine) -> int:
         return session.scalar(select(func.max(PlantRevisionRow.number))) or 0
 
 
-def running(engine: Engine, data_dir: Path, unseal: Unseal) -> dict[int, Connection]:
-    """Every connection in force by id. `unseal` opens a sealed secret; ValueError of it becomes the problem."""
+def running(engine: Engine, data_dir: Path) -> dict[int, Connection]:
+    """Every connection in force by id; a secret that cannot be opened becomes its problem."""
     tags: dict[int, list[TagBinding]] = defaultdict(list)
     with reading(engine) as session:
         query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None)).order_by(TagRow.id)
         for tag in session.scalars(query):
             tags[tag.connection_id or 0].append(TagBinding(tag.id, tag.address, tag.datatype, tag.options or {}))
         rows = session.scalars(select(ConnectionRow).where(ConnectionRow.retired_at.is_(None))).all()
-        return {row.id: _connection(row, tuple(tags[row.id]), data_dir, unseal) for row in rows}
+        return {row.id: _connection(row, tuple(tags[row.id]), data_dir) for row in rows}
 
 
-def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path, unseal: Unseal) -> Connection:
-    options, problem = opened(row.options or {}, unseal)
+def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path) -> Connection:
+    options, problem = opened(row.options or {})
     folder = data_dir / "connections" / str(row.id)
     config = ConnectionConfig(row.name, options, tags, row.revision, str(folder))
     return Connection(row.id, row.connector, config, problem)
 
 
-def opened(options: Mapping[str, object], unseal: Unseal) -> tuple[dict[str, object], str]:
+def opened(options: Mapping[str, object]) -> tuple[dict[str, object], str]:
     """Options with their secrets in the clear, never to be logged, and why that failed; empty when it did not."""
     try:
-        return {key: _open(value, unseal) for key, value in options.items()}, ""
-    except ValueError as error:
-        return {}, f"a secret of this connection cannot be opened: {error}"
+        return {key: _open(value) for key, value in options.items()}, ""
+    except SealError as error:
+        return {}, str(error)
 
 
-def _open(value: object, unseal: Unseal) -> object:
+def _open(value: object) -> object:
     if isinstance(value, dict) and set(value) == {"sealed"}:
-        return unseal(str(value["sealed"]))
+        return unseal(value)
     if isinstance(value, dict):
-        return {key: _open(one, unseal) for key, one in value.items()}
+        return {key: _open(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_open(one, unseal) for one in value]
+        return [_open(one) for one in value]
     return value

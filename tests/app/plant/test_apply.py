@@ -17,7 +17,7 @@ from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
 from app.pipelines.service import active
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
-from app.plant import service
+from app.plant import queries, service
 from app.settings import Settings
 from app.sources.service import running
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
@@ -106,7 +106,7 @@ def test_first_apply_makes_everything(engine: Engine, desired: Make, tmp_path: P
     assert (version.windows.trigger, version.windows.length) == (ids["counter"], 128)
     with reading(engine) as session:
         assert session.scalars(select(ModelRow.digest)).one() == version.spec.model_digest
-        assert service.path_in_force(session) == "acme"
+        assert queries.path_in_force(session) == "acme"
 
 
 def test_secrets_are_sealed_in_the_database(engine: Engine, desired: Make) -> None:
@@ -114,7 +114,7 @@ def test_secrets_are_sealed_in_the_database(engine: Engine, desired: Make) -> No
     service.apply(engine, desired(TEXT), "wu")
     with reading(engine) as session:
         options = session.scalars(select(ConnectionRow.options)).one()
-        documents = [row.document for row in service.revisions(engine)]
+        documents = [row.document for row in queries.revisions(engine)]
     assert "hunter2" not in str(options)
     assert "hunter2" not in str(documents)
 
@@ -124,14 +124,14 @@ def test_second_apply_changes_nothing(engine: Engine, desired: Make) -> None:
     service.apply(engine, desired(TEXT), "wu")
     again = service.apply(engine, desired(TEXT), "wu")
     assert again == service.Applied(1, ())
-    assert len(service.revisions(engine)) == 1
+    assert len(queries.revisions(engine)) == 1
 
 
 def test_difference_writes_nothing(engine: Engine, desired: Make) -> None:
     """Looking at a difference leaves the plant as it is."""
     assert service.difference(engine, desired(TEXT))
     assert tag_ids(engine) == {}
-    assert service.revision(engine) is None
+    assert queries.revision(engine) is None
 
 
 def test_a_new_address_or_name_keeps_the_tag(engine: Engine, desired: Make) -> None:
@@ -209,7 +209,7 @@ def test_every_version_is_kept_and_can_be_brought_back(engine: Engine, desired: 
     """Revision 1 is applied again as revision 3."""
     service.apply(engine, desired(TEXT), "wu")
     service.apply(engine, desired(TEXT.replace("above: 1.0", "above: 2.0")), "wu")
-    first = service.revision(engine, 1)
+    first = queries.revision(engine, 1)
     assert first is not None
     applied = service.apply(engine, desired(first.document), "wu")
     assert applied.number == 3
