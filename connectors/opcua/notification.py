@@ -17,6 +17,7 @@ from connectors.opcua.decode import Changes, UndecodableError, decode_items
 DATA_CHANGE: Final = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
 MOST_PARTS: Final = 1000
+MOST_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Published:
     subscription: int
     more: bool
     notification: Notification
+    available: tuple[int, ...] = ()
+    """Sequence numbers the server still keeps for us."""
 
 
 class _Cursor:
@@ -66,10 +69,11 @@ def published(answer: Buffer) -> Published:
     data = bytes(answer)
     try:
         cursor = _after_header(data)
-        subscription, available = cursor.take("I"), cursor.take("i")
-        cursor.skip(4 * available)
+        subscription, count = cursor.take("I"), cursor.take("i")
+        available = struct.unpack_from(f"<{min(max(count, 0), MOST_KEPT)}I", data, cursor.position)
+        cursor.skip(4 * count)
         more = bool(cursor.take("B"))
-        return Published(subscription, more, _notification(cursor))
+        return Published(subscription, more, _notification(cursor), available)
     except struct.error as error:
         message = f"a PublishResponse that ends too early: {error}"
         raise UndecodableError(message) from error

@@ -66,6 +66,8 @@ class Options(Credentials):
     """Values a server keeps per tag between two publishes."""
     publishes_in_flight: int = Field(default=4, ge=1, le=32)
     """PublishRequests that wait at the server at any time."""
+    resume: bool = True
+    """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
     use_received_time: bool = False
     """Stamp every reading with our time of receipt: for a server whose clock is wrong or absent."""
 

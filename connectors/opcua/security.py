@@ -54,7 +54,7 @@ def identity(folder: Path, application_uri: str | None, name: str) -> Identity:
     found = Identity(folder / "own" / "certificate.der", folder / "own" / "key.pem", uri)
     found.key.parent.mkdir(parents=True, exist_ok=True)
     if not _still_good(found):
-        _private(found.certificate, _self_signed(_key(found.key), uri).public_bytes(serialization.Encoding.DER))
+        write_private(found.certificate, _self_signed(_key(found.key), uri).public_bytes(serialization.Encoding.DER))
     return found
 
 
@@ -76,11 +76,11 @@ def _key(path: Path) -> rsa.RSAPrivateKey:
         return key
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _private(path, pem)
+    write_private(path, pem)
     return key
 
 
-def _private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Write a whole file that only we may read, or none."""
     draft = path.with_suffix(".new")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asyncua.common.utils import Buffer
 
     from connectors.opcua.options import Credentials
+    from connectors.opcua.resume import Kept
 
 # The caller hears of an outage as an exception, once; the library would write several lines and a traceback for it.
 for _noisy in ("asyncua.client", "asyncua.common.connection", "asyncua.crypto.uacrypto"):
@@ -107,8 +108,8 @@ class Session:
         self.bytes_received = 0
         self.namespaces: list[str] = []
 
-    async def open(self) -> None:
-        """Connect, secure, log in. Raises NotConnectedError, RefusedError."""
+    async def open(self, kept: Kept | None = None) -> bool:
+        """Connect, secure, log in; returns whether the kept session was resumed. NotConnectedError, RefusedError."""
         try:
             if self._credentials.security != "None":
                 await self._secure()
@@ -118,10 +119,13 @@ class Session:
                 self._limit()
                 await self._client.open_secure_channel()
             self._renew_at = time.monotonic() + self._client.secure_channel_timeout / 1000 * RENEW_AFTER
-            await self._log_in()
+            resumed = kept is not None and await self._resume(kept)
+            if not resumed:
+                await self._log_in()
         except BaseException:
             self._client.disconnect_socket()
             raise
+        return resumed
 
     async def _secure(self) -> None:
         """Find the endpoint we were told to use, check its certificate against the trust list, set up our own."""
@@ -149,15 +153,10 @@ class Session:
             limits.max_message_size, limits.max_chunk_count = LARGEST_MESSAGE, MOST_CHUNKS
 
     async def _log_in(self) -> None:
-        name, secret = self._credentials.username, self._credentials.password
         try:
             async with border(f"opening a session on {self._credentials.url}"):
                 await self._client.create_session()
-                if name is not None:
-                    self._refuse_to_show_the_password()
-                await self._client.activate_session(
-                    username=name, password=secret.get_secret_value() if secret else None
-                )
+                await self._activate()
         except InvalidSignature as error:
             message = "the server's signature is wrong: it does not hold the key of its certificate"
             raise RefusedError(message) from error
@@ -165,6 +164,44 @@ class Session:
             if isinstance(error.__cause__, UaError) and not isinstance(error.__cause__, UaStatusCodeError):
                 raise RefusedError(str(error)) from error
             raise
+
+    async def _resume(self, kept: Kept) -> bool:
+        """Activate a session the server may still have, on this new channel (IEC 62541-4, 5.6.3 and 6.7)."""
+        client, policy = self._client, self._client.security_policy
+        try:
+            endpoints = await client.get_endpoints()
+            endpoint = Client.find_endpoint(endpoints, policy.Mode, policy.URI)
+            if policy.peer_certificate is None and endpoint.ServerCertificate:
+                policy.peer_certificate = security.first_of_chain(endpoint.ServerCertificate)
+            # asyncua resumes a session by itself only together with its own reconnecting, which we do not use.
+            client._policy_ids, client._server_nonce = endpoint.UserIdentityTokens, kept.nonce  # type: ignore[assignment]  # noqa: SLF001
+            client.uaclient.session.restore_authentication_token(kept.token)
+            await self._activate()
+        except UaError:
+            client.uaclient.session.reset_authentication_token()
+            client._server_nonce = None  # noqa: SLF001
+            return False
+        except (OSError, TimeoutError) as error:
+            message = f"resuming the session on {self._credentials.url}: {error or type(error).__name__}"
+            raise NotConnectedError(message) from error
+        return True
+
+    async def _activate(self) -> None:
+        name, secret = self._credentials.username, self._credentials.password
+        if name is not None:
+            self._refuse_to_show_the_password()
+        await self._client.activate_session(username=name, password=secret.get_secret_value() if secret else None)
+
+    @property
+    def token(self) -> ua.NodeId:
+        """The authentication token of this session."""
+        found: ua.NodeId = self._client.uaclient.session.authentication_token
+        return found
+
+    @property
+    def nonce(self) -> bytes:
+        """The server's last nonce."""
+        return bytes(self._client._server_nonce or b"")  # noqa: SLF001 - asyncua keeps it for itself
 
     def _refuse_to_show_the_password(self) -> None:
         """A password leaves us only encrypted: by the channel, or by a policy of its own."""
@@ -205,6 +242,14 @@ class Session:
             await self._client.open_secure_channel(renew=True)
             self._client.uaclient.revolve_security_token()
             self._renew_at = time.monotonic() + self._client.secure_channel_timeout / 1000 * RENEW_AFTER
+
+    async def leave(self) -> None:
+        """Close the channel and the socket, but leave the session at the server."""
+        protocol = self._client.uaclient.protocol
+        if protocol is not None and not protocol.is_closed:
+            with suppress(OSError, UaError):
+                await self._client.close_secure_channel()
+        self._client.disconnect_socket()
 
     async def close(self) -> None:
         """Close session, channel and socket; a server that is gone is not waited for."""

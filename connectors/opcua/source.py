@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status
+from connectors.opcua import resume
 from connectors.opcua.address import Address, parse
 from connectors.opcua.columns import Columns, Table, joined
 from connectors.opcua.options import Options, TagOptions
@@ -21,7 +23,10 @@ from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from connectors.opcua.resume import Kept
+
 MOST_READINGS: Final = 20_000
+BAD: Final = 2
 NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(ObjectIds.Server_NamespaceArray))
 MOST_ITEMS: Final = ua.NodeId(ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall))
 TRIGGERS: Final = {
@@ -42,33 +47,42 @@ class OpcUaSource:
         self._table = Table(config.tags)
         self._session: Session | None = None
         self._subscription: Subscription | None = None
+        self._folder = Path(config.data_dir)
+        self._fingerprint = resume.fingerprint(config, self._options)
         self._alive_ns = 0
         self._first: Batch | None = None
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
         await self.close()
+        kept = resume.take(self._folder, self._fingerprint)
         self._session = Session(self._options, self._config.name, self._config.data_dir)
         self._subscription = Subscription(self._session, self._options)
         try:
-            await self._session.open()
-            await self._subscribe(self._session, self._subscription)
+            resumed = await self._session.open(kept)
+            await self._subscribe(self._session, self._subscription, kept if resumed else None)
         except BaseException:
-            await self.close()
+            await self._let_go(leave=False)
             raise
 
-    async def _subscribe(self, session: Session, subscription: Subscription) -> None:
+    async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> None:
+        """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case."""
         namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
         session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
         limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
         nodes = [address.node_id(session.namespaces) for address in self._addresses]
-        wanted = [index for index, node in enumerate(nodes) if node is not None]
+        resumed = kept is not None and await subscription.resume(kept)
+        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(nodes))
+        wanted = [index for index in open_ones if nodes[index] is not None]
         items = [self._item(index, nodes[index]) for index in wanted]
-        results = await subscription.create(items, min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE))
-        status = np.full(len(nodes), Status.BAD_NODE_ID_UNKNOWN, dtype=np.uint32)
-        status[wanted] = np.array(results, dtype=np.uint32)
+        ask = subscription.add if resumed else subscription.create
+        results = await ask(items, min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE))
+        status = dict.fromkeys(open_ones, Status.BAD_NODE_ID_UNKNOWN) | dict(zip(wanted, results, strict=True))
+        missing = {index: code for index, code in status.items() if Status.severity(code) == BAD}
         self._alive_ns = time.time_ns()
-        self._first = self._missing(status)
+        self._first = self._missing(missing)
+        if self._options.resume:
+            resume.keep(self._folder, self._fingerprint, subscription.kept(missing))
 
     def _item(self, index: int, node: ua.NodeId | None) -> ua.MonitoredItemCreateRequest:
         mine = self._tag_options[index]
@@ -85,15 +99,14 @@ class OpcUaSource:
             item.RequestedParameters.Filter = ua.DataChangeFilter(Trigger=TRIGGERS[mine.trigger])
         return item
 
-    def _missing(self, status: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> Batch | None:
+    def _missing(self, missing: Mapping[int, int]) -> Batch | None:
         """One reading, with the server's own StatusCode, for each tag that cannot be monitored: it is seen Bad."""
-        rows = np.flatnonzero(status >> 30 >= 2)  # noqa: PLR2004 - severity Bad
-        if not len(rows):
+        if not missing:
             return None
-        tags = np.array([self._config.tags[row].id for row in rows.tolist()], dtype=np.int64)
-        times = np.full(len(rows), self._alive_ns, dtype=np.int64)
-        nothing = np.full(len(rows), np.nan)
-        return Batch(tags, times, nothing, {}, status[rows], self._alive_ns, self._alive_ns, self._config.revision)
+        tags = np.array([self._config.tags[index].id for index in missing], dtype=np.int64)
+        times = np.full(len(tags), self._alive_ns, dtype=np.int64)
+        status, nothing = np.array(list(missing.values()), dtype=np.uint32), np.full(len(tags), np.nan)
+        return Batch(tags, times, nothing, {}, status, self._alive_ns, self._alive_ns, self._config.revision)
 
     async def read(self) -> Batch:
         """Wait for the next batch; see `Source.read`. Raises NotConnectedError."""
@@ -134,13 +147,16 @@ class OpcUaSource:
         return Columns(none, none, np.zeros(0), {}, np.zeros(0, dtype=np.uint32), (), 0)
 
     async def close(self) -> None:
-        """Let go of the server; acknowledgements not yet given are void."""
+        """Let go of the server, which keeps the session for a while if `resume` is set; open acks are void."""
+        await self._let_go(leave=self._options.resume)
+
+    async def _let_go(self, *, leave: bool) -> None:
         subscription, session = self._subscription, self._session
         self._subscription = self._session = self._first = None
         if subscription is not None:
             await subscription.close()
         if session is not None:
-            await session.close()
+            await (session.leave() if leave else session.close())
 
 
 def _acknowledger(subscription: Subscription, sequences: Sequence[int]) -> Callable[[], Awaitable[None]]:

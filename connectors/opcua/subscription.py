@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from connectors import ConnectorError, NotConnectedError
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.notification import Notification, published, republished
+from connectors.opcua.resume import Kept
 from connectors.opcua.session import border
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ LIFETIME_S: Final = 60.0
 SILENT_KEEP_ALIVES: Final = 3
 MOST_WAITING: Final = 200_000
 """Readings that may wait in memory; then no new PublishRequest goes out and the server's queues take the strain."""
-MOST_REPUBLISHED: Final = 64
+MOST_REPUBLISHED: Final = 1000
 SEQUENCE_END: Final = 2**32
 HALF: Final = 2**31
 ITEMS_AT_ONCE: Final = 1000
@@ -72,6 +73,7 @@ class Subscription:
         self._waiting_rows = 0
         self._acknowledged: deque[int] = deque()
         self._expected: int | None = None
+        self._resuming = False
         self._lost = 0
         self._heard = time.monotonic()
         self._silence_s = options.timeout_s
@@ -97,11 +99,41 @@ class Subscription:
             self._id = made.SubscriptionId
             keep_alive_s = made.RevisedPublishingInterval / 1000 * made.RevisedMaxKeepAliveCount
             self._silence_s = max(SILENT_KEEP_ALIVES * keep_alive_s, self._options.timeout_s)
-            results: list[int] = []
-            for start in range(0, len(items), at_once):
-                results += await self._create_items(items[start : start + at_once])
+        results = await self.add(items, at_once)
+        self._start()
+        return results
+
+    async def resume(self, kept: Kept) -> bool:
+        """Go on with the subscription of a resumed session; False if the server no longer has it.
+
+        What the server kept unacknowledged is asked for again, before anything newer (IEC 62541-4, 6.7).
+        """
+        request = ua.SetPublishingModeRequest()
+        request.Parameters.PublishingEnabled = True
+        request.Parameters.SubscriptionIds = [ua.IntegerId(kept.subscription)]
+        async with border("resuming"):
+            answer = struct_from_binary(ua.SetPublishingModeResponse, await self._session.request(request))
+            answer.ResponseHeader.ServiceResult.check()
+        if not answer.Parameters.Results or not answer.Parameters.Results[0].is_good():
+            return False
+        self._id, self._silence_s, self._resuming = kept.subscription, kept.silence_s, True
+        self._start()
+        return True
+
+    def kept(self, missing: Mapping[int, int]) -> Kept:
+        """What it takes to resume."""
+        return Kept(self._session.token, self._session.nonce, self._id, self._silence_s, missing)
+
+    def _start(self) -> None:
         self._heard = time.monotonic()
         self._pump_task = asyncio.create_task(self._pump())
+
+    async def add(self, items: Sequence[ua.MonitoredItemCreateRequest], at_once: int) -> list[int]:
+        """Monitor these items too; returns one StatusCode per item."""
+        results: list[int] = []
+        async with border("subscribing"):
+            for start in range(0, len(items), at_once):
+                results += await self._create_items(items[start : start + at_once])
         return results
 
     async def _create_items(self, items: Sequence[ua.MonitoredItemCreateRequest]) -> list[int]:
@@ -211,10 +243,13 @@ class Subscription:
         if response.subscription != self._id:
             return
         found = response.notification
+        if self._resuming:
+            self._resuming = False
+            await self._recover(_before(found.sequence, response.available), now)
         if self._expected is not None and found.sequence != self._expected:
             if (found.sequence - self._expected) % SEQUENCE_END >= HALF:
                 return
-            await self._recover(self._expected, found.sequence, now)
+            await self._recover(self._missing(self._expected, found.sequence), now)
         self._expected = found.sequence if found.keep_alive else _next(found.sequence)
         if found.ended is not None:
             message = f"the server ended the subscription: {get_name_and_doc(found.ended)[0]}"
@@ -226,18 +261,23 @@ class Subscription:
         self._waiting_rows += _rows(arrived.notification)
         self._news.set()
 
-    async def _recover(self, first: int, end: int, now: int) -> None:
-        """Ask again for the notifications from `first` to before `end`; those the server no longer has are lost."""
-        missing = (end - first) % SEQUENCE_END
-        self._lost += max(missing - MOST_REPUBLISHED, 0)
-        sequence = first
-        for _ in range(min(missing, MOST_REPUBLISHED)):
+    def _missing(self, first: int, end: int) -> list[int]:
+        """The sequence numbers from `first` to before `end`; more than a server would keep are lost at once."""
+        missing, sequence = [first], _next(first)
+        while sequence != end and len(missing) < MOST_REPUBLISHED:
+            missing.append(sequence)
+            sequence = _next(sequence)
+        self._lost += (end - sequence) % SEQUENCE_END
+        return missing
+
+    async def _recover(self, sequences: Sequence[int], now: int) -> None:
+        """Ask again for these notifications; those the server no longer has are lost."""
+        for sequence in sequences:
             found = await self._republish(sequence)
             if found is None:
                 self._lost += 1
             else:
                 self._put(Arrived(found, now, complete=False))
-            sequence = _next(sequence)
 
     async def _republish(self, sequence: int) -> Notification | None:
         request = ua.RepublishRequest()
@@ -252,8 +292,13 @@ class Subscription:
         return found if found.sequence == sequence and not found.keep_alive else None
 
     async def close(self) -> None:
-        """Stop the loop; the session's end deletes the subscription."""
+        """Tell the server what is acknowledged already, and stop the loop."""
         if self._pump_task is not None:
+            if self._acknowledged and not self._pump_task.done():
+                last = asyncio.create_task(self._publish())
+                await asyncio.sleep(0)
+                last.cancel()
+                await asyncio.gather(last, return_exceptions=True)
             self._pump_task.cancel()
             await asyncio.gather(self._pump_task, return_exceptions=True)
             self._pump_task = None
@@ -261,6 +306,12 @@ class Subscription:
 
 def _rows(notification: Notification) -> int:
     return sum(len(part.handles) for part in notification.parts)
+
+
+def _before(sequence: int, available: Sequence[int]) -> list[int]:
+    """Which of these come before `sequence`, oldest first, although the numbers wrap around."""
+    ages = {(sequence - other) % SEQUENCE_END: other for other in available}
+    return [other for age, other in sorted(ages.items(), reverse=True) if 0 < age < HALF]
 
 
 def _next(sequence: int) -> int:

@@ -39,6 +39,7 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
             ("Level", "ns=99999;s=x", "nsu=;s=x", "i=-1"),
             {**options, "username": "operator", "password": "wrong"},
             gate.cut,
+            resends=True,
             unacknowledged=lambda: len(plant.unacknowledged()),
             sink_options={"endpoint": f"opc.tcp://127.0.0.1:{ours.number}/north", "anonymous": True},
         )

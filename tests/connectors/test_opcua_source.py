@@ -110,10 +110,9 @@ async def test_node_that_appears_later(plant: Plant, data_dir: str) -> None:
     async with connected(plant.url, data_dir, [late]) as source:
         await gather(source, lambda b: bool(values(b, 5)))
         index = await plant.server.get_namespace_index(URI)
-        node = await plant.server.nodes.objects.add_variable(f"ns={index};s=Late", "Late", 9.5)
+        await plant.server.nodes.objects.add_variable(f"ns={index};s=Late", "Late", 9.5)
         await source.connect()
         await gather(source, lambda b: 9.5 in values(b, 5))
-    await plant.server.delete_nodes([node])
 
 
 async def test_no_number(plant: Plant, data_dir: str) -> None:
@@ -227,7 +226,7 @@ async def test_deleted_subscription(plant: Plant, data_dir: str) -> None:
 
 async def test_acknowledgement_is_void_after_the_end(plant: Plant, data_dir: str) -> None:
     """An acknowledgement given after a reconnect does not acknowledge the new connection's notifications."""
-    async with connected(plant.url, data_dir, [tag(1, "Level")]) as source:
+    async with connected(plant.url, data_dir, [tag(1, "Level")], resume=False) as source:
         async with asyncio.timeout(SOON_S):
             while not len(old := await source.read()):
                 pass
@@ -244,9 +243,9 @@ async def test_acknowledgement_is_void_after_the_end(plant: Plant, data_dir: str
 
 
 async def test_closing_leaves_nothing_at_the_server(plant: Plant, data_dir: str) -> None:
-    """Close deletes the subscription: the server is not left to find out by itself."""
+    """Without `resume`, close deletes the subscription: the server is not left to find out by itself."""
     before = set(plant.subscriptions())
-    async with connected(plant.url, data_dir, [tag(1, "Level")]) as source:
+    async with connected(plant.url, data_dir, [tag(1, "Level")], resume=False) as source:
         await source.read()
         assert len(set(plant.subscriptions()) - before) == 1
     assert set(plant.subscriptions()) - before == set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import getpass
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -52,21 +52,16 @@ async def tls_broker(program: str, folder: Path) -> AsyncIterator[TlsBroker]:
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         process = await asyncio.create_subprocess_exec(program, "-c", str(folder / "mosquitto.conf"))
         try:
-            listens: Callable[[], Awaitable[bool]] = partial(_listens, held.number)
-            await wait_for(listens, what="the TLS broker listens")
+            await wait_for(lambda: _listens(held.number), what="the TLS broker listens")
             yield TlsBroker(held.number, folder / "ca.pem", folder / "client.pem", folder / "client.key")
         finally:
             process.terminate()
             await process.wait()
 
 
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+def _listens(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _write(

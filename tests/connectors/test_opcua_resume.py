@@ -1,0 +1,148 @@
+"""Outages and restarts against a real server: what changed meanwhile comes, what was not acknowledged comes again."""
+
+from __future__ import annotations
+
+import json
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from asyncua import ua
+
+from connectors import ConnectionConfig, NotConnectedError, TagBinding
+from connectors.opcua.resume import FILE
+from connectors.opcua.source import OpcUaSource
+from tests.connectors.opcua_plant import PASSWORD, URI, Plant
+from tests.connectors.tcp_gate import Gate
+from tests.connectors.test_opcua_source import gather, tag, values
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def source_of(url: str, data_dir: str, *tags: TagBinding, **options: object) -> OpcUaSource:
+    """A source, as a gateway has one after each start."""
+    given = {"url": url, "security": "None", "publishing_interval_ms": 20, "timeout_s": 3, **options}
+    return OpcUaSource(ConnectionConfig("plant", given, tags or (tag(1, "Level"),), 1, data_dir))
+
+
+@pytest.fixture(params=["in the clear", "secured"])
+def security(request: pytest.FixtureRequest, plant: Plant) -> dict[str, object]:
+    """Without and with security and a user."""
+    secured: dict[str, object] = {
+        "security": "Basic256Sha256",
+        "username": "operator",
+        "password": PASSWORD,
+        "trusted_certificates": [plant.certificate],
+    }
+    return secured if request.param == "secured" else {}
+
+
+async def test_outage(plant: Plant, plant_gate: Gate, data_dir: str, security: dict[str, object]) -> None:
+    """Everything that changed during an outage arrives afterwards, in order, under the same session."""
+    source = source_of(f"opc.tcp://127.0.0.1:{plant_gate.port}/tests", data_dir, **security)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    before = set(plant.subscriptions())
+    await plant_gate.cut()
+    with pytest.raises(NotConnectedError):
+        await gather(source, lambda _: False)
+    changes = [float(time.monotonic_ns() + number) for number in range(0, 50_000, 1000)]
+    for change in changes:
+        await plant.write("Level", change)
+    await plant_gate.start()
+    await source.connect()
+    batches = await gather(source, lambda b: changes[-1] in values(b, 1))
+    assert [v for v in values(batches, 1) if v in changes] == changes
+    assert set(plant.subscriptions()) == before
+    await source.close()
+
+
+async def test_restart(plant: Plant, data_dir: str, security: dict[str, object]) -> None:
+    """A gateway that is killed finds its subscription again: nothing that changed meanwhile is missing."""
+    first = source_of(plant.url, data_dir, **security)
+    await first.connect()
+    await gather(first, lambda b: bool(values(b, 1)))
+    await first.close()
+    changes = [float(time.monotonic_ns() + number) for number in range(0, 30_000, 1000)]
+    for change in changes:
+        await plant.write("Level", change)
+    second = source_of(plant.url, data_dir, **security)
+    await second.connect()
+    batches = await gather(second, lambda b: changes[-1] in values(b, 1))
+    assert [v for v in values(batches, 1) if v in changes] == changes
+    await second.close()
+
+
+async def test_queue_overflows_while_away(plant: Plant, data_dir: str) -> None:
+    """More changes than the server's queue holds: the newest come, as many as it holds."""
+    source = source_of(plant.url, data_dir, tag(1, "Level", queue_size=10))
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    for number in range(400):
+        await plant.write("Level", 5000.0 + number)
+    await source.connect()
+    found = values(await gather(source, lambda b: 5399.0 in values(b, 1)), 1)
+    assert found == sorted(found)
+    assert len(found) < 400
+    await source.close()
+
+
+async def test_server_has_forgotten(plant: Plant, data_dir: str) -> None:
+    """A server that no longer has the session or the subscription is subscribed to anew."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    await plant.server.iserver.subscription_service.delete_subscriptions([max(plant.subscriptions())])
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    path = Path(data_dir) / FILE
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "token": ua.NodeId(ua.Int32(424242), ua.Int16(0)).to_string()}))
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+
+
+async def test_other_tags(plant: Plant, data_dir: str) -> None:
+    """With other tags the old subscription is not resumed: its handles would mean other tags."""
+    first = source_of(plant.url, data_dir, tag(1, "Level"), tag(2, "Small"))
+    await first.connect()
+    await gather(first, lambda b: bool(values(b, 1)))
+    await first.close()
+    second = source_of(plant.url, data_dir, tag(2, "Small"), tag(1, "Level"))
+    await second.connect()
+    await plant.write("Level", 6001.0)
+    batches = await gather(second, lambda b: 6001.0 in values(b, 1))
+    assert values(batches, 2) == [0.5]
+    await second.close()
+
+
+async def test_missing_nodes_are_tried_again(plant: Plant, data_dir: str) -> None:
+    """After resuming, a node that was missing is asked for again, and is seen to be Bad again if it still is."""
+    source = source_of(plant.url, data_dir, tag(1, "Level"), TagBinding(2, f"nsu={URI};s=Later"), tag(3, "Never"))
+    await source.connect()
+    await gather(source, lambda b: len(values(b, 2)) + len(values(b, 3)) >= 2)
+    await source.close()
+    index = await plant.server.get_namespace_index(URI)
+    await plant.server.nodes.objects.add_variable(f"ns={index};s=Later", "Later", 7.5)
+    await source.connect()
+    batches = await gather(source, lambda b: 7.5 in values(b, 2))
+    assert len(values(batches, 3)) == 1
+    await source.close()
+
+
+async def test_kept_file(plant: Plant, data_dir: str) -> None:
+    """What is kept is nobody else's to read, and a broken file does no harm."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    path = Path(data_dir) / FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await source.close()
+    for content in (b"", b"{", b'{"token": 5}', path.read_bytes().replace(b'"nonce":"', b'"nonce":"zz')):
+        path.write_bytes(content)
+        await source.connect()
+        await source.close()
