@@ -89,7 +89,7 @@ def parse(text: str) -> Address:
         raise ValueError(message) from error
     index = int(found["index"] or 0)
     if index > MAX_INDEX:
-        message = f"{text!r}: a namespace index goes from 0 to {MAX_INDEX}"
+        message = f"{text!r}: a namespace index goes from 0 to {MAX_INDEX}: {HOW}"
         raise ValueError(message)
     return Address(unquote(found["uri"]) if found["uri"] else index, kind, identifier)
 

@@ -42,6 +42,18 @@ SMALLEST_ITEM: Final = 5
 RUN: Final = 6
 """From this many items of one layout on, numpy is faster than struct."""
 LOOK_AHEAD: Final = 512
+DECODING_ERRORS: Final = (
+    UaError,
+    ValueError,
+    struct.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What broken bytes make asyncua's decoder raise."""
 
 FIXED: Final[dict[int, str]] = {
     BOOLEAN: "?",
@@ -321,16 +333,7 @@ def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableEr
     try:
         while reader.row < reader.count:
             reader.step()
-    except (
-        UaError,
-        ValueError,
-        struct.error,
-        IndexError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except DECODING_ERRORS as error:
         broken = UndecodableError(f"item {reader.row} of {count}: {error}", reader.row)
         if on_broken is None:
             raise broken from error

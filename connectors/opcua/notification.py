@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +12,9 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from asyncua.ua.uaerrors import UaStatusCodeError
 
-from connectors.opcua.decode import Changes, UndecodableError, decode_items
+from connectors.opcua.decode import DECODING_ERRORS, Changes, UndecodableError, decode_items
 
 DATA_CHANGE: Final = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
@@ -67,38 +69,37 @@ class _Cursor:
 def published(answer: Buffer) -> Published:
     """Read a PublishResponse. Raises UaStatusCodeError for a bad service result, UndecodableError for broken bytes."""
     data = bytes(answer)
-    try:
+    with _whole("PublishResponse"):
         cursor = _after_header(data)
         subscription, count = cursor.take("I"), cursor.take("i")
         available = struct.unpack_from(f"<{min(max(count, 0), MOST_KEPT)}I", data, cursor.position)
         cursor.skip(4 * count)
         more = bool(cursor.take("B"))
         return Published(subscription, more, _notification(cursor), available)
-    except struct.error as error:
-        message = f"a PublishResponse that ends too early: {error}"
-        raise UndecodableError(message) from error
 
 
 def republished(answer: Buffer) -> Notification:
     """Read a RepublishResponse; the same errors."""
-    try:
+    with _whole("RepublishResponse"):
         return _notification(_after_header(bytes(answer)))
-    except struct.error as error:
-        message = f"a RepublishResponse that ends too early: {error}"
+
+
+@contextmanager
+def _whole(what: str) -> Iterator[None]:
+    """Turn whatever broken bytes raise into one error; a service's own bad result passes."""
+    try:
+        yield
+    except (UaStatusCodeError, UndecodableError):
+        raise
+    except DECODING_ERRORS as error:
+        message = f"a {what} that cannot be read: {error}"
         raise UndecodableError(message) from error
 
 
 def _after_header(data: bytes) -> _Cursor:
     buffer = Buffer(data)
-    try:
-        nodeid_from_binary(buffer)
-        header = struct_from_binary(ua.ResponseHeader, buffer)
-    except UaStatusCodeError:
-        raise
-    except (UaError, struct.error, ValueError) as error:
-        message = f"a response without a readable header: {error}"
-        raise UndecodableError(message) from error
-    header.ServiceResult.check()
+    nodeid_from_binary(buffer)
+    struct_from_binary(ua.ResponseHeader, buffer).ServiceResult.check()
     return _Cursor(data, buffer.cur_pos)
 
 
@@ -134,5 +135,8 @@ def _part(cursor: _Cursor) -> tuple[int, bytes]:
         return 0, b""
     length = cursor.take("i")
     body = cursor.data[cursor.position : cursor.position + max(length, 0)]
+    if len(body) < length:
+        message = "a notification longer than its message"
+        raise UndecodableError(message)
     cursor.skip(length)
     return (node.Identifier if node.NamespaceIndex == 0 and isinstance(node.Identifier, int) else 0), body

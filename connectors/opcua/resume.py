@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -84,9 +83,3 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_private(folder / FILE, file.model_dump_json().encode())
-
-
-def forget(folder: Path) -> None:
-    """Remove what was kept."""
-    with suppress(FileNotFoundError):
-        (folder / FILE).unlink()

@@ -63,8 +63,9 @@ class Taken:
 class Subscription:
     """One subscription on one session."""
 
-    def __init__(self, session: Session, options: Options) -> None:
-        """Nothing is asked of the server yet."""
+    def __init__(self, session: Session, options: Options, most_waiting: int = MOST_WAITING) -> None:
+        """Nothing is asked of the server yet. `most_waiting`: readings that may wait in memory."""
+        self._most_waiting = most_waiting
         self._session = session
         self._options = options
         self._id = 0
@@ -179,7 +180,7 @@ class Subscription:
                 taken.sequences.append(arrived.notification.sequence)
             taken.parts += arrived.notification.parts
             taken.broken += arrived.notification.broken
-        if self._waiting_rows < MOST_WAITING:
+        if self._waiting_rows < self._most_waiting:
             self._room.set()
         return taken
 
@@ -212,11 +213,11 @@ class Subscription:
 
     async def _top_up(self, flying: deque[asyncio.Task[Buffer]]) -> None:
         """Have as many requests at the server as configured, unless too much waits in memory; then wait for room."""
-        if self._waiting_rows >= MOST_WAITING and not flying:
+        if self._waiting_rows >= self._most_waiting and not flying:
             self._room.clear()
             await self._room.wait()
             self._heard = time.monotonic()
-        while len(flying) < self._in_flight and (self._waiting_rows < MOST_WAITING or not flying):
+        while len(flying) < self._in_flight and (self._waiting_rows < self._most_waiting or not flying):
             flying.append(asyncio.create_task(self._publish()))
 
     async def _publish(self) -> Buffer:
