@@ -70,7 +70,7 @@ def main() -> None:
     for name, (make, tags) in cases.items():
         mean, p99, windows = measure(make(), wanted.feeds, tags)
         per_reading = mean / READINGS
-        print(f"{name}: {mean:.0f} us per feed (p99 {p99:.0f}), {per_reading:.3f} us per reading, {windows} windows")  # noqa: T201 - a command
+        print(f"{name}: {mean:.0f} us per feed (p99 {p99:.0f}), {per_reading:.3f} us per reading, {windows} windows")
 
 
 if __name__ == "__main__":

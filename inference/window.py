@@ -7,8 +7,8 @@ Order inside a tag is by source time. The same tag, time, value and status twice
 another value is two, and the later arrival (of a repeated one, the last) is in force.
 
 A reading without a source time is ignored and counted (`untimed`) unless its input uses received time; one more than
-10 minutes ahead of the clock is ignored and counted (`ahead`). A reading at or before a row that has closed is counted (`late`); it stays out of closed rows, and is in
-force for later ones if it is not older than what is known.
+10 minutes ahead of the clock is ignored and counted (`ahead`). A reading at or before a row that has closed is
+counted (`late`); it stays out of closed rows, and is in force for later ones if it is not older than what is known.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Windower:
         """Tags that hold up the first window: inputs without a usable value, or the trigger."""
         return self._core.waiting()
 
-    def feed(  # noqa: PLR0913 - the columns of a batch
+    def feed(  # noqa: PLR0913, PLR0917 - the columns of a batch
         self,
         connection: int,
         tags: ArrayLike,
@@ -163,7 +163,7 @@ class Router:
         """By the same ids: for counters, and for what holds up a start."""
         return self._windowers
 
-    def feed(  # noqa: PLR0913 - the columns of a batch
+    def feed(  # noqa: PLR0913, PLR0917 - the columns of a batch
         self,
         connection: int,
         tags: ArrayLike,
@@ -211,7 +211,7 @@ class Router:
         return made
 
 
-def _columns(  # noqa: PLR0913 - the columns of a batch
+def _columns(
     tags: ArrayLike, source_time: ArrayLike, values: ArrayLike, others: Mapping[int, object], status: ArrayLike,
     received_time: int,
 ) -> Columns:

@@ -76,8 +76,9 @@ class Trigger:
 
     The end times of its windows differ, so that they can be keyed by them: windows of missing counts end 1 ns apart
     just before the one that showed they were missing (and carry no `unit_id`); a change at the same source time as
-    the one before it (coarse stamps) ends 1 ns later, with no samples. Triggers go by source time; one that is older than a trigger
-    already dealt with is late and changes nothing. Samples at or before the newest closed trigger are late too.
+    the one before it (coarse stamps) ends 1 ns later, with no samples. Triggers go by source time; one that is older
+    than a trigger already dealt with is late and changes nothing. Samples at or before the newest closed trigger are
+    late too.
     """
 
     def __init__(self, spec: Spec, context: Context) -> None:

@@ -63,6 +63,16 @@ def test_values_that_have_not_changed_for_weeks_do_not_bring_weeks_of_windows() 
     assert made.end_time.tolist() == [BASE + second * SECOND for second in range(-5, 1)]
 
 
+def test_an_input_that_comes_hours_late_with_an_old_stamp_does_not_bring_hours_of_windows() -> None:
+    """The first row is no older than a minute before the clock, however long the other inputs have been there."""
+    windower = Windower(replace(SPEC, length=1))
+    for now in range(0, 7200, 50):
+        feed(windower, now, [(1, now, 1.0, 0)])
+    made = must(feed(windower, 7200, [(2, -9000, 7.0, 0)]))
+    assert made.end_time[0] == BASE + 7140 * SECOND
+    assert made.refused == ()
+
+
 def test_many_readings_before_the_start_are_let_go_without_losing_the_value_in_force() -> None:
     """While one input is awaited for hours, the others cost bounded memory and keep their last value."""
     windower = Windower(replace(SPEC, length=1))
@@ -218,6 +228,13 @@ def test_hold_and_interpolate_say_what_they_invented() -> None:
     assert made.block[4].tolist() == [6.0, 6.0]
 
 
+def test_the_time_to_hold_runs_from_the_first_loss_over_many_calls() -> None:
+    """Further Bad readings do not renew it, however the calls fall."""
+    windower = started(replace(SPEC, length=1, inputs=(Input(1, 1, policy="hold", hold_s=3),)))
+    reasons = [must(feed(windower, now, [(1, now - 0.5, 9.0, 0x80000000)])).refused for now in range(1, 6)]
+    assert reasons == [(), (), (), ((0, "bad_status:1"),), ((0, "bad_status:1"),)]
+
+
 def test_an_aggregate_says_when_it_left_readings_out() -> None:
     """A mean over the usable readings is UncertainSubNormal; where every reading must be Good it is refused."""
     inputs = (Input(1, 1, "mean"), Input(1, 1, "max"), Input(1, 1, "min", policy="good"))
@@ -243,6 +260,16 @@ def test_a_batch_delivered_twice_is_one_batch() -> None:
         for _ in range(times):
             feed(windower, 0.8, rows)
     assert repr(once.tick(BASE + SECOND)) == repr(twice.tick(BASE + SECOND))
+
+
+def test_a_batch_delivered_again_after_its_rows_closed_changes_nothing() -> None:
+    """Of two values at one time the later one stays in force."""
+    windower = started(replace(SPEC, length=1, inputs=(Input(1, 1),)))
+    rows: list[Row] = [(1, 0.5, 2.0, 0), (1, 0.5, 5.0, 0)]
+    feed(windower, 0.6, rows)
+    assert must(windower.tick(BASE + SECOND)).block.tolist() == [[5.0]]
+    feed(windower, 1.5, rows)
+    assert must(windower.tick(BASE + 2 * SECOND)).block.tolist() == [[5.0]]
 
 
 def test_at_the_same_time_the_later_arrival_is_in_force() -> None:

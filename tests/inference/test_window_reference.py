@@ -61,6 +61,7 @@ class Obvious:
     """Keeps every reading of every input for ever and looks at all of them for each cell."""
 
     def __init__(self, spec: Spec) -> None:
+        """Nothing fed yet."""
         self.spec = spec
         self.kept: list[list[Reading]] = [[] for _ in spec.inputs]
         self.alive: dict[int, list[int]] = {one.connection: [] for one in spec.inputs}
@@ -247,7 +248,9 @@ specs = st.builds(
     lateness_ns=st.sampled_from([0, SECOND // 2, 3 * SECOND]),
 )
 STATUSES = [0, 0, 0, 0, 0x00300000, 0x40000000, 0x40950000, 0x80000000, 0x80050000, 0xC0000000]
-values = st.one_of(st.sampled_from([0.0, 1.0, 2.0, math.nan, math.inf, "text"]), st.floats(-1e6, 1e6))
+values: st.SearchStrategy[float | str] = st.one_of(
+    st.sampled_from([0.0, 1.0, 2.0, math.nan, math.inf, "text"]), st.floats(-1e6, 1e6),
+)
 
 
 @st.composite
@@ -266,7 +269,7 @@ def sequences(draw: st.DrawFn) -> list[Feed]:
         newest = now + 2 * SECOND
         times = st.one_of(quarters.map(newest.__sub__), st.just(NO_TIME))
         row = st.tuples(st.integers(1, 4), times, values, st.sampled_from(STATUSES))
-        rows = draw(st.lists(row, max_size=8))
+        rows: list[tuple[int, int, float | str, int]] = draw(st.lists(row, max_size=8))
         made.append(Feed(now, draw(st.integers(1, 2)), now - draw(st.sampled_from([0, 0, SECOND])), rows))
         if draw(st.integers(0, 9)) == 0:
             made.append(made[-1])
