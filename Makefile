@@ -9,6 +9,9 @@ DEMO_ARGS ?=
 BENCH ?= pipeline
 BENCH_ARGS ?=
 
+COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate \
+	--no-emit-index-url --custom-compile-command "make constraints"
+
 export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -46,10 +49,11 @@ test-compose: setup  ## build the images, run docker-compose.yml with the demons
 bench: setup  ## one benchmark (BENCH=pipeline BENCH_ARGS=…)
 	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
-constraints: setup  ## renew constraints.txt: exact versions with hashes, no registry's address
-	@$(BIN)/uv --no-config pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-annotate \
-		--no-emit-index-url --custom-compile-command "make constraints" --extra embedded --extra demo \
-		--group dev --group setup pyproject.toml --output-file constraints.txt
+constraints: setup  ## renew constraints.txt and what the images install: exact versions with hashes, no registry's address
+	@$(COMPILE) --upgrade --extra embedded --extra demo --group dev --group setup pyproject.toml --output-file constraints.txt
+	@$(COMPILE) --constraints constraints.txt pyproject.toml --output-file deploy/requirements/runtime.txt
+	@$(COMPILE) --constraints constraints.txt --extra demo pyproject.toml --output-file deploy/requirements/demo.txt
+	@$(COMPILE) --constraints constraints.txt --group setup --output-file deploy/requirements/build.txt
 
 clean:  ## remove what the commands above have made, but for data of a box (.headrace)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build

@@ -20,7 +20,7 @@ CONNACK_ACCEPTED: Final = b"\x20\x02\x00\x00"
 
 def redis_answers(port: int, password: str) -> Probe:
     """AUTH and PING over RESP2: +OK, +PONG."""
-    request = _command("AUTH", password) + _command("PING")
+    request = command("AUTH", password) + command("PING")
     return _exchange(port, request, b"+OK\r\n+PONG\r\n")
 
 
@@ -86,7 +86,8 @@ def _exchange(port: int, request: bytes, expected: bytes, goodbye: bytes = b"") 
     return ask
 
 
-def _command(*words: str) -> bytes:
+def command(*words: str) -> bytes:
+    """A command as Redis reads it (RESP2: an array of bulk strings)."""
     return f"*{len(words)}\r\n".encode() + b"".join(f"${len(w.encode())}\r\n{w}\r\n".encode() for w in words)
 
 

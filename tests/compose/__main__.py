@@ -1,0 +1,193 @@
+"""Builds and runs docker-compose.yml with the example plants, and looks at what comes out: `make test-compose`.
+
+Takes Docker Compose where an engine answers, else podman-compose; `COMPOSE` names another command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from app.launcher.ports import Port
+from tests.waiting import wait_until
+
+T = TypeVar("T")
+TOP: Final = Path(__file__).parents[2]
+PROJECT: Final = "headrace-check"
+BUILD_WITHIN_S: Final = 3600
+UP_WITHIN_S: Final = 900
+OUT_WITHIN_S: Final = 240
+MESSAGES: Final = 5
+LONG_RUNNING: Final = ("postgres", "redis", "broker", "gateway", "worker", "beat", "api")
+NO_ENGINE: Final = (
+    "There is no container engine: install Docker with its compose plugin, or podman with podman-compose, "
+    "or name a command that understands compose files in the variable COMPOSE."
+)
+
+
+@dataclass(frozen=True)
+class Compose:
+    """The command that understands compose files, for one project."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, within_s: float = 120, show: bool = False) -> str:
+        """Its standard output. CalledProcessError and TimeoutExpired when it fails."""
+        line = [*self.command, "--project-name", PROJECT, "--profile", "demo", *arguments]
+        done = subprocess.run(
+            line,
+            cwd=TOP,
+            env=self.environment,
+            check=True,
+            timeout=within_s,
+            stdin=subprocess.DEVNULL,
+            stdout=None if show else subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout or ""
+
+
+def main() -> int:
+    """Exit status 0 when predictions came out of the broker and out of the database."""
+    command = engine()
+    if command is None:
+        sys.stderr.write(f"{NO_ENGINE}\n")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="headrace-secrets-") as secrets, Port() as api, Port() as mqtt:
+        subprocess.run([TOP / "deploy" / "make-secrets", secrets], check=True, stdout=subprocess.DEVNULL)
+        Path(secrets).chmod(0o755)
+        environment = {
+            **os.environ,
+            "HEADRACE_SECRETS": secrets,
+            "HEADRACE_API_BIND": f"127.0.0.1:{api.number}",
+            "HEADRACE_MQTT_BIND": f"127.0.0.1:{mqtt.number}",
+        }
+        return checked(Compose(command, environment), api.number)
+
+
+def engine() -> tuple[str, ...] | None:
+    """What runs compose files here."""
+    if given := os.environ.get("COMPOSE"):
+        return tuple(shlex.split(given))
+    if shutil.which("docker") and _works("docker", "info") and _works("docker", "compose", "version"):
+        return ("docker", "compose")
+    if shutil.which("podman-compose") and shutil.which("podman"):
+        return ("podman-compose",)
+    return None
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def checked(compose: Compose, api_port: int) -> int:
+    """Build, start, look, stop; whatever happens, nothing is left running."""
+    over = threading.Event()
+    checks = threading.Thread(target=_check_health, args=(over,), daemon=True)
+    try:
+        step("build", lambda: compose.run("build", within_s=BUILD_WITHIN_S, show=True))
+        checks.start()
+        step("start", lambda: compose.run("up", "--detach", "--no-build", within_s=UP_WITHIN_S, show=True))
+        looked(compose, api_port)
+    except (subprocess.SubprocessError, TimeoutError, AssertionError) as error:
+        sys.stdout.write(f"\nIt failed: {error}\n")
+        subprocess.run(
+            [*compose.command, "--project-name", PROJECT, "--profile", "demo", "logs", "--tail", "40"],
+            cwd=TOP,
+            env=compose.environment,
+            check=False,
+        )
+        return 1
+    finally:
+        over.set()
+        step("stop", lambda: compose.run("down", "--volumes", "--timeout", "20", within_s=300, show=True))
+    return 0
+
+
+def looked(compose: Compose, api_port: int) -> None:
+    """Predictions out of the broker, the same in the database, an API that says all parts are ready."""
+    payloads = step("predictions out of Mosquitto", lambda: heard(compose))
+    for line in payloads:
+        sys.stdout.write(f"  {line}\n")
+    ids = [str(json.loads(line.split(" ", 1)[1])["id"]) for line in payloads]
+    found = step("the same predictions out of PostgreSQL", lambda: wait_until(lambda: stored(compose, ids), 60))
+    sys.stdout.write(f"  {found}\n")
+    sys.stdout.write(f"  {query(compose, COUNTS)}\n")
+    ready = step("readiness from the API", lambda: wait_until(lambda: answer(api_port), 60))
+    sys.stdout.write(f"  {ready}\n")
+
+
+def heard(compose: Compose) -> Sequence[str]:
+    """Some messages of predictions, as `topic payload`."""
+    listen = f"XDG_CONFIG_HOME=/tmp mosquitto_sub -t 'headrace/#' -v -C {MESSAGES} -W {OUT_WITHIN_S}"
+    lines = compose.run("exec", "-T", "broker", "sh", "-c", listen, within_s=OUT_WITHIN_S + 30).splitlines()
+    predictions = [line for line in lines if "/prediction/" in line.split(" ", 1)[0]]
+    assert predictions, f"no prediction among {lines}"
+    return predictions
+
+
+COUNTS: Final = "select count(*) || ' predictions, ' || (select count(*) from batches) || ' batches' from predictions"
+
+
+def stored(compose: Compose, ids: Sequence[str]) -> str:
+    """How many of these predictions the database holds, once it holds them all; else nothing."""
+    listed = ", ".join(f"'{one}'" for one in set(ids))
+    count = query(compose, f"select count(*) from predictions where id::text in ({listed})")  # noqa: S608 - ids of ours
+    return f"{count} of {len(set(ids))}" if int(count) == len(set(ids)) else ""
+
+
+def query(compose: Compose, text: str) -> str:
+    """The first value of the first row."""
+    psql = "psql -h 127.0.0.1 -U headrace -d headrace -Atc"
+    ask = f"PGPASSWORD=$(cat /run/secrets/postgres_password) {psql} {shlex.quote(text)}"
+    return compose.run("exec", "-T", "postgres", "sh", "-c", ask).strip()
+
+
+def answer(port: int) -> str:
+    """What /readyz says, once it is 200; else nothing."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as said:
+            return str(said.read().decode())
+    except OSError:
+        return ""
+
+
+def step(what: str, act: Callable[[], T]) -> T:
+    """Do it, and print its seconds."""
+    began = time.monotonic()
+    result = act()
+    sys.stdout.write(f"{what}: {time.monotonic() - began:.1f} s\n")
+    sys.stdout.flush()
+    return result
+
+
+def _check_health(over: threading.Event) -> None:
+    """Podman runs health checks from timers of systemd: where there is none, run them from here."""
+    if shutil.which("podman") is None or Path("/run/systemd/system").exists():
+        return
+    while not over.wait(2):
+        listed = subprocess.run(
+            ["podman", "ps", "--filter", f"label=io.podman.compose.project={PROJECT}", "--format", "{{.Names}}"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        for name in listed.stdout.split():
+            subprocess.run(["podman", "healthcheck", "run", name], check=False, capture_output=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
