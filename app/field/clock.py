@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SLACK_NS: Final = 20_000_000
 """Readings that come just after a window is due make a tick needless."""
-CLOSEST_S: Final = 0.2
+SILENCE_NS: Final = 200_000_000
+"""While something is journaled more often than this, it moves the clock well enough."""
 IDLE_S: Final = 1.0
 
 
@@ -46,11 +47,14 @@ class Clock:
         """For ever."""
         while True:
             due = next_due(self._specs, self._clock, self._newest)
-            wait = IDLE_S if due is None else (due + SLACK_NS - times.now()) / times.NANOS
+            wait = IDLE_S if due is None else self._until(due)
             if wait > 0:
                 await asyncio.sleep(min(wait, IDLE_S))
                 continue
             made = tick(times.now())
             self._clock = max(self._clock, made.received_time)
             await self._append(made)
-            await asyncio.sleep(CLOSEST_S)
+
+    def _until(self, due: int) -> float:
+        """Seconds until a tick is needed for a window that is due at this time (ns)."""
+        return (max(due + SLACK_NS, self._clock + SILENCE_NS) - times.now()) / times.NANOS

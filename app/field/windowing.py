@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from app.field.snapshots import VERSION, Snapshot
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from inference.window import Spec, Windows
 
 log = get_logger(__name__)
-
-TICK_AFTER_S: Final = 0.2
-"""Ticks of the clock are no closer to each other than this."""
 
 
 class Windowing:
