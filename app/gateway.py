@@ -54,27 +54,50 @@ class Gateway:
         data_dir = chosen.data_dir.resolve()
         self._engine = make_engine(chosen.database())
         self.journal = Journal(
-            data_dir / "journal" / chosen.gateway_id, chosen.gateway_id,
-            commit_interval_s=chosen.commit_interval_ms / 1000, budget=chosen.journal_budget_mb * 2**20,
+            data_dir / "journal" / chosen.gateway_id,
+            chosen.gateway_id,
+            commit_interval_s=chosen.commit_interval_ms / 1000,
+            budget=chosen.journal_budget_mb * 2**20,
         )
         self._snapshots = Snapshots(data_dir / "journal" / chosen.gateway_id / "snapshots")
         self._windowing = Windowing()
         self.dispatcher = Dispatcher(
-            self.journal, self._windowing, self._engine, queue,
-            queue=chosen.queue, batches=chosen.in_flight_batches, resend_after_s=chosen.resend_after_s,
+            self.journal,
+            self._windowing,
+            self._engine,
+            queue,
+            queue=chosen.queue,
+            batches=chosen.in_flight_batches,
+            resend_after_s=chosen.resend_after_s,
         )
         self._checkpoints = Checkpoints(self.journal, self._windowing, self.dispatcher, self._snapshots)
         self._clock = Clock(self.journal.append)
         self.publisher = Publisher(
-            self._engine, str(data_dir), self.dispatcher.busy, self._taken, load=load, cap_s=chosen.reconnect_cap_s,
+            self._engine,
+            str(data_dir),
+            self.dispatcher.busy,
+            self._taken,
+            load=load,
+            cap_s=chosen.reconnect_cap_s,
         )
         self.follower = Follower(
-            self._engine, data_dir, self.journal, clock=self._clock, publisher=self.publisher,
-            seen=self._seen, load=load, cap_s=chosen.reconnect_cap_s,
+            self._engine,
+            data_dir,
+            self.journal,
+            clock=self._clock,
+            publisher=self.publisher,
+            seen=self._seen,
+            load=load,
+            cap_s=chosen.reconnect_cap_s,
         )
         self.reporter = Reporter(
-            chosen.gateway_id, self.journal, self.dispatcher, engine=self._engine, door=queue,
-            standings=self.follower.standings, published=lambda: self.publisher.published,
+            chosen.gateway_id,
+            self.journal,
+            self.dispatcher,
+            engine=self._engine,
+            door=queue,
+            standings=self.follower.standings,
+            published=lambda: self.publisher.published,
         )
 
     def _seen(self, _connection: int, record: Record, _batch: Batch) -> None:

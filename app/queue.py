@@ -140,8 +140,15 @@ class Door:
         """Put one message into a queue; when this returns, Redis has it. Fails within seconds when Redis is away."""
         try:
             self._app.send_task(
-                TASK, args=(message,), queue=queue, producer=self._sender(), ignore_result=True,
-                argsrepr=f"<{len(message)} bytes>", kwargsrepr="", add_to_parent=False, retry=False,
+                TASK,
+                args=(message,),
+                queue=queue,
+                producer=self._sender(),
+                ignore_result=True,
+                argsrepr=f"<{len(message)} bytes>",
+                kwargsrepr="",
+                add_to_parent=False,
+                retry=False,
             )
         except (OSError, KombuError, OperationalError, redis.RedisError) as error:
             self._hang_up()
@@ -199,8 +206,10 @@ class Door:
 
     def _sender(self) -> Producer:
         if self._producer is None:
-            options = {**cast("dict[str, object]", CONFIGURATION["broker_transport_options"]),
-                       "socket_timeout": ANSWER_TIMEOUT_S}
+            options = {
+                **cast("dict[str, object]", CONFIGURATION["broker_transport_options"]),
+                "socket_timeout": ANSWER_TIMEOUT_S,
+            }
             self._connection = Connection(self._url, transport_options=options)  # type: ignore[no-untyped-call]
             self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)  # type: ignore[no-untyped-call]
         return self._producer
@@ -223,7 +232,7 @@ def _said(error: Exception) -> str:
 
 @cache
 def door() -> Door:
-    """This process's door to the Redis that its settings name. QueueError when they name none."""
+    """The process's door to the Redis that its settings name. QueueError when they name none."""
     url = _configured()
     if url is None:
         message = "no queue is configured: set HEADRACE_REDIS_URL to redis://HOST:PORT/0"

@@ -81,8 +81,15 @@ class Dispatcher:
     """Reads the journal behind its head, cuts windows, sends, and watches what becomes of it."""
 
     def __init__(
-        self, journal: Journal, windowing: Windowing, engine: Engine, door: Door, *,
-        queue: str, batches: int, resend_after_s: float,
+        self,
+        journal: Journal,
+        windowing: Windowing,
+        engine: Engine,
+        door: Door,
+        *,
+        queue: str,
+        batches: int,
+        resend_after_s: float,
     ) -> None:
         """Call `prepare`, start the windowing, then `run`."""
         self._journal = journal
@@ -234,7 +241,8 @@ class Dispatcher:
             found = await loop.run_in_executor(self._thread, self._door.marked, self._journal.id)
             if found == self._mark:
                 return
-            first, self._mark = not self._mark, await loop.run_in_executor(self._thread, self._door.mark, self._journal.id)
+            first = not self._mark
+            self._mark = await loop.run_in_executor(self._thread, self._door.mark, self._journal.id)
         except QueueError:
             # Whoever sends next says that the queue is away.
             return

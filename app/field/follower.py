@@ -55,8 +55,16 @@ class Follower:
     """Watches the number of the newest plant revision."""
 
     def __init__(
-        self, engine: Engine, data_dir: Path, journal: Journal, *, clock: Clock, publisher: Publisher,
-        seen: Callable[[int, Record, Batch], None], load: Load, cap_s: float,
+        self,
+        engine: Engine,
+        data_dir: Path,
+        journal: Journal,
+        *,
+        clock: Clock,
+        publisher: Publisher,
+        seen: Callable[[int, Record, Batch], None],
+        load: Load,
+        cap_s: float,
     ) -> None:
         """`seen` is told of every batch that is durable."""
         self._engine = engine
@@ -116,8 +124,12 @@ class Follower:
         for key in set(self.standings) - set(wanted.connections):
             del self.standings[key]
         log.info(
-            CONFIGURATION_APPLIED, revision=wanted.revision, connections=len(wanted.connections),
-            started=len(started), stopped=len(gone), pipelines=len(wanted.versions),
+            CONFIGURATION_APPLIED,
+            revision=wanted.revision,
+            connections=len(wanted.connections),
+            started=len(started),
+            stopped=len(gone),
+            pipelines=len(wanted.versions),
         )
 
     async def _switch(self, versions: Mapping[int, Version]) -> None:
@@ -132,7 +144,9 @@ class Follower:
         standing = self.standings.get(connection.id) or Standing(connection.config.name)
         standing.name, standing.state, standing.error = connection.config.name, "connecting", ""
         self.standings[connection.id] = standing
-        runner = Runner(connection, self._journal.append, standing, self._seen, load=self._load_connector, cap_s=self._cap)
+        runner = Runner(
+            connection, self._journal.append, standing, self._seen, load=self._load_connector, cap_s=self._cap
+        )
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, task)
 

@@ -1,4 +1,4 @@
-"""Latencies in fixed memory: quantiles over the last minute and over the whole run, from a histogram of equal ratios."""
+"""Latencies in fixed memory: quantiles over the last minute and the whole run, from a histogram of equal ratios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox to its northbound peers: one loop asks what is due for those who are ready, one task per subscription publishes."""
+"""The outbox to its northbound peers: one loop asks what is due for whom, one task per subscription publishes it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,14 @@ class Publisher:
     """Runs every subscription; a slow or dead consumer holds nobody back."""
 
     def __init__(
-        self, engine: Engine, data_dir: str, busy: Callable[[], bool], taken: Callable[[int, int], None], *,
-        load: Load, cap_s: float,
+        self,
+        engine: Engine,
+        data_dir: str,
+        busy: Callable[[], bool],
+        taken: Callable[[int, int], None],
+        *,
+        load: Load,
+        cap_s: float,
     ) -> None:
         """`busy`: whether answers are expected. `taken(source_time, sent_at)` is told of each publication, ns."""
         self._engine = engine
@@ -76,7 +82,7 @@ class Publisher:
         return {one.subscription.name: one.outlet for one in self._running.values()}
 
     async def configure(self, wanted: Mapping[int, Subscription], max_age_s: Mapping[str, float]) -> None:
-        """Stop what is gone or changed, start what is new. `max_age_s`: order key -> age at which its nodes turn Bad."""
+        """Stop what is gone or changed, start what is new. `max_age_s`: order key → age at which its nodes turn Bad."""
         self._max_age = max_age_s
         gone = [key for key, one in self._running.items() if wanted.get(key) != one.subscription]
         for key in gone:

@@ -63,7 +63,7 @@ class Runner:
         load: Load = connectors.load,
         cap_s: float,
     ) -> None:
-        """`append`: the journal's; `seen` is told of every batch once it is durable; `load` finds a connector by name."""
+        """`append`: the journal's; `seen` is told of every durable batch; `load` finds a connector by its name."""
         self._connection = connection
         self._append = append
         self._standing = standing

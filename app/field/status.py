@@ -1,4 +1,4 @@
-"""What the gateway says of itself: the ledger's journal rows into the database, live figures into Redis, once a second."""
+"""What the gateway says of itself once a second: the journal's account to the database, live figures to Redis."""
 
 from __future__ import annotations
 
@@ -39,8 +39,15 @@ class Reporter:
     """Reports once a second."""
 
     def __init__(
-        self, gateway: str, journal: Journal, dispatcher: Dispatcher, *, engine: Engine, door: Door,
-        standings: Mapping[int, Standing], published: Callable[[], int],
+        self,
+        gateway: str,
+        journal: Journal,
+        dispatcher: Dispatcher,
+        *,
+        engine: Engine,
+        door: Door,
+        standings: Mapping[int, Standing],
+        published: Callable[[], int],
     ) -> None:
         """`standings`: the runners', by connection id, kept up to date by others."""
         self._gateway = gateway
@@ -91,7 +98,10 @@ class Reporter:
         epochs = self._dispatcher.epochs()
         try:
             self._held = await asyncio.to_thread(
-                applied.account, self._engine, self._journal.id, epochs,
+                applied.account,
+                self._engine,
+                self._journal.id,
+                epochs,
                 lambda seen: self._journal.held(seen.watermarks, seen.applied),
             )
         except DatabaseError as error:

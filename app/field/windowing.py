@@ -34,7 +34,7 @@ class Windowing:
         self._router = Router({})
 
     def start(self, first: Position, safe: Position, snapshots: Snapshots, known: Mapping[int, Version]) -> None:
-        """Go on from the newest snapshot at or before `safe`, else from the journal's first record with nothing in force.
+        """Go on from the newest snapshot at or before `safe`, else from the journal's first record, nothing in force.
 
         `known`: the versions that any snapshot may name. Blocking: reads files.
         """

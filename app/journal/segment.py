@@ -66,7 +66,7 @@ class Segment:
             del column[keep:]
 
     def cut_torn(self) -> None:
-        """In the last segment of an epoch: forget a newest group that is not whole, because its fsync never returned."""
+        """In the last segment of an epoch: forget a newest group that is not whole: its fsync never returned."""
         for number in range(max(self.group, self.first), self.last):
             if self.kind[number - self.first] == Kind.LOST:
                 self.cut_before(number)

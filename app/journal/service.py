@@ -68,10 +68,12 @@ def _snapshot(engine: Engine) -> Session:
 
 def _progress(session: Session, journal: str, epochs: Collection[int]) -> Progress:
     marks = select(WatermarkRow.epoch, WatermarkRow.number).where(
-        WatermarkRow.journal == journal, WatermarkRow.epoch.in_(epochs),
+        WatermarkRow.journal == journal,
+        WatermarkRow.epoch.in_(epochs),
     )
     above = select(AppliedRow.epoch, AppliedRow.number).where(
-        AppliedRow.journal == journal, AppliedRow.epoch.in_(epochs),
+        AppliedRow.journal == journal,
+        AppliedRow.epoch.in_(epochs),
     )
     watermarks = {row.epoch: row.number for row in session.execute(marks)}
     applied: dict[int, set[int]] = {}
@@ -84,9 +86,7 @@ def advance(engine: Engine, journal: str, epoch: int, skipped: Collection[int]) 
     """Raise the watermark over applied numbers and those that were never sent; returns it."""
     with writing(engine) as session:
         row = session.scalar(
-            select(WatermarkRow)
-            .where(WatermarkRow.journal == journal, WatermarkRow.epoch == epoch)
-            .with_for_update(),
+            select(WatermarkRow).where(WatermarkRow.journal == journal, WatermarkRow.epoch == epoch).with_for_update(),
         )
         if row is None:
             row = WatermarkRow(journal=journal, epoch=epoch, number=0)
@@ -128,7 +128,10 @@ def _accounts(session: Session, journal: str) -> Iterator[tuple[int, Account]]:
 
 
 def _rows(
-    journal: str, seen: Progress, ledger: Mapping[int, Account], held: Held,
+    journal: str,
+    seen: Progress,
+    ledger: Mapping[int, Account],
+    held: Held,
 ) -> Iterator[JournalStateRow]:
     now = times.now()
     for connection, read in held.read.items():
@@ -136,10 +139,20 @@ def _rows(
             continue
         fate = ledger.get(connection, Account())
         yield JournalStateRow(
-            journal=journal, connection_id=connection, epoch=held.head.epoch, head=held.head.number,
-            watermark=seen.watermarks.get(held.head.epoch, 0), read=read, held=held.readings.get(connection, 0),
-            stored=fate.stored, refused=fate.refused, dropped=fate.dropped, lost_by_peer=fate.lost_by_peer,
-            segments=held.segments, bytes=held.bytes, at=now,
+            journal=journal,
+            connection_id=connection,
+            epoch=held.head.epoch,
+            head=held.head.number,
+            watermark=seen.watermarks.get(held.head.epoch, 0),
+            read=read,
+            held=held.readings.get(connection, 0),
+            stored=fate.stored,
+            refused=fate.refused,
+            dropped=fate.dropped,
+            lost_by_peer=fate.lost_by_peer,
+            segments=held.segments,
+            bytes=held.bytes,
+            at=now,
         )
 
 

@@ -1,4 +1,4 @@
-"""The folder of a journal: its identity and epoch, one owner at a time, and files replaced so that a crash leaves one whole."""
+"""The folder of a journal: identity, epoch, one owner at a time, and files that a crash leaves old or new but whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Identity(msgspec.Struct, frozen=True):
     """Which journal this is, and how often it was opened."""
 
     journal: str
-    """Unique for ever: the database knows batches by it, so a folder that was wiped must not come back under its name."""
+    """Unique for ever: the database knows batches by it, so a wiped folder must not come back under its name."""
     epoch: int
 
 
@@ -39,7 +39,7 @@ def replace(path: Path, content: bytes) -> None:
     try:
         view = memoryview(content)
         while view:
-            view = view[os.write(fd, view):]
+            view = view[os.write(fd, view) :]
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -78,7 +78,7 @@ def next_identity(folder: Path, name: str, newest_epoch: int) -> Identity:
         found = msgspec.json.decode(path.read_bytes(), type=Identity)
     except FileNotFoundError:
         if newest_epoch:
-            message = f"{path} is gone but segments are there: put it back, or move the folder away to begin a new journal"
+            message = f"{path} is gone but segments are there: put it back, or move the folder away to begin anew"
             raise JournalError(message) from None
         found = Identity(f"{name}-{secrets.token_hex(4)}", 0)
     except msgspec.MsgspecError as error:
