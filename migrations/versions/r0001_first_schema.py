@@ -1,4 +1,4 @@
-"""first schema."""
+"""The first schema: every table of version 0.1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """first schema."""
+    """Make every table and index."""
     op.create_table(
         "applied",
         sa.Column("journal", sa.String(length=60), nullable=False),
