@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
+MAX_BODY: Final = 1 << 20
+"""Bytes of a request."""
 MEDIA_TYPE: Final = "application/problem+json"
 _ZH: Final = {
     "wrong_credentials": "用户名或密码错误",
@@ -31,6 +33,7 @@ _ZH: Final = {
     "not_found": "未找到",
     "invalid_request": "请求内容有误",
     "beyond_role": "令牌权限不能超过其所有者",
+    "too_large": "请求过大",
     "unexpected": "网关内部错误",
     "bad_cursor": "分页游标无效",
 }

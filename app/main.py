@@ -22,8 +22,6 @@ from app.settings import settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-MAX_BODY = 1 << 20
-"""Bytes; a model package is uploaded through a route that says so itself."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -50,7 +48,7 @@ def make_app(database_url: str) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
-        max_body_size=MAX_BODY,
+        max_body_size=api.MAX_BODY,
     )
     web.state.engine = engine
     api.install(web)

@@ -237,9 +237,13 @@ def build(installer: Installer, compiler: Future[None]) -> None:
 
 
 def install_compiler(venv: Venv) -> None:
-    """Get a C compiler and Python's headers where they are missing and we may; else say what to do."""
+    """Get a C compiler and Python's headers where they are missing and we may; else say what to do.
+
+    Where we may, get Mosquitto too: it keeps sessions over a restart, which the broker of the wheel does not.
+    """
     missing = missing_packages()
     if not missing:
+        install_broker(venv)
         return
     install = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -254,6 +258,19 @@ def install_compiler(venv: Venv) -> None:
     except SetupError as error:
         message = f"a C compiler could not be installed: {error}"
         raise SetupError(message) from error
+    install_broker(venv)
+
+
+def install_broker(venv: Venv) -> None:
+    """Install Debian's Mosquitto if it is missing and we may; without it the wheel's broker serves."""
+    there = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if there or shutil.which("apt-get") is None or os.geteuid() != 0:
+        return
+    # In this run level the package does not start a broker of its own.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    with contextlib.suppress(SetupError):
+        run(["apt-get", "update", "-qq"], environment, venv.log)
+        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mosquitto"], environment, venv.log)
 
 
 def missing_packages() -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import connectors
 from app import times
+from app.field.aside import AsideSink
 from app.field.backoff import Backoff
 from app.log import (
     SUBSCRIPTION_BACK,
@@ -50,8 +51,13 @@ class Outlet:
     """Publishes for one subscription, in the order it is handed the rows."""
 
     def __init__(
-        self, subscription: Subscription, data_dir: str, max_age_s: Callable[[str], float | None], *,
-        load: Load = connectors.load, cap_s: float,
+        self,
+        subscription: Subscription,
+        data_dir: str,
+        max_age_s: Callable[[str], float | None],
+        *,
+        load: Load = connectors.load,
+        cap_s: float,
     ) -> None:
         """`max_age_s`: by order key, after how long without a newer value its nodes turn Bad; None: never."""
         self._subscription = subscription
@@ -103,8 +109,9 @@ class Outlet:
                 again = await self._once(sink)
         finally:
             await self._close(sink)
+            await asyncio.to_thread(sink.leave)
 
-    def _sink(self) -> Sink:
+    def _sink(self) -> AsideSink:
         """Raises RefusedError, KeyError, ValueError, NotInstalledError when there can be none."""
         one = self._subscription
         if one.problem:
@@ -115,7 +122,7 @@ class Outlet:
             raise RefusedError(message)
         folder = f"{self._data_dir}/subscriptions/{one.id}"
         made: Sink = connector.sink(ConnectionConfig(one.name, one.options, (), one.revision, folder))
-        return made
+        return AsideSink(made, f"north {one.name}")
 
     async def _once(self, sink: Sink) -> bool:
         """One connection from its opening to its loss; False when there must not be another."""
@@ -186,7 +193,7 @@ class Outlet:
                 self._shown[row.publication.key] = _Shown(row.publication, since)
 
     def _stale(self) -> list[Publication]:
-        """Values that have become older than their pipeline allows, as Bad: silence must not look like a steady state."""
+        """Values that are older than their pipeline allows, now as Bad: silence must not look like a steady state."""
         now = times.now()
         stale = []
         for key, one in self._shown.items():
@@ -210,5 +217,3 @@ class Outlet:
     def _refused(self, error: Exception) -> None:
         self.state, self.error = "refused", str(error)
         log.error(SUBSCRIPTION_REFUSED, subscription=self._subscription.name, reason=str(error))
-
-

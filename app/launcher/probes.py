@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -93,7 +94,7 @@ def command(*words: str) -> bytes:
 
 def _connect(user: str | None, password: str | None) -> bytes:
     flags = 0x02 | (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
-    texts: Sequence[str] = [t for t in ("headrace-probe", user, password) if t is not None]
+    texts: Sequence[str] = [t for t in (f"probe-{secrets.token_hex(6)}", user, password) if t is not None]
     payload = b"".join(struct.pack(">H", len(t.encode())) + t.encode() for t in texts)
     body = struct.pack(">H4sBBH", 4, b"MQTT", 4, flags, KEEPALIVE_S) + payload
     if len(body) > 0x7F:  # noqa: PLR2004 - the largest remaining length that fits one byte

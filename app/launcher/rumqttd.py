@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import struct
@@ -24,7 +25,7 @@ PATIENCE = 3
 
 def answers(host: str, port: int, user: str, password: str) -> bool:
     """Whether a client is let in: CONNECT with a clean session, CONNACK, DISCONNECT (MQTT 3.1.1, 3.1, 3.2, 3.14)."""
-    texts = [text.encode() for text in ("headrace-watch", user, password) if text]
+    texts = [text.encode() for text in (f"watch-{secrets.token_hex(6)}", user, password) if text]
     flags = 0x02 | (0xC0 if user else 0)
     payload = b"".join(struct.pack(">H", len(text)) + text for text in texts)
     body = struct.pack(">H4sBBH", 4, b"MQTT", 4, flags, 10) + payload

@@ -53,6 +53,7 @@ def redis_server(data_dir: Path, places: Places = HERE) -> Server[str]:
     known to be applied, and asks for the server's run id to notice. Writing it down would cost flash and start-up
     time, and bring back messages that are out of date.
     """
+    program = redis_program(places)
     folder = files.private_folder(data_dir, "redis")
     password, port = secrets.token_hex(24), files.kept_port(folder, 0)
     lines = (
@@ -69,7 +70,6 @@ def redis_server(data_dir: Path, places: Places = HERE) -> Server[str]:
         "loglevel warning",
     )
     files.write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-    program = redis_program(places)
     process = Process(
         "redis",
         (*program.command, "redis.conf"),
@@ -85,11 +85,11 @@ def broker_server(data_dir: Path, places: Places = HERE, *, anonymous: bool = Fa
 
     Mosquitto keeps sessions, queued and retained messages on disk; the broker of the wheel keeps them in memory.
     """
+    program = broker_program(places)
     folder = files.private_folder(data_dir, "broker")
     held = files.kept_port(folder, port)
     password = files.kept_secret(folder / "password")
     address = Broker("127.0.0.1", held.number) if anonymous else Broker("127.0.0.1", held.number, MQTT_USER, password)
-    program = broker_program(places)
     configuration = BROKER_CONFIGURATIONS[program.kind](folder, address)
     process = Process(
         "broker",

@@ -68,6 +68,10 @@ class Stack:
     processes: tuple[Process, ...]
     _held: ExitStack = field(repr=False)
 
+    def close(self) -> None:
+        """Let go of the ports of a box that is not run. Safe to call twice."""
+        self._held.close()
+
     @asynccontextmanager
     async def running(
         self, extra: Iterable[Process] = (), on_ready: Callable[[str, float], None] | None = None

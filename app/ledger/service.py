@@ -60,8 +60,8 @@ def accounts(engine: Engine) -> list[Account]:
         for connection, fate, reason, readings in session.execute(by_reason):
             reasons.setdefault(connection, {})[fate, reason] = int(readings)
         found = []
-        for row in session.execute(totals).tuples():
-            connection, name, *numbers = tuple(row)
+        for row in session.execute(totals):
+            connection, name, *numbers = list(row)
             read, stored, refused, dropped, held, lost, at = (int(number) for number in numbers)
             found.append(Account(name, read, stored, refused, dropped, held, lost, reasons.get(connection, {}), at))
         return found
