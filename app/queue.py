@@ -45,6 +45,9 @@ CONFIGURATION: Final[dict[str, object]] = {
     "worker_prefetch_multiplier": 1,
     # A child that starts anew shares no socket, lock or accelerator context with its parent.
     "worker_pool_start_method": "spawn",
+    # It loads all its libraries anew: the library's 4 s are too short for a small or busy machine, where every child
+    # would be killed before it is up, for ever.
+    "worker_proc_alive_timeout": 120.0,
     # A child killed half way costs a retry. Rejecting instead would put a poisonous batch back for ever.
     "task_retry_on_worker_lost": True,
     "task_reject_on_worker_lost": False,

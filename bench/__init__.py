@@ -1,0 +1,1 @@
+"""Benchmarks against limits and peers, each a command; see README.md."""
