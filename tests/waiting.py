@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 POLL_S = 0.02
 
 T = TypeVar("T")
 
 
-async def wait_for(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, what: str = "") -> T:
+@overload
+async def wait_for(condition: Callable[[], Coroutine[Any, Any, T]], timeout_s: float = ..., what: str = ...) -> T: ...
+@overload
+async def wait_for(condition: Callable[[], T], timeout_s: float = ..., what: str = ...) -> T: ...
+async def wait_for(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:
     """Ask `condition` until its answer is true; return that answer. TimeoutError with `what` if it never is."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_graphs as graphs
 
 from inference.check import verify
 from inference.devices import choose, devices
 from inference.golden import Golden, read, write
+from tests.inference import onnx_graphs as graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_without_onnx_runtime_the_cpu_is_absent_and_says_why() -> None:
               "from inference.devices import devices\n"
               "found, missing = devices()\n"
               "print([d.id for d in found], missing[0].vendor, missing[0].reason)")
-    done = subprocess.run(  # noqa: S603 - our own interpreter and script
+    done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True,
     )
     assert "['null', 'reference'] cpu" in done.stdout

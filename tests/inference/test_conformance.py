@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_graphs as graphs
 import pytest
 
 import inference
 from inference import Backend, Device, InputError, Options, Session, UnsupportedModelError
 from inference.adapters.tensors import finite
 from inference.devices import choose
+from tests.inference import onnx_graphs as graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

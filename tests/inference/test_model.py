@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx_graphs as graphs
 import pytest
 from onnx import TensorProto, helper
 
@@ -20,6 +19,7 @@ from inference.devices import choose
 from inference.golden import read
 from inference.limits import MIB, Limits
 from inference.model import digests, import_model, load_model
+from tests.inference import onnx_graphs as graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

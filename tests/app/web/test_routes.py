@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from line import FILE, GOOD, SECOND, START, STRIPPED, Line, expected
 from sqlalchemy import Engine, select
 
 from app import settings
@@ -17,6 +16,7 @@ from app.ledger.tables import JournalStateRow
 from app.northbound.tables import OutboxRow
 from app.settings import Settings
 from connectors import Refusal
+from tests.app.web.line import FILE, GOOD, SECOND, START, STRIPPED, Line, expected
 
 
 @pytest.fixture
