@@ -93,7 +93,7 @@ class Journal:
         self._thread.start()
 
     async def append(self, record: Record) -> Position:
-        """Return when the record is durable; wait while the journal is stopped. Raises JournalError when it is closed."""
+        """Return when the record is durable; waits while the journal is stopped. JournalError when it is closed."""
         return await self._enqueue(Kind.RECORD, record.connection, record.readings(), record_payload(record))
 
     async def switch(self, versions: Sequence[int]) -> Position:
@@ -117,7 +117,7 @@ class Journal:
         return position
 
     def _run(self) -> None:
-        """The writer's thread. What is not an error of the disk is a fault of ours: after it nothing is acknowledged."""
+        """The writer's thread. What is no error of the disk is a fault of ours: after it nothing is acknowledged."""
         try:
             self._write_groups()
         except Exception as error:

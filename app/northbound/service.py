@@ -61,8 +61,17 @@ class Failure:
 
 
 _COLUMNS = (
-    OutboxRow.id, OutboxRow.subscription_id, OutboxRow.publication_id, OutboxRow.key, OutboxRow.topic,
-    OutboxRow.content_type, OutboxRow.body, OutboxRow.nodes, OutboxRow.retain, OutboxRow.source_time, OutboxRow.attempts,
+    OutboxRow.id,
+    OutboxRow.subscription_id,
+    OutboxRow.publication_id,
+    OutboxRow.key,
+    OutboxRow.topic,
+    OutboxRow.content_type,
+    OutboxRow.body,
+    OutboxRow.nodes,
+    OutboxRow.retain,
+    OutboxRow.source_time,
+    OutboxRow.attempts,
 )
 _DUE = (
     select(*_COLUMNS)

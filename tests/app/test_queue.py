@@ -1,0 +1,148 @@
+"""The one door to Celery and Redis, against a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from kombu.connection import Connection
+from kombu.serialization import loads
+
+from app.errors import QueueError
+from app.launcher import servers
+from app.queue import CONFIGURATION, CONTENT_TYPE, MAX_BODY, SERIALIZER, TASK, Door, make_celery
+from app.settings import Settings
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def door(redis_url: str) -> Iterator[Door]:
+    """A door that is closed afterwards."""
+    made = Door(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue of the test's own."""
+    return f"test.{secrets.token_hex(4)}"
+
+
+def _loads(data: bytes) -> object:
+    """As a worker does."""
+    return loads(data, CONTENT_TYPE, "binary", accept={CONTENT_TYPE})  # type: ignore[no-untyped-call]
+
+
+def _take(url: str, queue: str) -> tuple[bytes, dict[str, object]]:
+    with Connection(url) as connection:  # type: ignore[no-untyped-call]
+        waiting = connection.SimpleQueue(queue)
+        waiting.consumer.accept = {CONTENT_TYPE}
+        message = waiting.get(timeout=10)
+        message.ack()
+        waiting.close()
+        return message.payload[0][0], {**message.headers, "content_type": message.content_type}
+
+
+def test_a_message_arrives_byte_for_byte(door: Door, queue: str, redis_url: str) -> None:
+    """What a worker gets is the bytes that were sent, under the task's name, in msgpack and never pickle."""
+    body = bytes(range(256)) * 300
+    door.send(body, queue)
+    assert door.waiting(queue) == 1
+    found, about = _take(redis_url, queue)
+    assert found == body
+    assert about["task"] == TASK
+    assert about["content_type"] == CONTENT_TYPE
+
+
+def test_order_is_kept(door: Door, queue: str, redis_url: str) -> None:
+    """Messages come out in the order they went in."""
+    for i in range(20):
+        door.send(bytes([i]), queue)
+    assert [_take(redis_url, queue)[0] for _ in range(20)] == [bytes([i]) for i in range(20)]
+
+
+def test_the_mark_changes_when_memory_is_lost(door: Door) -> None:
+    """A mark stays the same until Redis forgets it; it is another one afterwards."""
+    journal = secrets.token_hex(4)
+    mark = door.mark(journal)
+    assert door.marked(journal) == mark
+    door._redis.delete(f"headrace:marker:{journal}")  # noqa: SLF001 - Redis loses its memory
+    assert door.marked(journal) != mark
+    assert door.mark(journal) != mark
+
+
+def test_live_figures_are_found_by_their_prefix(door: Door) -> None:
+    """A figure can be read back and listed, and leaves by itself."""
+    prefix = f"test:{secrets.token_hex(4)}:"
+    assert door.get_live(f"{prefix}a") is None
+    door.put_live(f"{prefix}b", b"2")
+    door.put_live(f"{prefix}a", b"1")
+    assert door.live_keys(prefix) == [f"{prefix}a", f"{prefix}b"]
+    assert door.get_live(f"{prefix}a") == b"1"
+    assert 0 < int(door._redis.ttl(f"{prefix}a")) <= 60  # noqa: SLF001 - what Redis itself says
+
+
+async def test_an_outage_is_one_kind_of_error(tmp_path: Path, queue: str) -> None:
+    """Each call on a server that is gone raises QueueError, which never holds the password."""
+    async with servers.redis(tmp_path) as url:
+        door = Door(url)
+        door.send(b"before", queue)
+    for call in (
+        lambda: door.send(b"lost", queue),
+        lambda: door.mark("j"),
+        lambda: door.marked("j"),
+        lambda: door.put_live("k", b""),
+        lambda: door.get_live("k"),
+        lambda: door.live_keys("k"),
+        lambda: door.waiting(queue),
+    ):
+        with pytest.raises(QueueError) as raised:
+            call()
+        assert url.split("@")[0].rsplit(":", 1)[1] not in str(raised.value)
+    door.close()
+    door.close()
+
+
+async def test_a_killed_server_costs_its_memory_and_nothing_else(tmp_path: Path, queue: str) -> None:
+    """After Redis was killed and started again the same door sends, and the mark tells that messages are gone."""
+    async with servers.redis(tmp_path) as url:
+        door = Door(url)
+        mark = door.mark("j")
+        door.send(b"lost", queue)
+        os.kill(door._redis.info("server")["process_id"], signal.SIGKILL)  # noqa: SLF001 - what Redis itself says
+
+        def sent() -> bool:
+            try:
+                door.send(b"after", queue)
+            except QueueError:
+                return False
+            return True
+
+        await wait_for(lambda: asyncio.to_thread(sent), 20.0)
+        assert door.waiting(queue) == 1
+        assert door.marked("j") != mark
+        door.close()
+
+
+def test_a_message_that_is_too_large_is_not_unpacked() -> None:
+    """The limit holds before any byte of the message is looked at."""
+    with pytest.raises(Exception, match="larger than"):
+        _loads(bytes(MAX_BODY + 1))
+    assert _loads(msgspec.msgpack.encode([1])) == [1]
+
+
+def test_only_our_serializer_is_accepted() -> None:
+    """Neither pickle nor JSON gets into a worker; a run ends before its message is given to another one."""
+    conf = make_celery(None, "q").conf
+    assert conf.accept_content == [SERIALIZER]
+    assert conf.task_serializer == SERIALIZER
+    assert conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
+    assert Settings.model_fields["resend_after_s"].default < conf.visibility_timeout
+    assert set(CONFIGURATION) <= set(conf.keys())
