@@ -89,5 +89,8 @@ def opened(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    """Whether stored options are these, secrets included."""
-    return opened(stored or {}) == dict(wanted)
+    """Whether stored options are these, secrets included; what can no longer be opened is not."""
+    try:
+        return opened(stored or {}) == dict(wanted)
+    except SealError:
+        return False

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from app.commands import remote
 from app.commands.console import as_json, err, fail, out, t, table
+from app.commands.running import Data, choose_data
 from app.config import template
 from app.config.activate import refusals
 from app.config.check import check_file, check_text
@@ -21,6 +24,7 @@ from app.config.jsonschema import plant_schema
 from app.db import make_engine, upgrade
 from app.plant import queries, service
 from app.settings import settings
+from app.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,15 +33,20 @@ if TYPE_CHECKING:
 
     from app.config.desired import Desired
 
+SQLITE: Final = "sqlite:///"
+SCHEMA: Final = "plant.schema.json"
 File = Annotated[Path, typer.Argument(help="The plant file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def database() -> Iterator[Engine]:
-    """The database of this box, brought to the newest schema."""
+def database(*, make: bool = True) -> Iterator[Engine]:
+    """The database of this box, brought to the newest schema; unless `make`, only one that is there."""
     url = settings().database()
-    upgrade(url)
+    if make:
+        upgrade(url)
+    elif url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).exists():
+        raise fail(t("No database in {data}: run `headrace up` first.", data=settings().data_dir))
     engine = make_engine(url)
     try:
         yield engine
@@ -55,10 +64,11 @@ def init(
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Write an annotated plant.yaml."""
+    """Write an annotated plant.yaml, and beside it the JSON Schema that editors complete it with."""
     if file.exists() and not force:
         raise fail(t("{file} is there already; it is left as it is. Use --force to replace it.", file=file))
     file.write_text(template.text(), encoding="utf-8")
+    file.with_name(SCHEMA).write_text(schema_text(), encoding="utf-8")
     out.print(t("{file} is written. Edit it, then: headrace check {file}", file=file), markup=False)
 
 
@@ -107,36 +117,92 @@ def apply_file(engine: Engine, file: Path, who: str) -> service.Applied:
     return service.apply(engine, desired, who)
 
 
-def apply(
+def apply(  # noqa: PLR0913 - a command's options
     file: Annotated[Path | None, typer.Argument(help="The plant file.")] = None,
     *,
     revision: Annotated[int | None, typer.Option(help="Bring back an earlier revision instead of a file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference only.")] = False,
     json_: Json = False,
+    data: Data = None,
+    url: Annotated[str | None, typer.Option(help="A running gateway's address instead of a data folder.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Holds the API token; else HEADRACE_TOKEN.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Who signed the gateway's certificate.")] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Allow http to another machine.")] = False,
 ) -> None:
     """Make the gateway equal to a plant file; the difference is shown first."""
+    if json_ and not (yes or dry_run):
+        raise fail(t("--json asks nothing: add --yes or --dry-run."), 2)
+    if url is not None:
+        if file is None:
+            raise fail(t("--url takes a plant file."), 2)
+        asked = _Asked(file, yes=yes, dry_run=dry_run, json_wanted=json_)
+        _apply_over(url, token_file, ca_file, asked, plain=plain_http)
+        return
+    choose_data(data)
     with database() as engine:
         desired = _wanted(engine, file, revision, json_wanted=json_)
         changes = service.difference(engine, desired)
-        if not json_ and changes:
-            show_changes(changes)
-        if dry_run or not changes:
-            _unchanged(engine, changes, json_wanted=json_)
+        number = queries.number(engine)
+        if not (changes and _go_on(changes, number, yes=yes, dry_run=dry_run, json_wanted=json_)):
+            _unchanged(changes, number, json_wanted=json_)
             return
         activated(engine, desired)
-        if not (yes or json_) and not typer.confirm(t("Apply these changes?")):
-            raise fail(t("Nothing was changed."))
         applied = service.apply(engine, desired, getpass.getuser())
-    if json_:
-        as_json({"revision": applied.number, "changes": [asdict(one) for one in applied.changes]})
+    _done(applied.number, applied.changes, json_wanted=json_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an apply over the network was asked to do."""
+
+    file: Path
+    yes: bool
+    dry_run: bool
+    json_wanted: bool
+
+
+def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: _Asked, *, plain: bool) -> None:
+    try:
+        gateway = remote.Gateway(url, remote.token(token_file), ca_file, plain=plain)
+        sent = remote.body(asked.file)
+        would = gateway.ask("PUT", "/api/v1/plant?dry_run=true", sent)
+        changes = [service.Change(**one) for one in would["changes"]]
+        wanted = changes and _go_on(
+            changes, would["number"], yes=asked.yes, dry_run=asked.dry_run, json_wanted=asked.json_wanted
+        )
+        if not wanted:
+            _unchanged(changes, would["number"], json_wanted=asked.json_wanted)
+            return
+        applied = gateway.ask("PUT", "/api/v1/plant", sent)
+    except DocumentError as error:
+        raise _report(error, asked.file, json_wanted=asked.json_wanted) from error
+    except (remote.RemoteError, OSError) as error:
+        for line in getattr(error, "errors", ()):
+            err.print(f"{asked.file}:{line}", markup=False)
+        raise fail(str(error)) from error
+    _done(applied["number"], [service.Change(**one) for one in applied["changes"]], json_wanted=asked.json_wanted)
+
+
+def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run: bool, json_wanted: bool) -> bool:
+    """Show a difference and ask; False when it is only to be shown."""
+    if not json_wanted:
+        show_changes(changes)
+    if dry_run:
+        return False
+    if not yes and not typer.confirm(t("Apply these changes to revision {number}?", number=number)):
+        raise fail(t("Nothing was changed."))
+    return True
+
+
+def _done(number: int, changes: Sequence[service.Change], *, json_wanted: bool) -> None:
+    if json_wanted:
+        as_json({"revision": number, "changes": [asdict(one) for one in changes]})
     else:
-        out.print(t("Revision {number} is in force.", number=applied.number))
+        out.print(t("Revision {number} is in force.", number=number))
 
 
-def _unchanged(engine: Engine, changes: Sequence[service.Change], *, json_wanted: bool) -> None:
-    row = queries.revision(engine)
-    number = row.number if row else 0
+def _unchanged(changes: Sequence[service.Change], number: int, *, json_wanted: bool) -> None:
     if json_wanted:
         as_json({"revision": number, "changes": [asdict(one) for one in changes]})
     elif not changes:
@@ -145,8 +211,7 @@ def _unchanged(engine: Engine, changes: Sequence[service.Change], *, json_wanted
 
 def _wanted(engine: Engine, file: Path | None, revision: int | None, *, json_wanted: bool) -> Desired:
     if (file is None) == (revision is None):
-        message = "give either a file or --revision"
-        raise typer.BadParameter(message)
+        raise fail(t("Give either a file or --revision."), 2)
     try:
         if file is not None:
             return check_file(file, models_folder())
@@ -158,6 +223,23 @@ def _wanted(engine: Engine, file: Path | None, revision: int | None, *, json_wan
         raise _report(error, file or Path(f"revision-{revision}"), json_wanted=json_wanted) from error
 
 
+def revisions(*, json_: Json = False, data: Data = None) -> None:
+    """List every plant file that was applied; `apply --revision` brings one back."""
+    choose_data(data)
+    with database(make=False) as engine:
+        rows = [(row.number, rfc3339(row.applied_at), row.applied_by, row.digest) for row in queries.revisions(engine)]
+    if json_:
+        as_json([dict(zip(("number", "applied_at", "applied_by", "digest"), row, strict=True)) for row in rows])
+    else:
+        columns = [t(one) for one in ("revision", "applied at", "by", "digest")]
+        table("", columns, [(*row[:3], row[3][:19]) for row in rows], numbers=(0,))
+
+
 def schema() -> None:
     """Print the JSON Schema of plant.yaml, for editors."""
-    out.print(json.dumps(plant_schema(), indent=2, ensure_ascii=False), markup=False)
+    sys.stdout.write(schema_text())
+
+
+def schema_text() -> str:
+    """The JSON Schema as it lies in the documents."""
+    return json.dumps(plant_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import msgspec
+import typer
 from pydantic import SecretStr
 
+from app import settings
 from app.settings import Settings
 
-if TYPE_CHECKING:
-    from pathlib import Path
+Data = Annotated[Path | None, typer.Option("--data", help="Data folder; HEADRACE_DATA_DIR by default.")]
 
 NAME: Final = "running.json"
 
@@ -60,3 +62,9 @@ def known(chosen: Settings) -> Settings:
             "database_url": chosen.database_url or SecretStr(found.database_url),
         }
     )
+
+
+def choose_data(data: Path | None) -> None:
+    """Use this data folder, if one is given, and what a gateway that runs on it says of its servers."""
+    if data is not None:
+        settings.use(known(Settings(data_dir=data)))

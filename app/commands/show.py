@@ -10,6 +10,7 @@ import typer
 from app import live
 from app.commands.console import as_json, fail, out, t, table
 from app.commands.plant import database
+from app.commands.running import Data, choose_data
 from app.health import service as health
 from app.ledger import service as ledger_service
 from inference.devices import devices as all_devices
@@ -28,9 +29,10 @@ def devices(*, json_: Json = False) -> None:
     table("", [t("device"), t("vendor"), t("state"), t("backend"), t("evidence"), t("reason")], rows)
 
 
-def ledger(*, json_: Json = False) -> None:
+def ledger(*, json_: Json = False, data: Data = None) -> None:
     """Show per connection what was read and what became of it; exit status 1 when it does not balance."""
-    with database() as engine:
+    choose_data(data)
+    with database(make=False) as engine:
         accounts = ledger_service.accounts(engine)
     good = all(one.balanced for one in accounts)
     if json_:
@@ -78,11 +80,12 @@ def ledger_view(one: ledger_service.Account) -> dict[str, Any]:
     }
 
 
-def status(*, json_: Json = False) -> None:
+def status(*, json_: Json = False, data: Data = None) -> None:
     """Show how gateways, connections and pipelines stand; exit status 1 when no gateway reports."""
-    gateways = live.gateways()
-    with database() as engine:
+    choose_data(data)
+    with database(make=False) as engine:
         counts = health.prediction_counts(engine)
+    gateways = live.gateways()
     if json_:
         predictions = [{"pipeline": p, "refused": r, "count": n} for p, r, n in counts]
         as_json({"gateways": [live.as_json(one) for one in gateways], "predictions": predictions})

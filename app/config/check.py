@@ -19,7 +19,7 @@ from inference import InferenceError
 from inference.model import import_model, load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Place: TypeAlias = tuple[str | int, ...]
 MAX_MISTAKES: Final = 200
@@ -45,20 +45,29 @@ Entry = TypeVar("Entry")
 class Checker:
     """One pass over one document."""
 
-    def __init__(self, document: Document, store: Path, *, remote: bool = False) -> None:
-        """`store` is where models are imported to; a `remote` document may not name files of this box."""
-        self.remote = remote
+    def __init__(self, document: Document, store: Path, sent: Mapping[str, str] | None = None) -> None:
+        """`store` is where models are imported to.
+
+        `sent`: the document came over the network with these secrets, by reference (`env:NAME`, `file:PATH`). It may
+        name neither files nor variables of this box: whoever sends it need not be allowed to read them.
+        """
+        self.sent = sent
         self.document = document
         self.store = store
         self.base = Path(document.file).resolve().parent
         self.mistakes: list[Mistake] = []
         self._incomplete: set[Place] = set()
         """Places that something was left out of: what they lack is no second mistake."""
+        self.tags_file = ""
+        """Where rows of a CSV stand: places `("tags_file", line)`."""
         self.declared: set[str] = set()
         """Names of tags that are in the file, mistaken or not: what refers to them is no second mistake."""
 
     def wrong(self, place: Place, message: str, hint: str = "") -> None:
         """Note a mistake at a place of the document, unless it follows from one that was noted there."""
+        if len(place) > 1 and place[0] == "tags_file" and isinstance(place[1], int):
+            self.mistakes.append(Mistake(self.tags_file, place[1], 1, message, hint))
+            return
         if self.document.known(place) in self._incomplete:
             return
         self.mistakes.append(self.document.at(place, message, hint))
@@ -142,7 +151,7 @@ class Checker:
         if model is None:
             self.wrong((*place, "connector"), f"the connector {connector!r} cannot publish", "use mqtt or opcua")
             return None
-        found = validated(model, options, self.base, remote=self.remote)
+        found = validated(model, options, self.base, self.sent)
         for where, message, hint in found.problems:
             self.wrong((*place, "options", *where), message, hint)
         return found.values, found.secrets
@@ -177,7 +186,7 @@ class Checker:
                 self.wrong(place, "a model needs either path or digest")
                 continue
             try:
-                if entry.path is not None and self.remote:
+                if entry.path is not None and self.sent is not None:
                     self.wrong(
                         (*place, "path"), "a file sent over the API cannot name files", "name the model by its digest"
                     )
@@ -224,6 +233,6 @@ def check_file(path: Path, store: Path) -> Desired:
     return check_document(read(path), store)
 
 
-def check_text(text: str, file: str, store: Path, *, remote: bool = False) -> Desired:
-    """`check_document` of text; paths in it are relative to where `file` would be. See `Checker` for `remote`."""
-    return Checker(parse(text, file), store, remote=remote).run()
+def check_text(text: str, file: str, store: Path, sent: Mapping[str, str] | None = None) -> Desired:
+    """`check_document` of text; paths in it are relative to where `file` would be. See `Checker` for `sent`."""
+    return Checker(parse(text, file), store, sent).run()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
 from app.plant.schemas import OutputEntry, spread
+from inference import names as vendors
+from inference.window import Input, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +82,7 @@ class PipelineChecker:
         layout = entry.inputs.layout or {2: "NC", 3: "NTC"}.get(len(chosen.shape), "NTC")
         if len(inputs) == self._wanted_columns:
             self._fits((*place, "model"), chosen, layout, length, len(inputs))
-        return WantedPipeline(
+        made = WantedPipeline(
             entry,
             model.digest,
             chosen.name,
@@ -94,6 +96,27 @@ class PipelineChecker:
             outputs,
             tuple(entry.rules),
         )
+        if inputs:
+            self._runs(place, made)
+        return made
+
+    def _runs(self, place: Place, made: WantedPipeline) -> None:
+        """The windower itself is asked whether it would take this: nothing is applied that would then not run."""
+        try:
+            Spec(
+                kind=made.kind,
+                inputs=tuple(
+                    Input(number, 1, one.resample, one.policy, one.hold_s, one.max_gap_s, one.use_received_time)
+                    for number, one in enumerate(made.inputs, 1)
+                ),
+                step_ns=round(made.step_s * 1e9),
+                length=made.length,
+                hop=made.hop,
+                lateness_ns=round(made.entry.window.lateness_s * 1e9),
+                max_length_ns=round(made.entry.window.max_length_s * 1e9),
+            )
+        except ValueError as error:
+            self._wrong((*place, "window"), str(error))
 
     def _wrong(self, place: Place, message: str, hint: str = "") -> None:
         self._checker.wrong(place, message, hint)
@@ -116,6 +139,10 @@ class PipelineChecker:
             self._known((*place, "context", field), tag)
         if entry.window.trigger is not None:
             self._known((*place, "window", "trigger"), entry.window.trigger)
+        for index, device in enumerate(entry.devices):
+            if device.partition(":")[0] not in vendors():
+                there = nearest(device.partition(":")[0], vendors())
+                self._wrong((*place, "devices", index), f"there is no device {device!r}", there)
 
     def _input(self, place: Place, entry: PipelineEntry, model: Model) -> TensorSpec | None:
         names = [one.name for one in model.inputs]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 MAX_SECRET: Final = 10_000
-REMOTE: Final = "a file sent over the API cannot name files or variables of this box"
+REMOTE: Final = "a file sent over the API cannot name files of this box"
 PLAIN: Final = "a secret must not stand in the file: write {env: NAME} or {file: PATH}"
 
 
@@ -38,16 +38,26 @@ def is_reference(value: object) -> bool:
     return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in {"env", "file"}
 
 
-def _resolve(reference: Mapping[str, object], base: Path) -> tuple[str, str]:
-    """The secret and an empty text, or an empty text and why there is none."""
+def reference_key(reference: Mapping[str, object]) -> str:
+    """What a reference is called where its secret is sent beside the file: `env:NAME`, `file:PATH`."""
+    kind, where = next(iter(reference.items()))
+    return f"{kind}:{where}"
+
+
+def resolve(reference: Mapping[str, object], base: Path, sent: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """The secret and an empty text, or an empty text and why there is none. With `sent` it is found nowhere else."""
     kind, where = next(iter(reference.items()))
     if not isinstance(where, str) or not where:
         return "", f"{kind} must name one"
+    if sent is not None:
+        found = sent.get(reference_key(reference))
+        return ("", f"the secret {kind}:{where} was not sent with the file") if found is None else (found, "")
     if kind == "env":
         value = variable(where)
         return ("", f"the environment variable {where} is not set") if value is None else (value, "")
     try:
-        text = (base / where).read_text(encoding="utf-8")
+        with (base / where).open(encoding="utf-8") as file:
+            text = file.read(MAX_SECRET + 1)
     except (OSError, UnicodeDecodeError) as error:
         return "", f"the file {where} cannot be read: {type(error).__name__}"
     return (text.rstrip("\r\n"), "") if len(text) <= MAX_SECRET else ("", f"the file {where} is too large for a secret")
@@ -74,19 +84,21 @@ def _absolute(values: dict[str, Any], base: Path) -> dict[str, Any]:
     }
 
 
-def validated(model: type[BaseModel], given: Mapping[str, Any], base: Path, *, remote: bool = False) -> Options:
+def validated(
+    model: type[BaseModel], given: Mapping[str, Any], base: Path, sent: Mapping[str, str] | None = None
+) -> Options:
     """Options checked by a connector's own model, references resolved; every problem at once.
 
-    A `remote` file may not name files or variables of this box: whoever sends it need not be allowed to read them.
+    With `sent` (see `app.config.check.Checker`) neither files nor variables of this box are looked at.
     """
     problems: list[tuple[tuple[str | int, ...], str, str]] = []
     secret = _secret_fields(model)
     values: dict[str, Any] = {}
     for key, value in given.items():
-        if remote and (is_reference(value) or _is_path(key)):
+        if sent is not None and _is_path(key):
             problems.append(((key,), REMOTE, "apply it on the box itself"))
         elif is_reference(value):
-            values[key], why = _resolve(value, base)
+            values[key], why = resolve(value, base, sent)
             if why:
                 problems.append(((key,), why, "set it for the process that applies the file"))
         elif key in secret and value is not None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import connectors
 from app.config.desired import WantedConnection, WantedTag
-from app.config.document import Mistake, nearest
+from app.config.document import nearest
 from app.plant.schemas import MAX_TAGS, PlantFile, TagEntry, TagGroup, spread
 
 if TYPE_CHECKING:
@@ -103,10 +103,11 @@ def _grouped(checker: Checker, place: Place, group: TagGroup) -> Iterator[tuple[
 
 
 def _csv(checker: Checker, where: str) -> Iterator[tuple[Place, TagEntry]]:
-    if checker.remote:
+    if checker.sent is not None:
         checker.wrong(("tags_file",), "a file sent over the API cannot name files", "write the tags into it")
         return
     path = checker.base / where
+    checker.tags_file = str(path)
     try:
         raw = path.read_bytes()[: MAX_CSV + 1]
         text = raw.decode("utf-8-sig")
@@ -119,12 +120,12 @@ def _csv(checker: Checker, where: str) -> Iterator[tuple[Place, TagEntry]]:
         checker.wrong(("tags_file",), f"the columns of {where} do not fit", f"columns: {', '.join(COLUMNS)}")
         return
     for row in reader:
-        entry = _row(checker, str(path), reader.line_num, row)
+        entry = _row(checker, reader.line_num, row)
         if entry is not None:
             yield ("tags_file", reader.line_num), entry
 
 
-def _row(checker: Checker, path: str, line: int, row: dict[str, Any]) -> TagEntry | None:
+def _row(checker: Checker, line: int, row: dict[str, Any]) -> TagEntry | None:
     given: dict[str, Any] = {name: value for name, value in row.items() if value and name is not None}
     try:
         if "options" in given:
@@ -132,7 +133,7 @@ def _row(checker: Checker, path: str, line: int, row: dict[str, Any]) -> TagEntr
         return TagEntry.model_validate(given)
     except (ValidationError, msgspec.DecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("options",), "msg": str(error)}
-        checker.mistakes.append(Mistake(path, line, 1, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"))
+        checker.wrong(("tags_file", line), f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}")
         return None
 
 

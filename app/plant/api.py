@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
+from pydantic import Field, SecretStr
 
 from app import times
 from app.access.api import Database, Engineer, Viewer
 from app.api import View
 from app.config.activate import refusals
 from app.config.check import check_text
-from app.config.document import DocumentError
+from app.config.document import MAX_BYTES, DocumentError
+from app.config.secrets import MAX_SECRET
 from app.errors import Problem
 from app.plant import queries, service
 from app.plant.tables import PlantRevisionRow
@@ -57,7 +59,14 @@ class AppliedView(View):
 class NewPlant(View):
     """A plant file as text. Models are named by `digest`: a file on the client is not a file here."""
 
-    document: str
+    document: Annotated[str, Field(max_length=MAX_BYTES)]
+    secrets: Annotated[
+        dict[Annotated[str, Field(max_length=500)], Annotated[SecretStr, Field(max_length=MAX_SECRET)]],
+        Field(
+            max_length=1000,
+            description="What the file refers to, by `env:NAME` or `file:PATH`: this box looks at neither.",
+        ),
+    ] = {}  # noqa: RUF012 - pydantic copies a default
 
 
 def _revision(row: PlantRevisionRow) -> RevisionView:
@@ -94,9 +103,10 @@ def apply(
     References to files are refused: whoever may configure must not read this box's files through them.
     """
     store = settings().data_dir.resolve() / "models"
+    sent = {reference: secret.get_secret_value() for reference, secret in body.secrets.items()}
     with tempfile.TemporaryDirectory(prefix="headrace-plant-") as nowhere:
         try:
-            desired = check_text(body.document, str(Path(nowhere) / "plant.yaml"), store, remote=True)
+            desired = check_text(body.document, str(Path(nowhere) / "plant.yaml"), store, sent)
         except DocumentError as error:
             errors = [
                 {"pointer": f"/document:{m.line}:{m.column}", "detail": f"{m.message} {m.hint}".strip()}
@@ -104,7 +114,6 @@ def apply(
             ]
             raise Problem(422, "invalid_plant", "The plant file has mistakes", "See errors.", errors=errors) from error
     changes = service.difference(engine, desired)
-    number = queries.revision(engine)
     if not dry_run and changes:
         for pipeline, reason in refusals(engine, desired, store):
             raise Problem(422, "model_check_failed", "The model check failed", f"{pipeline}: {reason}")
@@ -113,5 +122,5 @@ def apply(
             number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False
         )
     return AppliedView(
-        number=number.number if number else 0, changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run
+        number=queries.number(engine), changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run
     )

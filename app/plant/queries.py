@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.db import reading
 from app.plant.tables import PlantRevisionRow
@@ -18,6 +18,12 @@ def path_in_force(session: Session) -> str:
     """The plant's path, which begins every topic; empty before the first plant file."""
     query = select(PlantRevisionRow.path).order_by(PlantRevisionRow.number.desc()).limit(1)
     return session.scalar(query) or ""
+
+
+def number(engine: Engine) -> int:
+    """The revision in force; 0 before the first plant file."""
+    with reading(engine) as session:
+        return session.scalar(select(func.max(PlantRevisionRow.number))) or 0
 
 
 def revisions(engine: Engine) -> list[PlantRevisionRow]:

@@ -8,26 +8,30 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 NAME: Final = r"^[^\s/#+][^/#+\x00-\x1f]{0,99}$"
+_LEVEL: Final = r"^([^\s/#+][^/#+\x00-\x1f]{0,99})?$"
+_PATH: Final = r"^([^\s/#+$][^#+\x00-\x1f]*[^/#+\x00-\x1f]|[^\s/#+$])?$"
 _RANGE: Final = re.compile(r"^(.*)\[(\d{1,6})-(\d{1,6})\](.*)$")
 MAX_TAGS: Final = 200_000
 
 Name = Annotated[str, Field(pattern=NAME, description="No `/`, `#` or `+`, at most 100 characters.")]
+Level = Annotated[str, Field(pattern=_LEVEL, description="No `/`, `#` or `+`, at most 100 characters.")]
+Levels = Annotated[str, Field(pattern=_PATH, max_length=200, description="`/` between levels; no `#` or `+`.")]
 Datatype = Literal["float", "integer", "boolean", "string", "array", "any"]
 
 
 class Entry(BaseModel):
-    """Unknown keys are refused."""
+    """Unknown keys are refused, and so are numbers that JSON does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PlantPath(Entry):
     """Where this plant stands (ISA-95 levels): begins every topic and place."""
 
-    enterprise: str = ""
-    site: str = ""
-    area: str = ""
-    line: str = ""
+    enterprise: Level = ""
+    site: Level = ""
+    area: Level = ""
+    line: Level = ""
 
     def path(self) -> str:
         """The levels that are given, `/` between them."""
@@ -53,7 +57,7 @@ class TagEntry(Entry):
     address: str = Field(description="The peer's own address: a NodeId; a topic and a JSON pointer.")
     datatype: Datatype = "float"
     unit: str = Field(default="", max_length=40)
-    place: str = Field(default="", max_length=200, description="Path in the plant's hierarchy, `/` between levels.")
+    place: Levels = Field(default="", description="Path in the plant's hierarchy, `/` between levels.")
     description: str = ""
     options: dict[str, Any] = Field(default_factory=dict, description="What this connector knows of a tag.")
 
@@ -63,13 +67,13 @@ class TagGroup(Entry):
 
     names: list[str] = Field(
         min_length=1,
-        description="Names; `XMEAS_[01-22]` stands for 22 of them. Each may be `NAME: UNIT`-free text.",
+        description="Names; `XMEAS_[01-22]` stands for 22 of them.",
     )
     connection: str
     address: str = Field(description="With `{name}` where the name belongs.")
     datatype: Datatype = "float"
     unit: str = Field(default="", max_length=40)
-    place: str = Field(default="", max_length=200)
+    place: Levels = ""
     description: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -159,7 +163,7 @@ class PipelineEntry(Entry):
     name: Name
     model: str
     devices: list[str] = Field(default=["cpu"], min_length=1, description="The first that takes the model runs it.")
-    asset: str = Field(default="", max_length=200, description="Path of the asset: part of topics and node paths.")
+    asset: Levels = Field(default="", description="Path of the asset: part of topics and node paths.")
     window: WindowEntry = WindowEntry()
     inputs: InputsEntry = InputsEntry()
     outputs: list[str | OutputEntry] = Field(default_factory=list, description="All of the model's by default.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from app import times
-from app.access.seal import opened, same, sealed
+from app.access.seal import SealError, opened, same, sealed
 from app.access.service import audit
 from app.db import writing
 from app.models.service import model_row
@@ -328,10 +328,15 @@ class _Applier:
 
 
 def _difference(stored: Mapping[str, Any] | None, wanted: WantedConnection) -> str:
-    before, after = opened(stored or {}), dict(wanted.options)
+    after = dict(wanted.options)
+    try:
+        before = opened(stored or {})
+    except SealError:
+        before = dict(stored or {})  # the key is another one: sealed again under the one in use
 
     def shown(key: str, values: Mapping[str, Any]) -> str:
-        return "••••" if key in wanted.secrets else str(values.get(key, "-"))
+        hidden = key in wanted.secrets or isinstance(values.get(key), dict)
+        return "••••" if hidden and key in values else str(values.get(key, "-"))
 
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return ", ".join(f"{key}: {shown(key, before)} → {shown(key, after)}" for key in keys)

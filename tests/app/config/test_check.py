@@ -183,7 +183,7 @@ def test_a_file_sent_over_the_network_reads_nothing_of_this_box(good: str, tmp_p
     """Secrets, models and CSV by path are refused when the file comes over the API."""
     (tmp_path / "secret").write_text("x")
     with pytest.raises(DocumentError) as caught:
-        check_text(good + "tags_file: tags.csv\n", str(tmp_path / "plant.yaml"), tmp_path / "models", remote=True)
+        check_text(good + "tags_file: tags.csv\n", str(tmp_path / "plant.yaml"), tmp_path / "models", {})
     places = {m.line for m in caught.value.mistakes}
     assert {line_of(good, "{file: secret}"), line_of(good, "path:"), good.count("\n") + 1} <= places
 
