@@ -86,6 +86,10 @@ class Follower:
         """For ever; on cancellation every source is closed."""
         try:
             while True:
+                for one in self._running.values():
+                    if one.task.done():
+                        # A source that ended is no fault; a journal that is closed is one, of the whole process.
+                        one.task.result()
                 await self._follow()
                 await asyncio.sleep(POLL_S)
         finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import connectors
 from app.field.backoff import Backoff
+from app.journal import JournalError
 from app.log import (
     CONNECTION_BACK,
     CONNECTION_ENDED,
@@ -106,6 +107,8 @@ class Runner:
             return False
         except (NotConnectedError, ConnectorError) as error:
             self._lost(str(error))
+        except JournalError:
+            raise
         except Exception as error:
             # The outermost loop of one connection: a fault in its connector must not stop the others.
             if self._standing.state != "lost":

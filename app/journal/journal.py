@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from app.journal.segment import Sync
     from app.records import Record
 
 log = get_logger(__name__)
@@ -57,15 +58,19 @@ class _Waiting:
 class Journal:
     """One gateway's journal. `append` belongs to one event loop; everything else may be called from any thread."""
 
-    def __init__(self, folder: Path, name: str, *, commit_interval_s: float, budget: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, commit_interval_s: float, budget: int, sync: Sync = os.fdatasync
+    ) -> None:
         """Open, and begin an epoch. Blocking: reads every segment. Raises JournalError, JournalBusyError, OSError.
 
         `budget`: bytes on disk at most; when they are used up the journal is stopped until segments are released.
+        `sync`: makes what was written to a descriptor durable.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._interval = commit_interval_s
         self._budget = budget
+        self._sync = sync
         self._segment_bytes = max(SMALLEST_SEGMENT, min(SEGMENT_BYTES, budget // 16))
         self._lock_fd = lock(folder)
         try:
@@ -85,6 +90,7 @@ class Journal:
         self._writing: Writing | None = None
         self._waiting: list[_Waiting] = []
         self._condition = threading.Condition()
+        self._in_work: list[_Waiting] = []
         self._closing = False
         self._reason = ""
         self._grown = asyncio.Event()
@@ -125,8 +131,7 @@ class Journal:
             with self._condition:
                 self._closing = True
                 self._reason = f"{type(error).__name__}: {error}"
-                self._give_up(self._waiting)
-            raise
+                self._give_up([*self._in_work, *self._waiting])
 
     def _write_groups(self) -> None:
         """One group after the other, at most one every commit interval."""
@@ -137,7 +142,7 @@ class Journal:
                 self._condition.wait_for(lambda: self._closing, max(0.0, earliest - time.monotonic()))
                 if not self._waiting:
                     break
-                group = self._take_group()
+                self._in_work = group = self._take_group()
             earliest = time.monotonic() + self._interval
             if not self._persist(group):
                 break
@@ -195,7 +200,7 @@ class Journal:
         """The open segment, or a new one when it is full. Raises OSError."""
         if self._writing is not None and self._writing.segment.size < self._segment_bytes:
             return self._writing
-        made = Writing(self._folder, self._serial, first, self._index.totals)
+        made = Writing(self._folder, self._serial, first, self._index.totals, self._sync)
         self._serial += 1
         if self._writing is not None:
             self._writing.close()
@@ -255,12 +260,13 @@ class Journal:
     def close(self) -> None:
         """Write what waits, stop the writer, let go of the folder. Blocking. Safe to call twice."""
         with self._condition:
-            if self._closing:
-                return
             self._closing = True
             self._condition.notify()
         self._thread.join()
-        os.close(self._lock_fd)
+        with self._condition:
+            if self._lock_fd >= 0:
+                os.close(self._lock_fd)
+            self._lock_fd = -1
 
 
 def _settle(group: Sequence[_Waiting], error: JournalError | None, grown: asyncio.Event) -> None:

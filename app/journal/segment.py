@@ -13,8 +13,10 @@ from app.journal.frames import OVERHEAD, Entry, Kind, Meta, Position, entry, fra
 from app.journal.store import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    Sync = Callable[[int], None]
 
 SUFFIX: Final = ".hrj"
 
@@ -104,8 +106,9 @@ def _scan(path: Path, data: memoryview) -> Segment | None:
 class Writing:
     """The one segment that is open for appending. Only the writer's thread touches it."""
 
-    def __init__(self, folder: Path, serial: int, at: Position, before: Mapping[int, int]) -> None:
+    def __init__(self, folder: Path, serial: int, at: Position, before: Mapping[int, int], sync: Sync) -> None:
         """Create the file durably; its first record will be `at`. Raises OSError; then no file is left."""
+        self._sync = sync
         path = folder / f"{at.epoch:08d}-{serial:08d}{SUFFIX}"
         head = frame(Meta(Kind.TOTALS, Position(at.epoch, at.number - 1), 0, 0, 0), totals_payload(before))
         self.segment = Segment(path, at.epoch, at.number, dict(before))
@@ -131,7 +134,7 @@ class Writing:
             self._take_back(offset, error)
             raise
         try:
-            os.fdatasync(self._fd)
+            self._sync(self._fd)
         except OSError as error:
             # The kernel may have marked the pages clean: a second fsync would succeed and prove nothing.
             raise TornError(error.errno, f"fdatasync: {error.strerror}") from error
