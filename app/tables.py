@@ -14,4 +14,16 @@ from app.sources import tables as sources
 
 metadata = Base.metadata
 
-__all__ = ["access", "events", "ledger", "metadata", "models", "northbound", "pipelines", "plant", "readings", "scoring", "sources"]
+__all__ = [
+    "access",
+    "events",
+    "ledger",
+    "metadata",
+    "models",
+    "northbound",
+    "pipelines",
+    "plant",
+    "readings",
+    "scoring",
+    "sources",
+]

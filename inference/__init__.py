@@ -25,7 +25,7 @@ class InferenceError(Exception):
 
 
 class UnsupportedModelError(InferenceError):
-    """This device cannot run this model; the message names the node and the reason. Try the pipeline's next device."""
+    """The device cannot run this model; the message names the node and the reason. Try the pipeline's next device."""
 
 
 class InvalidModelError(InferenceError):

@@ -79,7 +79,7 @@ class Windower:
         """Tags that hold up the first window: inputs without a usable value, or the trigger."""
         return self._core.waiting()
 
-    def feed(  # noqa: PLR0913, PLR0917 - the columns of a batch
+    def feed(
         self,
         connection: int,
         tags: ArrayLike,
@@ -163,7 +163,7 @@ class Router:
         """By the same ids: for counters, and for what holds up a start."""
         return self._windowers
 
-    def feed(  # noqa: PLR0913, PLR0917 - the columns of a batch
+    def feed(
         self,
         connection: int,
         tags: ArrayLike,

@@ -114,7 +114,7 @@ def instant(text: str | None, name: str) -> int | None:
 
 
 @router.get("/predictions", operation_id="listPredictions")
-def predictions(  # noqa: PLR0913 - one argument per filter of the query string
+def predictions(
     _who: Viewer,
     engine: Database,
     *,

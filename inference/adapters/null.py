@@ -36,6 +36,7 @@ class NullBackend:
     """The dry-run device. It places no node, so a check of it never passes; name it to get it."""
 
     def __init__(self, vendor: str, evidence: str) -> None:
+        """Nothing is loaded."""
         self._vendor = vendor
         self._evidence = evidence
 

@@ -184,6 +184,7 @@ class OrtBackend:
     """ONNX Runtime bound to one vendor's provider."""
 
     def __init__(self, spec: Provider) -> None:
+        """Nothing is loaded yet."""
         self._spec = spec
 
     def devices(self) -> tuple[Device, ...]:

@@ -45,6 +45,7 @@ class ReferenceBackend:
     """onnx.reference bound to the vendor of that name."""
 
     def __init__(self, vendor: str, evidence: str) -> None:
+        """Nothing is loaded yet."""
         self._vendor = vendor
         self._evidence = evidence
 

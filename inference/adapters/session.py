@@ -20,6 +20,7 @@ class CheckedSession:
     def __init__(
         self, call: Call, inputs: Sequence[TensorSpec], outputs: Sequence[str], placement: Placement, batching: Batching
     ) -> None:
+        """What an adapter has made ready."""
         self.placement = placement
         self.batching = batching
         self._call: Call | None = call

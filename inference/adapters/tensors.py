@@ -100,6 +100,7 @@ class Border:
     """Checks feeds against a model's inputs. Made once for a session, cheap for each run."""
 
     def __init__(self, inputs: Sequence[TensorSpec]) -> None:
+        """What a model takes, as its graph says."""
         self._names = frozenset(spec.name for spec in inputs)
         self._specs = tuple(
             (spec.name, numpy_dtype(spec.dtype), len(spec.shape),
