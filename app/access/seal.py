@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pydantic import SecretStr
+
 _NONCE: Final = 12
 _KEY: Final = 32
 
@@ -51,12 +53,16 @@ def _read_or_make(path: Path) -> bytes:
     return key
 
 
-@cache
 def _key() -> bytes:
     given = settings().secret_key
-    if given is not None:
-        return hashlib.sha256(given.get_secret_value().encode()).digest()
-    return _read_or_make(settings().data_dir / "secret.key")
+    return _derived(given) if given is not None else _kept(settings().data_dir / "secret.key")
+
+
+def _derived(given: SecretStr) -> bytes:
+    return hashlib.sha256(given.get_secret_value().encode()).digest()
+
+
+_kept = cache(_read_or_make)
 
 
 def seal(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,53 +11,62 @@ import pytest
 from app.config.check import check_file
 from app.config.desired import Desired
 from app.config.document import DocumentError, Mistake
+from inference.model import digests, import_model
 
 PACKAGE = Path(__file__).parents[3] / "examples" / "tightening" / "package"
 
-GOOD = f"""\
+GOOD = """\
 version: 1
-plant: {{enterprise: acme, site: suzhou}}
+plant: {enterprise: acme, site: suzhou}
 connections:
   - name: station
     connector: mqtt
     options:
       url: mqtt://127.0.0.1:1883
       username: headrace
-      password: {{file: secret}}
+      password: {file: secret}
 tags:
-  - {{name: torque, connection: station, address: "st/curve#/torque", unit: N.m}}
-  - {{name: angle, connection: station, address: "st/curve#/angle", unit: deg}}
-  - {{name: counter, connection: station, datatype: integer, address: "st/cycle#/counter"}}
-  - {{name: serial, connection: station, datatype: string, address: "st/cycle#/unit_id"}}
+  - {name: torque, connection: station, address: "st/curve#/torque", unit: N.m}
+  - {name: angle, connection: station, address: "st/curve#/angle", unit: deg}
+  - {name: counter, connection: station, datatype: integer, address: "st/cycle#/counter"}
+  - {name: serial, connection: station, datatype: string, address: "st/cycle#/unit_id"}
 models:
-  - {{name: judge, path: "{PACKAGE}"}}
+  - {name: judge, digest: "DIGEST"}
 pipelines:
   - name: tightening
     model: judge
-    window: {{trigger: counter}}
-    inputs: {{tags: [torque, angle]}}
-    context: {{unit_id: serial}}
+    window: {trigger: counter}
+    inputs: {tags: [torque, angle]}
+    context: {unit_id: serial}
     rules:
-      - {{name: bad, output: score, above: 1.0, clear: 0.8}}
+      - {name: bad, output: score, above: 1.0, clear: 0.8}
 northbound:
   - name: mes
     connector: mqtt
-    options: {{url: "mqtt://127.0.0.1:1883"}}
+    options: {url: "mqtt://127.0.0.1:1883"}
 """
 
 Check = Callable[[str], Desired]
 Wrong = Callable[[str], list[Mistake]]
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the model: a file that names it by digest needs no child process to be checked."""
+    made = tmp_path_factory.mktemp("models")
+    import_model(PACKAGE, made)
+    return made
+
+
 @pytest.fixture
-def check(tmp_path: Path) -> Check:
+def check(tmp_path: Path, store: Path) -> Check:
     """Check this text as a file of its own, beside a file with a secret."""
     (tmp_path / "secret").write_text("hunter2hunter2\n")
 
     def run(text: str) -> Desired:
         file = tmp_path / "plant.yaml"
         file.write_text(text, encoding="utf-8")
-        return check_file(file, tmp_path / "models")
+        return check_file(file, store)
 
     return run
 
@@ -74,6 +84,13 @@ def wrong(check: Check) -> Wrong:
 
 
 @pytest.fixture
-def good() -> str:
+def good(store: Path) -> str:
     """A plant file without a mistake."""
-    return GOOD
+    (digest,) = digests(store)
+    return GOOD.replace("DIGEST", digest)
+
+
+@pytest.fixture
+def with_path(good: str) -> str:
+    """The same file, which names the model by its path."""
+    return re.sub(r"digest: \S+\"", f'path: "{PACKAGE}"', good)

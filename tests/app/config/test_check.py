@@ -63,7 +63,22 @@ CHANGES = {
     "a bad address": ('"st/curve#/torque"', '"st/+#/torque"', "st/+", ""),
     "a wrong type": ("above: 1.0", "above: high", "above: high", ""),
     "a clear beyond the limit": ("clear: 0.8", "clear: 1.2", "clear: 1.2", ""),
-    "a missing model file": ('path: "', 'path: "nowhere', "nowhere", ""),
+    "a model that was never imported": (
+        "name: judge, digest:",
+        f"name: judge, digest: 'sha256:{'0' * 64}'}}  # ",
+        "0000",
+        "",
+    ),
+    "a device that does not exist": ("model: judge", "model: judge\n    devices: [cpuu]", "cpuu", "did you mean 'cpu'"),
+    "an asset that is no path": ("model: judge", "model: judge\n    asset: a/+/b", "a/+/b", ""),
+    "a level with a slash in it": ("site: suzhou", "site: su/zhou", "su/zhou", ""),
+    "a number without end": ("above: 1.0", "above: .inf", ".inf", ""),
+    "a window that the windower would not run": (
+        "inputs: {tags: [torque, angle]}",
+        "inputs: {tags: [torque, angle], resample: mean}",
+        "window: {trigger",
+        "resample mean",
+    ),
     "a plain password": ("password: {file: secret}", "password: hunter2", "hunter2", ""),
     "a secret file that is not there": ("{file: secret}", "{file: gone}", "gone", ""),
     "a variable that is not set": ("{file: secret}", "{env: HEADRACE_TEST_NOT_SET}", "HEADRACE_TEST_NOT_SET", ""),
@@ -179,13 +194,51 @@ def test_tags_come_from_csv_with_a_line_for_each_mistake(check: Check, wrong: Wr
     assert "columns" in wrong(good + "tags_file: tags.csv\n")[0].message
 
 
-def test_a_file_sent_over_the_network_reads_nothing_of_this_box(good: str, tmp_path: Path) -> None:
-    """Secrets, models and CSV by path are refused when the file comes over the API."""
+def test_a_row_that_does_not_fit_names_the_line_of_the_spreadsheet(wrong: Wrong, good: str, tmp_path: Path) -> None:
+    """Unknown connections, bad addresses and names that are taken are said where they stand: in the CSV."""
+    rows = "oil,station,oil#/v\nheat,sttion,heat#/v\nflow,station,flow/+\ntorque,station,t#/v\n"
+    (tmp_path / "tags.csv").write_text("name,connection,address\n" + rows)
+    mistakes = wrong(good + "tags_file: tags.csv\n")
+    assert [(m.file.rpartition("/")[2], m.line) for m in mistakes] == [
+        ("tags.csv", 3),
+        ("tags.csv", 4),
+        ("tags.csv", 5),
+    ]
+    assert "did you mean 'station'" in mistakes[0].hint
+
+
+def test_a_model_is_checked_where_its_path_says(check: Check, wrong: Wrong, with_path: str, good: str) -> None:
+    """A path gives the same model as its digest; a path to nothing is a mistake at its line."""
+    assert check(with_path).models["judge"].model.digest == check(good).models["judge"].model.digest
+    text = with_path.replace('path: "', 'path: "nowhere')
+    (mistake,) = wrong(text)
+    assert mistake.line == line_of(text, "nowhere")
+
+
+def test_a_file_sent_over_the_network_reads_nothing_of_this_box(with_path: str, tmp_path: Path) -> None:
+    """Secrets, models, certificates and CSV by path are refused when the file comes over the API."""
     (tmp_path / "secret").write_text("x")
+    text = with_path.replace("url: mqtt://127.0.0.1:1883", "url: mqtts://127.0.0.1:8883\n      ca_file: secret")
+    text += "tags_file: tags.csv\n"
     with pytest.raises(DocumentError) as caught:
-        check_text(good + "tags_file: tags.csv\n", str(tmp_path / "plant.yaml"), tmp_path / "models", {})
-    places = {m.line for m in caught.value.mistakes}
-    assert {line_of(good, "{file: secret}"), line_of(good, "path:"), good.count("\n") + 1} <= places
+        check_text(text, str(tmp_path / "plant.yaml"), tmp_path / "models", {})
+    lines = [m.line for m in caught.value.mistakes]
+    assert lines == [line_of(text, part) for part in ("ca_file", "password", "path:", "tags_file")]
+
+
+def test_secrets_that_were_sent_are_taken(good: str, tmp_path: Path, store: Path) -> None:
+    """What was sent beside the file is used, and nothing that lies here."""
+    (tmp_path / "secret").write_text("of this box")
+    sent = {"file:secret": "of the sender", "env:OTHER": "x"}
+    desired = check_text(good, str(tmp_path / "plant.yaml"), store, sent)
+    assert desired.connections["station"].options["password"] == "of the sender"  # noqa: S105 - this test's own
+
+
+def test_a_secret_is_a_short_text(wrong: Wrong, good: str, tmp_path: Path) -> None:
+    """A reference to something endless is refused before it is read."""
+    (tmp_path / "secret").write_text("x" * 20_000)
+    (mistake,) = wrong(good)
+    assert "too large" in mistake.message
 
 
 def test_addresses_of_the_launcher_can_be_referred_to(check: Check, good: str) -> None:

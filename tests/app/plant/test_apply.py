@@ -21,30 +21,31 @@ from app.plant import queries, service
 from app.settings import Settings
 from app.sources.service import running
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
+from inference.model import digests, import_model
 
 PACKAGE = Path(__file__).parents[3] / "examples" / "tightening" / "package"
-TEXT = f"""\
+TEXT = """\
 version: 1
-plant: {{enterprise: acme}}
+plant: {enterprise: acme}
 connections:
   - name: station
     connector: mqtt
-    options: {{url: "mqtt://127.0.0.1:1883", username: headrace, password: {{file: secret}}}}
+    options: {url: "mqtt://127.0.0.1:1883", username: headrace, password: {file: secret}}
 tags:
-  - {{name: torque, connection: station, address: "st/curve#/torque", unit: N.m}}
-  - {{name: angle, connection: station, address: "st/curve#/angle", unit: deg}}
-  - {{name: counter, connection: station, datatype: integer, address: "st/cycle#/counter"}}
+  - {name: torque, connection: station, address: "st/curve#/torque", unit: N.m}
+  - {name: angle, connection: station, address: "st/curve#/angle", unit: deg}
+  - {name: counter, connection: station, datatype: integer, address: "st/cycle#/counter"}
 models:
-  - {{name: judge, path: "{PACKAGE}"}}
+  - {name: judge, digest: DIGEST}
 pipelines:
   - name: tightening
     model: judge
-    window: {{trigger: counter}}
-    inputs: {{tags: [torque, angle]}}
+    window: {trigger: counter}
+    inputs: {tags: [torque, angle]}
     rules:
-      - {{name: bad, output: score, above: 1.0}}
+      - {name: bad, output: score, above: 1.0}
 northbound:
-  - {{name: mes, connector: mqtt, options: {{url: "mqtt://127.0.0.1:1883"}}}}
+  - {name: mes, connector: mqtt, options: {url: "mqtt://127.0.0.1:1883"}}
 """
 
 Make = Callable[[str], Desired]
@@ -60,11 +61,20 @@ def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the model."""
+    made = tmp_path_factory.mktemp("models")
+    import_model(PACKAGE, made)
+    return made
+
+
 @pytest.fixture
-def desired(tmp_path: Path) -> Make:
+def desired(tmp_path: Path, store: Path) -> Make:
     """A checked file out of text."""
     (tmp_path / "secret").write_text("hunter2hunter2")
-    return lambda text: check_text(text, str(tmp_path / "plant.yaml"), tmp_path / "models")
+    (digest,) = digests(store)
+    return lambda text: check_text(text.replace("DIGEST", digest), str(tmp_path / "plant.yaml"), store)
 
 
 def tag_ids(engine: Engine) -> dict[str, int]:
@@ -229,7 +239,7 @@ def test_a_new_password_is_a_change_that_is_not_shown(engine: Engine, desired: M
     """A changed secret is applied, and the difference hides it."""
     service.apply(engine, desired(TEXT), "wu")
     (tmp_path / "secret").write_text("another-secret")
-    changes = service.difference(engine, check_text(TEXT, str(tmp_path / "plant.yaml"), tmp_path / "models"))
+    changes = service.difference(engine, desired(TEXT))
     assert what(changes) == {("connection", "station", "changed")}
     assert "another-secret" not in str(changes)
     assert "hunter2" not in str(changes)

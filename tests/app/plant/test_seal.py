@@ -1,0 +1,82 @@
+"""Secrets are sealed under a key that lies outside the database; a lost key costs an apply, and no crash."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app import settings
+from app.access import seal
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A data folder of its own, without a key."""
+    before = settings.settings()
+    settings.use(Settings(data_dir=tmp_path))
+    yield tmp_path
+    settings.use(before)
+
+
+def test_what_is_sealed_can_be_opened_and_not_read() -> None:
+    """Sealing twice gives two texts, neither of which shows the secret."""
+    one, two = seal.seal("密码 hunter2"), seal.seal("密码 hunter2")
+    assert one != two
+    assert "hunter2" not in str(one)
+    assert seal.unseal(one) == seal.unseal(two) == "密码 hunter2"
+
+
+def test_the_key_is_made_once_and_belongs_to_its_owner_alone(folder: Path) -> None:
+    """The file is mode 0600 and stays as it is."""
+    sealed = seal.seal("x")
+    key = (folder / "secret.key").read_bytes()
+    assert stat.S_IMODE((folder / "secret.key").stat().st_mode) == 0o600
+    assert list(folder.iterdir()) == [folder / "secret.key"]
+    assert seal.unseal(sealed) == "x"
+    assert (folder / "secret.key").read_bytes() == key
+
+
+def test_another_key_opens_nothing(folder: Path) -> None:
+    """A secret under a lost key is refused with the way out; options that hold one are not the same as any."""
+    options = seal.sealed({"url": "u", "password": "p"}, frozenset({"password"}))
+    assert seal.opened(options) == {"url": "u", "password": "p"}
+    assert seal.same(options, {"url": "u", "password": "p"})
+    settings.use(Settings(data_dir=folder / "other"))
+    with pytest.raises(seal.SealError, match=r"secret\.key"):
+        seal.opened(options)
+    assert not seal.same(options, {"url": "u", "password": "p"})
+
+
+@pytest.mark.parametrize("value", [{"sealed": "AAAA"}, {"sealed": "no base64!"}, {"sealed": 7}, {}])
+def test_what_was_not_sealed_here_is_refused(value: dict[str, object]) -> None:
+    """A cut, a forged and a missing text are one error."""
+    with pytest.raises(seal.SealError):
+        seal.unseal(value)
+
+
+def test_a_changed_text_is_refused() -> None:
+    """One changed character is noticed."""
+    text = seal.seal("secret")["sealed"]
+    changed = text[:20] + ("A" if text[20] != "A" else "B") + text[21:]
+    with pytest.raises(seal.SealError):
+        seal.unseal({"sealed": changed})
+
+
+def test_a_key_file_that_is_none_is_refused(folder: Path) -> None:
+    """A truncated key is never used, and never replaced."""
+    (folder / "secret.key").write_bytes(b"short")
+    with pytest.raises(seal.SealError, match="backup"):
+        seal.seal("x")
+    assert (folder / "secret.key").read_bytes() == b"short"
+
+
+def test_a_configured_key_needs_no_file(folder: Path) -> None:
+    """HEADRACE_SECRET_KEY is used instead of a file."""
+    settings.use(Settings(data_dir=folder, secret_key=SecretStr("from the vault")))
+    assert seal.unseal(seal.seal("x")) == "x"
+    assert list(folder.iterdir()) == []
