@@ -140,8 +140,9 @@ class Grid:
             np.minimum.at(self._first, readings.column[usable], readings.time[usable])
         else:
             readings = self._in_time(readings)
-        self._pending.append(readings)
-        self._fresh += len(readings)
+        if len(readings):
+            self._pending.append(readings)
+            self._fresh += len(readings)
 
     def _in_time(self, readings: Readings) -> Readings:
         """Count late readings; drop those that are older than what is known: they would rewrite closed rows' past."""

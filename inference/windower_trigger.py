@@ -108,8 +108,9 @@ class Trigger:
             if late.any():
                 self.late += int(late.sum())
                 readings = readings.pick(~late)
-        self._pending.append(readings)
-        self._fresh += len(readings)
+        if len(readings):
+            self._pending.append(readings)
+            self._fresh += len(readings)
         if self._fresh > BUSY_SAMPLES:
             self._forget_old()
 

@@ -201,6 +201,18 @@ def test_changes_with_one_coarse_stamp_are_all_answered() -> None:
     assert made.end_time.tolist() == [BASE + 3 * SECOND, BASE + 3 * SECOND + 1]
 
 
+def test_changes_with_one_coarse_stamp_may_come_in_several_batches() -> None:
+    """A second change at a time already dealt with counts; what was delivered again does not."""
+    windower = armed()
+    batch: list[Row] = [*curve(1.5), (PART, 3, 101, 0), (PART, 3, 102, 0)]
+    feed(windower, 3.1, batch)
+    made = must(feed(windower, 4, batch))
+    assert made.end_time.tolist() == [BASE + 3 * SECOND, BASE + 3 * SECOND + 1]
+    made = must(feed(windower, 5, [*batch, (PART, 3, 103, 0)]))
+    assert made.end_time.tolist() == [BASE + 3 * SECOND + 2]
+    assert made.sequence.tolist() == [3]
+
+
 def test_samples_without_a_trigger_are_bounded() -> None:
     """A station that streams without ever finishing a part keeps no more than its longest cycle needs."""
     windower = armed(replace(SPEC, max_length_ns=SECOND))
