@@ -72,8 +72,8 @@ def _show(found: Look) -> None:
         )
         for one in found.found
     ]
-    columns = ("tag", "address", "type", "value", "quality", "unit", "changes/s")
-    table("", [t(one) for one in columns], rows, numbers=(6,))
+    columns = [t(one) for one in ("tag", "address", "type", "value", "quality", "unit", "changes/s")]
+    table("", columns, rows, numbers=(6,))
     out.print(t("Peer: {peer}", peer=found.peer), markup=False)
     offset = found.clock_offset_ns
     out.print(
