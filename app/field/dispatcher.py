@@ -44,7 +44,8 @@ log = get_logger(__name__)
 Result = TypeVar("Result")
 
 POLL_S: Final = 0.1
-"""How often the database is asked what is applied while something is under way."""
+CALM_POLL_S: Final = 0.25
+"""How often the database is asked what is applied while something is under way: when it holds us up, and else."""
 ADVANCE_S: Final = 1.0
 """How often the watermark is raised, and the queue asked whether it has kept its memory."""
 IDLE_ADVANCE_S: Final = 10.0
@@ -192,10 +193,9 @@ class Dispatcher:
 
     async def _send(self, message: bytes) -> None:
         """Until the queue has it."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(self._thread, self._door.send, message, self._queue)
+                await self._in_queue_thread(self._door.send, message, self._queue)
             except QueueError as error:
                 await self._broker.wait(error)
             else:
@@ -204,7 +204,7 @@ class Dispatcher:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S if self._flight.crowded else CALM_POLL_S)
             if self._flight:
                 await self._look()
             now = time.monotonic()
@@ -212,7 +212,7 @@ class Dispatcher:
                 self._advanced_at = now
                 await self._advance()
                 await self._check_mark()
-            await self._again(self._flight.overdue(time.monotonic()), "time_out")
+            await self._chase(self._flight.overdue(time.monotonic()))
 
     def _advance_is_due(self, now: float) -> bool:
         busy = self._flight or any(self.progress.applied.values())
@@ -236,18 +236,32 @@ class Dispatcher:
 
     async def _check_mark(self) -> None:
         """Send everything again when the queue has lost its memory, or when this is the first look at it."""
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._thread, self._door.marked, self._journal.id)
+            found = await self._in_queue_thread(self._door.marked, self._journal.id)
             if found == self._mark:
                 return
             first = not self._mark
-            self._mark = await loop.run_in_executor(self._thread, self._door.mark, self._journal.id)
+            self._mark = await self._in_queue_thread(self._door.mark, self._journal.id)
         except QueueError:
             # Whoever sends next says that the queue is away.
             return
         if not first:
-            await self._again(self._flight.everything(time.monotonic()), "queue_lost_its_memory")
+            await self._again(self._flight.everything(), "queue_lost_its_memory")
+
+    async def _chase(self, late: list[tuple[Position, bytes]]) -> None:
+        """Send again what is late, unless all that is under way still lies in the queue: then no worker takes it."""
+        if not late:
+            return
+        try:
+            waiting = await self._in_queue_thread(self._door.waiting, self._queue)
+        except QueueError:
+            return
+        if waiting < len(self._flight):
+            await self._again(late, "time_out")
+
+    async def _in_queue_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """The door takes one call at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     async def _again(self, messages: list[tuple[Position, bytes]], why: str) -> None:
         if not messages:
@@ -256,6 +270,7 @@ class Dispatcher:
         for position, message in messages:
             if not is_applied(position, self.progress):
                 await self._send(message)
+                self._flight.repeat(position, time.monotonic())
 
     async def _ask(self, question: Callable[[], Result]) -> Result:
         """Ask the database in a thread, until it answers."""

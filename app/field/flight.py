@@ -21,8 +21,9 @@ class Flying:
     """One message under way."""
 
     message: bytes
+    first_sent_at: float
     sent_at: float
-    """Monotonic seconds."""
+    """Monotonic seconds; `sent_at` is that of the newest copy."""
     sent: int = 1
     """How often."""
 
@@ -38,11 +39,17 @@ class Flight:
         self._bytes = 0
         self._landed = asyncio.Event()
         self._moved_at = 0.0
-        self._newest_applied_sent_at = float("-inf")
+        self._newest_applied = float("-inf")
+        """When the newest of the applied messages was first sent: queues keep their order, but for what was lost."""
 
     def __len__(self) -> int:
         """Messages under way."""
         return len(self._flying)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is little room left."""
+        return 2 * len(self._flying) >= self._limit or 2 * self._bytes >= MAX_BYTES
 
     async def room(self, size: int) -> None:
         """Wait until a message of this many bytes may be sent."""
@@ -54,7 +61,7 @@ class Flight:
         """It is under way."""
         if not self._flying:
             self._moved_at = now
-        self._flying[position] = Flying(message, now)
+        self._flying[position] = Flying(message, now, now)
         self._bytes += len(message)
 
     def land(self, seen: Progress, now: float) -> int:
@@ -63,33 +70,34 @@ class Flight:
         for position in done:
             one = self._flying.pop(position)
             self._bytes -= len(one.message)
-            self._newest_applied_sent_at = max(self._newest_applied_sent_at, one.sent_at)
+            self._newest_applied = max(self._newest_applied, one.first_sent_at)
         if done:
             self._moved_at = now
             self._landed.set()
         return len(done)
 
     def overdue(self, now: float) -> list[tuple[Position, bytes]]:
-        """What is to be sent again, and count it as sent.
+        """What may have been lost: its time is up, and it was overtaken or nothing was applied for as long.
 
-        A message is overdue when its time is up and either one that was sent after it has been applied or nothing
-        has been for as long: behind a slow worker a message is waiting, not lost.
+        Behind a slow worker a message is waiting, not lost: then those before it are applied meanwhile.
         """
         stalled = now - self._moved_at > self._after
-        found = []
-        for position, one in self._flying.items():
-            wait = min(self._after * 2 ** (one.sent - 1), LONGEST_S)
-            if now - one.sent_at > wait and (stalled or one.sent_at < self._newest_applied_sent_at):
-                found.append((position, one.message))
-        for position, _ in found:
-            self._flying[position].sent_at = now
-            self._flying[position].sent += 1
-        return found
+        return [
+            (position, one.message)
+            for position, one in self._flying.items()
+            if now - one.sent_at > min(self._after * 2 ** (one.sent - 1), LONGEST_S)
+            and (stalled or one.sent_at < self._newest_applied)
+        ]
 
-    def everything(self, now: float) -> list[tuple[Position, bytes]]:
-        """All that is under way, to be sent again because the queue lost its memory."""
-        for one in self._flying.values():
+    def repeat(self, position: Position, now: float) -> None:
+        """It was sent once more."""
+        one = self._flying.get(position)
+        if one is not None:
             one.sent_at = now
+            one.sent += 1
+
+    def everything(self) -> list[tuple[Position, bytes]]:
+        """All that is under way."""
         return [(position, one.message) for position, one in self._flying.items()]
 
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Table, bindparam, delete, func, literal, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import times
-from app.db import writing
+from app.db import table, writing
 from app.ledger.tables import JournalStateRow, LedgerRow
 from app.readings.tables import AppliedRow, WatermarkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine, Select
 
     from app.journal.index import Held
 
 DatabaseError: Final = SQLAlchemyError
 """What every function here raises when the database does not answer: nothing is lost, wait and try again."""
+
+
+def _numbers(rows: Table, *, is_mark: bool) -> Select[tuple[int, int, int]]:
+    which = (rows.c.journal == bindparam("of")) & (rows.c.epoch >= bindparam("since"))
+    return select(rows.c.epoch, rows.c.number, literal(int(is_mark)).label("is_mark")).where(which)
+
+
+# One statement sees one state of the database; it is asked many times a second.
+_PROGRESS: Final = union_all(_numbers(table(WatermarkRow), is_mark=True), _numbers(table(AppliedRow), is_mark=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,8 @@ def begin_epochs(engine: Engine, journal: str, epochs: Collection[int]) -> None:
 
 def progress(engine: Engine, journal: str, epochs: Collection[int]) -> Progress:
     """What is applied of these epochs."""
-    with _snapshot(engine) as session:
-        return _progress(session, journal, epochs)
+    with engine.connect() as connection:
+        return _progress(connection, journal, epochs)
 
 
 def _snapshot(engine: Engine) -> Session:
@@ -66,19 +75,14 @@ def _snapshot(engine: Engine) -> Session:
     return Session(engine)
 
 
-def _progress(session: Session, journal: str, epochs: Collection[int]) -> Progress:
-    marks = select(WatermarkRow.epoch, WatermarkRow.number).where(
-        WatermarkRow.journal == journal,
-        WatermarkRow.epoch.in_(epochs),
-    )
-    above = select(AppliedRow.epoch, AppliedRow.number).where(
-        AppliedRow.journal == journal,
-        AppliedRow.epoch.in_(epochs),
-    )
-    watermarks = {row.epoch: row.number for row in session.execute(marks)}
+def _progress(connection: Connection, journal: str, epochs: Collection[int]) -> Progress:
+    watermarks: dict[int, int] = {}
     applied: dict[int, set[int]] = {}
-    for epoch, number in session.execute(above):
-        applied.setdefault(epoch, set()).add(number)
+    for row in connection.execute(_PROGRESS, {"of": journal, "since": min(epochs)}):
+        if row.is_mark:
+            watermarks[row.epoch] = row.number
+        else:
+            applied.setdefault(row.epoch, set()).add(row.number)
     return Progress(watermarks, applied)
 
 
@@ -105,7 +109,7 @@ def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callabl
     The database is looked at first: what is applied in it lies at or below any head read afterwards.
     """
     with _snapshot(engine) as session:
-        seen = _progress(session, journal, epochs)
+        seen = _progress(session.connection(), journal, epochs)
         ledger = dict(_accounts(session, journal))
         held = scan(seen)
     with writing(engine) as session:
