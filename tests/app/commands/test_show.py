@@ -1,0 +1,111 @@
+"""`headrace ledger`, `status`, `devices`: tables for people, JSON and exit status for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+from typer.testing import Result
+
+from app import live, queue, settings, times
+from app.commands import running
+from app.db import make_engine, upgrade, writing
+from app.ledger.tables import JournalStateRow
+from app.sources.tables import ConnectionRow
+
+Run = Callable[..., Result]
+COUNTED = {"read": 10, "stored": 7, "refused": 1, "dropped": 0, "held": 2, "lost_by_peer": 0}
+
+
+@pytest.fixture
+def counted(data: Path) -> Callable[..., None]:
+    """Write what a gateway counted of one connection."""
+    data.mkdir()
+    upgrade(f"sqlite:///{data / 'headrace.db'}")
+
+    def write(**figures: int) -> None:
+        engine = make_engine(f"sqlite:///{data / 'headrace.db'}")
+        with writing(engine) as session:
+            row = ConnectionRow(name="plc", connector="opcua", options={}, revision=1)
+            session.add(row)
+            session.flush()
+            place = {"epoch": 1, "head": 5, "watermark": 4, "segments": 1, "bytes": 99, "at": times.now()}
+            session.add(JournalStateRow(journal="gateway-1", connection_id=row.id, **place, **{**COUNTED, **figures}))
+        engine.dispose()
+
+    return write
+
+
+def test_a_ledger_that_balances(run: Run, counted: Callable[..., None]) -> None:
+    """Read is stored, refused, dropped and held: exit status 0."""
+    counted()
+    found = run("ledger")
+    assert found.exit_code == 0
+    assert "Every connection balances" in found.stdout
+    account = json.loads(run("ledger", "--json").stdout)
+    assert account["balanced"] is True
+    (one,) = account["connections"]
+    assert {name: one[name] for name in COUNTED} == COUNTED
+
+
+def test_a_ledger_that_does_not_balance_is_an_error(run: Run, counted: Callable[..., None]) -> None:
+    """One reading too few: said, in either language, with exit status 1."""
+    counted(stored=6)
+    assert run("ledger").exit_code == 1
+    assert "NOT BALANCED" in run("ledger").stdout
+    assert "不平衡" in run("ledger", "--lang", "zh-CN").stdout
+    found = run("ledger", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["balanced"]) == (1, False)
+
+
+def test_before_anything_was_counted(run: Run, counted: Callable[..., None]) -> None:
+    """An empty ledger is said to be empty."""
+    del counted
+    assert "No gateway has counted" in run("ledger").stdout
+
+
+def test_status_without_a_gateway_is_an_error(run: Run, counted: Callable[..., None]) -> None:
+    """Nobody reports: exit status 1, whatever is in the database."""
+    counted()
+    found = run("status", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["gateways"]) == (1, [])
+
+
+def test_status_shows_what_a_gateway_reports(
+    run: Run, counted: Callable[..., None], data: Path, redis_url: str
+) -> None:
+    """The live figures of a gateway are found by its data folder alone."""
+    counted()
+    here = settings.Settings(data_dir=data)
+    running.write(data, running.Running(1, redis_url, here.database(), "http://127.0.0.1:8420"))
+    settings.use(here.model_copy(update={"redis_url": SecretStr(redis_url)}))
+    report = live.GatewayLive(
+        gateway="status-test",
+        at=times.now(),
+        connections=(live.ConnectionLive("plc", "lost", error="nobody answers", readings_per_s=12.0),),
+        journal_state="ok",
+        head=5,
+        watermark=4,
+        held=2,
+        readings_per_s=12.0,
+        latency_p50_ms=80.0,
+    )
+    queue.put_live(f"{live.PREFIX}status-test", msgspec.json.encode(report))
+    found = run("status")
+    assert found.exit_code == 0, found.output
+    for part in ("status-test", "plc", "lost", "nobody answers", "80.0"):
+        assert part in found.stdout
+    gateways = json.loads(run("status", "--json").stdout)["gateways"]
+    assert [one["watermark"] for one in gateways if one["gateway"] == "status-test"] == [4]
+
+
+def test_devices_says_what_is_there_and_why_the_rest_is_not(run: Run) -> None:
+    """The CPU is there; each that is absent has a reason."""
+    found = json.loads(run("devices", "--json").stdout)
+    assert "cpu" in {one["vendor"] for one in found["devices"]}
+    assert all(one["reason"] for one in found["absent"])
+    assert "cpu" in run("devices").stdout
