@@ -1,0 +1,206 @@
+"""Windows out of the journal: a pure function of it, whatever the snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.field.snapshots import Snapshots
+from app.field.windowing import Windowing, next_due
+from app.journal import Entry, Position
+from app.pipelines.schemas import InputSpec, PipelineSpec, WindowSpec
+from app.pipelines.service import Version, window_spec
+from app.records import Record, WindowBlock, tick, to_record
+from tests.app.field.doubles import BASE, SECOND, batch
+
+START = Position(1, 0)
+
+
+def _version(key: int, *, length: int = 3, tags: tuple[int, ...] = (1, 2)) -> Version:
+    spec = PipelineSpec(
+        name=f"p{key}",
+        model_digest="sha256:0",
+        model_input="x",
+        window=WindowSpec(step_s=1, length=length, lateness_s=0.5),
+        inputs=tuple(InputSpec(tag=tag, connection=1) for tag in tags),
+        outputs=(),
+        context={"unit_id": 9},
+    )
+    return Version(key, key, spec.name, 1, spec, window_spec(spec))
+
+
+KNOWN = {1: _version(1), 2: _version(2, length=2, tags=(2,))}
+
+
+def _entries(count: int, switches: dict[int, tuple[int, ...]]) -> list[Entry]:
+    """Two tags twice a second, now and then a tick, and switches at the numbers given."""
+    made = []
+    for number in range(1, count + 1):
+        at = Position(1, number)
+        now = BASE + number * SECOND // 2
+        if number in switches:
+            made.append(Entry(at, versions=switches[number]))
+        elif number % 7 == 0:
+            made.append(Entry(at, record=tick(now)))
+        else:
+            made.append(Entry(at, record=to_record(1, batch((1, 2, 9), (number, -number, number // 4), at=now))))
+    return made
+
+
+def _run(windowing: Windowing, entries: list[Entry]) -> list[list[WindowBlock]]:
+    found = []
+    for entry in entries:
+        if entry.versions is not None:
+            windowing.switch(entry.position, entry.versions, KNOWN)
+        found.append(windowing.feed(entry))
+    return found
+
+
+def _started(snapshots: Snapshots, safe: Position) -> Windowing:
+    made = Windowing()
+    made.start(START, safe, snapshots, KNOWN)
+    return made
+
+
+@given(st.integers(5, 60), st.dictionaries(st.integers(1, 60), st.sampled_from([(1,), (2,), (1, 2), ()])), st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+def test_going_on_from_a_snapshot_changes_no_byte(
+    tmp_path: Path, count: int, switches: dict[int, tuple[int, ...]], data: st.DataObject
+) -> None:
+    """Stop anywhere, restart from any snapshot: each record closes the very windows it closed before."""
+    entries = _entries(count, {1: (1, 2), **switches})
+    stop = data.draw(st.integers(0, count))
+    whole = _run(_started(Snapshots(tmp_path / "none"), START), entries)
+    folder = Snapshots(tmp_path / f"s{data.draw(st.uuids())}")
+    first = _started(folder, START)
+    _run(first, entries[:stop])
+    snapshot = first.snapshot()
+    assert snapshot is not None
+    folder.save(snapshot)
+    second = _started(folder, Position(1, stop))
+    assert (second.position, second.versions) == (Position(1, stop), first.versions)
+    again = _run(second, entries[stop:])
+    assert msgspec.msgpack.encode(again) == msgspec.msgpack.encode(whole[stop:])
+
+
+def test_windows_come_with_their_bytes_and_context() -> None:
+    """A block is little-endian arrays that a worker reads without us, with the part that was made."""
+    blocks = [one for found in _run(_started(Snapshots(Path("none")), START), _entries(20, {1: (1,)})) for one in found]
+    first = blocks[0]
+    assert (first.version_id, first.inputs, first.length) == (1, 2, 3)
+    assert np.frombuffer(first.block, "<f8").reshape(first.rows, 2)[:, 0].tolist() == [
+        -one for one in np.frombuffer(first.block, "<f8").reshape(first.rows, 2)[:, 1].tolist()
+    ]
+    sequences = [number for one in blocks for number in np.frombuffer(one.sequence, "<i8").tolist()]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert all("unit_id" in context for one in blocks for context in one.context)
+
+
+def test_versions_that_stay_in_force_go_on_and_new_ones_begin_empty() -> None:
+    """A change of another pipeline costs an unchanged one nothing."""
+    alone = _run(_started(Snapshots(Path("none")), START), _entries(40, {1: (1,)}))
+    joined = _run(_started(Snapshots(Path("none")), START), _entries(40, {1: (1,), 20: (1, 2)}))
+    skipped = {19, 20, 21}
+
+    def of(found: list[list[WindowBlock]], version: int) -> list[bytes]:
+        return [
+            one.end_time for i, blocks in enumerate(found) for one in blocks if one.version_id == version and i > 24
+        ]
+
+    assert of(alone, 1) == of(joined, 1)
+    assert of(joined, 2)
+    assert all(not joined[i] or joined[i][0].version_id == 1 for i in skipped)
+
+
+def test_a_version_that_is_gone_has_no_windows() -> None:
+    """A switch to a version nobody knows is passed over, and the others run."""
+    windowing = _started(Snapshots(Path("none")), START)
+    entries = _entries(20, {1: (1, 77)})
+    versions = {one.version_id for found in _run(windowing, entries) for one in found}
+    assert (versions, windowing.versions) == ({1}, (1, 77))
+
+
+def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
+    """The next older one that is whole serves; without any the journal's beginning does."""
+    folder = Snapshots(tmp_path)
+    windowing = _started(folder, START)
+    entries = _entries(30, {1: (1,)})
+    for stop in (10, 20, 30):
+        _run(windowing, entries[stop - 10 : stop])
+        snapshot = windowing.snapshot()
+        assert snapshot is not None
+        folder.save(snapshot)
+    paths = sorted(tmp_path.glob("*.snap"))
+    assert folder.positions() == [Position(1, 10), Position(1, 20), Position(1, 30)]
+    assert folder.versions() == {1}
+    damaged = bytearray(paths[2].read_bytes())
+    damaged[-1] ^= 1
+    paths[2].write_bytes(damaged)
+    assert _started(folder, Position(1, 30)).position == Position(1, 20)
+    assert _started(folder, Position(1, 19)).position == Position(1, 10)
+    assert _started(folder, Position(1, 9)).position == START
+    folder.drop_before(Position(1, 20))
+    assert folder.positions() == [Position(1, 20), Position(1, 30)]
+
+
+def test_a_snapshot_of_another_spec_is_passed_over(tmp_path: Path) -> None:
+    """What cannot be gone on from is rebuilt from the journal."""
+    folder = Snapshots(tmp_path)
+    windowing = _started(folder, START)
+    _run(windowing, _entries(10, {1: (1,)}))
+    snapshot = windowing.snapshot()
+    assert snapshot is not None
+    folder.save(snapshot)
+    other = Windowing()
+    other.start(START, Position(1, 10), folder, {1: _version(1, length=5)})
+    assert (other.position, other.versions) == (START, ())
+
+
+def test_records_that_cannot_be_read_close_nothing() -> None:
+    """Damaged columns cost their readings, never the windows of the others."""
+    windowing = _started(Snapshots(Path("none")), START)
+    _run(windowing, _entries(10, {1: (1,)}))
+    broken = Record(1, 1, BASE, BASE, 3, BASE, BASE, 0, (), b"no columns")
+    assert windowing.feed(Entry(Position(1, 11), record=broken)) == []
+    assert windowing.feed(Entry(Position(1, 12))) == []
+    assert windowing.position == Position(1, 12)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(0, 3 * SECOND))
+def test_the_next_tick_is_due_when_a_row_can_close(offset: int, hop: int, lateness: int) -> None:
+    """Due is the first moment after the clock at which a window's last row is late enough, and not before."""
+    spec = PipelineSpec(
+        name="p",
+        model_digest="d",
+        model_input="x",
+        window=WindowSpec(step_s=1, length=1, hop=hop, lateness_s=lateness / SECOND),
+        inputs=(InputSpec(tag=1, connection=1),),
+        outputs=(),
+    )
+    clock = BASE + offset * 1000
+    windows = window_spec(spec)
+    due = next_due([windows], clock, 0)
+    assert due is not None
+    row = due - windows.lateness_ns
+    assert row % (hop * SECOND) == 0
+    assert clock < due <= clock + hop * SECOND
+    assert next_due([], clock, 0) is None
+
+
+def test_a_trigger_is_due_its_lateness_after_the_newest_readings() -> None:
+    """Once: when the clock has passed it there is nothing to wait for."""
+    spec = PipelineSpec(
+        name="p",
+        model_digest="d",
+        model_input="x",
+        window=WindowSpec(kind="trigger", length=4, lateness_s=0.5, trigger=3, trigger_connection=1),
+        inputs=(InputSpec(tag=1, connection=1),),
+        outputs=(),
+    )
+    windows = window_spec(spec)
+    assert next_due([windows], BASE, BASE) == BASE + SECOND // 2 + 1
+    assert next_due([windows], BASE + SECOND, BASE) is None
