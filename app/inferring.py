@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from app.log import get_logger
+from app.log import DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from connectors import Status
 from inference import DeviceLostError, InferenceError, InputError, Options
 from inference.adapters.tensors import numpy_dtype
@@ -17,6 +17,7 @@ from inference.devices import choose
 from inference.model import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,21 +31,25 @@ _log = get_logger(__name__)
 
 MAX_SESSIONS: Final = 128
 BUSY_S: Final = 30.0
-"""A version that no device takes is tried again after this long, not for every message."""
+"""A model that no device takes is tried again after this long, not for every message."""
+BLANK: Final[dict[str, Any]] = {"f": 0.0, "i": 0, "u": 0, "b": False}
+
+Answer = dict[str, Any] | str
+"""Output name to value; or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passport:
     """What computed an answer."""
 
-    device_wanted: str
-    device: str
-    backend: str
-    nodes: int
-    on_device: int
+    device_wanted: str = ""
+    device: str = ""
+    backend: str = ""
+    nodes: int = 0
+    on_device: int = 0
 
 
-NOWHERE: Final = Passport("", "", "", 0, 0)
+NOWHERE: Final = Passport()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +65,28 @@ class Scored:
     """Why there is no answer; empty where there is one."""
     outputs: list[dict[str, Any]]
     context: tuple[dict[str, object], ...]
+    """One per window; empty when the pipeline has none."""
     digest: list[str]
+    """SHA-256 of each window, hexadecimal."""
     latency_ns: int
     newest: int
     passport: Passport
+    blanks: Mapping[str, Any]
+    """Per output a value of its type, to be shown with a Bad status where there is no answer."""
     dead: str = ""
-    """What the model said when it refused the windows as they are: becomes a dead letter."""
+    """What the model said when it refused windows as they are: becomes a dead letter."""
 
     def __len__(self) -> int:
         """The number of windows."""
         return len(self.sequence)
+
+
+def refused(scored: Scored, reason: str) -> Scored:
+    """The same windows, none of them answered."""
+    count = len(scored)
+    return replace(
+        scored, status=[Status.BAD] * count, reason=[reason] * count, outputs=[{}] * count, context=(), dead=reason
+    )
 
 
 @dataclass(slots=True)
@@ -91,6 +108,7 @@ class Sessions:
 
     store: Path
     _held: dict[tuple[str, tuple[str, ...]], _Ready | _Failed] = field(default_factory=dict)
+    _blanks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def get(self, spec: PipelineSpec) -> _Ready | _Failed:
         """A prepared session, or why no device takes the model now."""
@@ -98,25 +116,31 @@ class Sessions:
         held = self._held.get(key)
         if isinstance(held, _Ready) or (isinstance(held, _Failed) and held.until > time.monotonic()):
             return held
-        if len(self._held) >= MAX_SESSIONS:
+        if held is None and len(self._held) >= MAX_SESSIONS:
             self.drop_all()
         made = self._held[key] = self._prepare(spec)
         return made
 
+    def blanks(self, spec: PipelineSpec) -> Mapping[str, Any]:
+        """Per output of the model a value of its type; empty while the model could never be opened."""
+        return self._blanks.get(spec.model_digest, {})
+
     def _prepare(self, spec: PipelineSpec) -> _Ready | _Failed:
         try:
             model = load_model(self.store, spec.model_digest)
+            self._blanks[spec.model_digest] = {
+                one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
+            }
             session, device, refusals = choice = choose(spec.devices, model, Options(threads=1))
         except (InferenceError, OSError) as error:
-            _log.error("session_failed", pipeline=spec.name, model=spec.model_digest, error=str(error))
-            return _Failed(f"no_session: {error}"[:300], time.monotonic() + BUSY_S)
-        for refused in refusals:
-            _log.warning("device_refused", pipeline=spec.name, device=refused.device, reason=refused.reason)
-        _log.info("session_ready", pipeline=spec.name, device=device.id, backend=device.backend)
+            _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
+            return _Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
+        for one in refusals:
+            _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
+        _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend)
         placed = session.placement
-        return _Ready(
-            session, model, Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
-        )
+        passport = Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
+        return _Ready(session, model, passport)
 
     def drop(self, spec: PipelineSpec) -> None:
         """Close one session: the next call prepares a new one."""
@@ -133,122 +157,197 @@ class Sessions:
 
 
 def score(sessions: Sessions, version: Version, block: WindowBlock) -> Scored:
-    """Run one block. Never raises for what a model or a device does: then the windows are refused with the reason."""
-    cells, status = _cells(block)
-    quality = np.frombuffer(block.quality, dtype="<u4").astype(int).tolist()
+    """Run one block. What a model or a device cannot do refuses its windows with the reason; nothing is raised for it.
+
+    ValueError when the block is not one that a gateway made: its columns differ in length.
+    """
+    columns = _columns(block)
+    quality = columns.quality.astype(int).tolist()
     reason = [""] * len(quality)
     for index, why in block.refused:
         reason[index] = why
-    first = np.frombuffer(block.first_row, dtype="<i8")
     outputs: list[dict[str, Any]] = [{} for _ in quality]
     wanted = [index for index, why in enumerate(reason) if not why]
-    passport, latency, dead = NOWHERE, 0, ""
+    outcome = _Outcome([])
     if wanted:
-        rows = first[wanted][:, None] + np.arange(block.length)
-        found, failed, passport, latency, dead = _run(sessions, version.spec, cells[rows])
-        _settle(wanted, found, failed, outputs, reason, quality)
+        rows = columns.first[wanted][:, None] + np.arange(block.length)
+        outcome = _run(sessions, version.spec, columns.cells[rows])
+    for index, answer in zip(wanted, outcome.answers, strict=True):
+        if isinstance(answer, str):
+            reason[index], quality[index] = answer, _status(answer)
+        else:
+            outputs[index] = answer
     return Scored(
         version=version,
-        start_time=np.frombuffer(block.start_time, dtype="<i8"),
-        end_time=np.frombuffer(block.end_time, dtype="<i8"),
-        sequence=np.frombuffer(block.sequence, dtype="<i8"),
+        start_time=columns.start,
+        end_time=columns.end,
+        sequence=columns.sequence,
         status=quality,
         reason=reason,
         outputs=outputs,
         context=block.context,
-        digest=[_digest(cells, status, int(at), block.length) for at in first],
-        latency_ns=latency // max(1, len(wanted)),
+        digest=[_digest(columns, int(at), block.length) for at in columns.first],
+        latency_ns=outcome.taken_ns // max(1, len(wanted)),
         newest=block.newest,
-        passport=passport,
-        dead=dead,
+        passport=outcome.passport,
+        blanks=sessions.blanks(version.spec),
+        dead=outcome.dead,
     )
 
 
-def _cells(block: WindowBlock) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
+def _status(reason: str) -> int:
+    return Status.BAD_OUT_OF_RANGE if reason.startswith(("not_finite", "out_of_range")) else Status.BAD_DATA_UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    cells: NDArray[np.float64]
+    status: NDArray[np.uint32]
+    first: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    quality: NDArray[np.uint32]
+
+
+def _columns(block: WindowBlock) -> _Columns:
     shape = (block.rows, block.inputs)
-    cells = np.frombuffer(block.block, dtype="<f8").reshape(shape)
-    return cells, np.frombuffer(block.status, dtype="<u4").reshape(shape)
+    found = _Columns(
+        cells=np.frombuffer(block.block, dtype="<f8").reshape(shape),
+        status=np.frombuffer(block.status, dtype="<u4").reshape(shape),
+        first=np.frombuffer(block.first_row, dtype="<i8"),
+        start=np.frombuffer(block.start_time, dtype="<i8"),
+        end=np.frombuffer(block.end_time, dtype="<i8"),
+        sequence=np.frombuffer(block.sequence, dtype="<i8"),
+        quality=np.frombuffer(block.quality, dtype="<u4"),
+    )
+    n = len(found.sequence)
+    same = {len(found.first), len(found.start), len(found.end), len(found.quality), len(block.context) or n} == {n}
+    inside = bool(((found.first >= 0) & (found.first + block.length <= block.rows)).all())
+    if not (same and inside and block.length > 0 and all(0 <= index < n for index, _ in block.refused)):
+        message = f"the windows of version {block.version_id} differ in length or lie outside their block"
+        raise ValueError(message)
+    return found
 
 
-def _digest(cells: NDArray[np.float64], status: NDArray[np.uint32], at: int, length: int) -> str:
+def _digest(columns: _Columns, at: int, length: int) -> str:
     """SHA-256 over the window's float64 values, then its uint32 statuses, little-endian, row-major."""
-    digest = sha256(cells[at : at + length].tobytes())
-    digest.update(status[at : at + length].tobytes())
+    digest = sha256(columns.cells[at : at + length].tobytes())
+    digest.update(columns.status[at : at + length].tobytes())
     return digest.hexdigest()
 
 
-_Outcome: TypeAlias = tuple[list[dict[str, Any]], str, Passport, int, str]
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of windows that were to be run, one answer each."""
+
+    answers: list[Answer]
+    passport: Passport = NOWHERE
+    taken_ns: int = 0
+    dead: str = ""
 
 
 def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.float64]) -> _Outcome:
-    """Answers per window, or why there are none, what computed them, ns taken, and what the model refused."""
-    for last in (False, True):
+    """Run them on the version's session; a device that is lost is prepared anew once."""
+    reason = ""
+    for _ in range(2):
         ready = sessions.get(spec)
         if isinstance(ready, _Failed):
-            return [], ready.reason, NOWHERE, 0, ""
+            return _Outcome([reason or ready.reason] * len(windows))
         start = time.perf_counter_ns()
         try:
-            found = ready.session.run({spec.model_input: feed(spec, ready.model, windows)})
-        except InputError as error:
-            return [], f"input_refused: {error}"[:300], ready.passport, 0, str(error)
+            answers, dead = _attempt(ready, spec, windows)
         except DeviceLostError as error:
             sessions.drop(spec)
-            _log.warning("device_lost", pipeline=spec.name, error=str(error))
-            if last:
-                return [], f"device_lost: {error}"[:300], ready.passport, 0, ""
+            _log.warning(DEVICE_LOST, pipeline=spec.name, device=ready.passport.device, reason=str(error))
+            reason = f"device_lost: {error}"
             continue
-        taken = time.perf_counter_ns() - start
-        return _answers(spec, found, len(windows)), "", ready.passport, taken, ""
-    raise AssertionError
+        return _Outcome(answers, ready.passport, time.perf_counter_ns() - start, dead)
+    return _Outcome([reason] * len(windows))
 
 
-def feed(spec: PipelineSpec, model: Model, windows: NDArray[np.float64]) -> NDArray[Any]:
-    """Windows (n, length, inputs) in the layout and element type that the model takes."""
-    dtype = next((numpy_dtype(one.dtype) for one in model.inputs if one.name == spec.model_input), np.dtype(np.float32))
+def _attempt(ready: _Ready, spec: PipelineSpec, windows: NDArray[np.float64]) -> tuple[list[Answer], str]:
+    """An answer per window, and what the model said if it refused any. Raises DeviceLostError."""
+    fed, usable = feed(spec, ready.model, windows)
+    answers: list[Answer] = ["out_of_range"] * len(windows)
+    places = np.flatnonzero(usable)
+    if not len(places):
+        return answers, ""
+    fed = fed if usable.all() else fed[places]
+    dead = ""
+    try:
+        found: list[Answer] = [*_together(ready, spec, fed)]
+    except InputError:
+        # A model without a true batch takes them one at a time; and one bad window must not refuse the others.
+        found = [_alone(ready, spec, fed[index : index + 1]) for index in range(len(fed))]
+        dead = next((one for one in found if isinstance(one, str)), "")
+    for place, answer in zip(places.tolist(), found, strict=True):
+        answers[place] = _finite_or_why(answer)
+    return answers, dead
+
+
+def _alone(ready: _Ready, spec: PipelineSpec, fed: NDArray[Any]) -> Answer:
+    try:
+        return _together(ready, spec, fed)[0]
+    except InputError as error:
+        return f"input_refused: {error}"
+
+
+def _together(ready: _Ready, spec: PipelineSpec, fed: NDArray[Any]) -> list[dict[str, Any]]:
+    """Raises InputError when the model does not take the windows, or does not answer each of them."""
+    found = ready.session.run({spec.model_input: fed})
+    missing = [one.name for one in spec.outputs if one.name not in found]
+    if missing:
+        message = f"the model has no output {', '.join(missing)}"
+        raise InputError(message)
+    rows = {one.name: _rows(one.name, found[one.name], len(fed)) for one in spec.outputs}
+    return [{name: plain(column[index]) for name, column in rows.items()} for index in range(len(fed))]
+
+
+def _rows(name: str, output: NDArray[Any], count: int) -> Any:  # noqa: ANN401 - something that holds one value a window
+    if output.ndim and len(output) == count:
+        return output
+    if count == 1:
+        return [output]
+    message = f"output {name} has shape {list(output.shape)} for {count} windows"
+    raise InputError(message)
+
+
+def feed(spec: PipelineSpec, model: Model, windows: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Windows of shape (n, length, inputs) in the layout and element type of the model, and which of them fit it.
+
+    Only a narrower float is converted to: what does not fit its range is not fed. Whole numbers are left to the
+    session, which takes them when nothing is lost.
+    """
     laid = windows.transpose(0, 2, 1) if spec.layout == "NCT" else windows
     if spec.layout == "NC":
         laid = laid.reshape(len(windows), -1)
-    return np.ascontiguousarray(laid, dtype=dtype)
+    wanted = next((numpy_dtype(one.dtype) for one in model.inputs if one.name == spec.model_input), laid.dtype)
+    with np.errstate(over="ignore"):
+        fed = np.ascontiguousarray(laid, dtype=wanted if wanted.kind == "f" else np.float64)
+    return fed, np.isfinite(fed.reshape(len(fed), -1)).all(axis=1)
 
 
-def _answers(spec: PipelineSpec, found: dict[str, NDArray[Any]], count: int) -> list[dict[str, Any]]:
-    """One mapping per window; KeyError-free: an output the model does not give was refused when it was applied."""
-    names = [one.name for one in spec.outputs]
-    columns = {name: found[name] for name in names if name in found}
-    return [{name: _plain(column[row]) for name, column in columns.items()} for row in range(count)]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a model answers with
+def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a model answers with
     """As JSON holds it; an array of one is that one."""
     if isinstance(value, np.ndarray):
-        flat = value.tolist()
-        return flat[0] if value.size == 1 and isinstance(flat, list) and not isinstance(flat[0], list) else flat
+        return plain(value.reshape(-1)[0]) if value.size == 1 else value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _finite(value: Any) -> bool:  # noqa: ANN401 - whatever a model answers with
+def _finite_or_why(answer: Answer) -> Answer:
+    if isinstance(answer, str):
+        return answer
+    bad = next((name for name, value in answer.items() if not finite(value)), None)
+    return answer if bad is None else f"not_finite:{bad}"
+
+
+def finite(value: Any) -> bool:  # noqa: ANN401 - whatever a model answers with
+    """Whether no number in it is NaN or infinite."""
     if isinstance(value, float):
-        return bool(np.isfinite(value))
+        return value - value == 0.0
     if isinstance(value, list):
-        return all(_finite(item) for item in value)
-    return all(_finite(item) for item in value.values()) if isinstance(value, dict) else True
-
-
-def _settle(
-    wanted: list[int],
-    found: list[dict[str, Any]],
-    failed: str,
-    outputs: list[dict[str, Any]],
-    reason: list[str],
-    quality: list[int],
-) -> None:
-    """Put answers where they belong; a failure or a value that is not finite makes the window Bad, with the reason."""
-    for position, index in enumerate(wanted):
-        if failed:
-            reason[index], quality[index] = failed, Status.BAD_DATA_UNAVAILABLE
-            continue
-        bad = next((name for name, value in found[position].items() if not _finite(value)), None)
-        if bad is None:
-            outputs[index] = found[position]
-        else:
-            reason[index], quality[index] = f"not_finite:{bad}", Status.BAD_OUT_OF_RANGE
+        return all(finite(item) for item in value)
+    return all(finite(item) for item in value.values()) if isinstance(value, dict) else True

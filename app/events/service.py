@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from app import times
-from app.db import insert_new, writing
+from app.db import insert_all, insert_new, table, writing
 from app.events.tables import EventRow, RuleStateRow
-from app.northbound.schemas import EVENT_TYPE, ROOT, CloudEvent, EventData, event_time, node, topic
+from app.northbound.queries import north
+from app.northbound.schemas import EVENT_TYPE, ROOT, Announcement, CloudEvent, EventData, North, node, outbox_rows
 from app.northbound.tables import OutboxRow
+from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.scoring.tables import PredictionRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, Row
     from sqlalchemy.orm import Session
 
     from app.pipelines.schemas import RuleSpec
     from app.pipelines.service import Version
-    from app.scoring.service import Consumer
 
 NAMESPACE: Final = uuid.UUID("0a9b0b6e-52a8-5c0e-8f0c-3a0f0a7d6c42")
 PAGE: Final = 5000
 """Predictions a rule takes in one transaction at most when it catches up."""
+OVER: Final = 2**62
+"""Sequence number of a memory whose version is no longer in force: nothing comes next."""
 UNACK_ACTIVE, ACK_ACTIVE, RTN_UNACK, NORMAL = "unack_active", "ack_active", "rtn_unack", "normal"
+
+_states = table(RuleStateRow)
+_events = table(EventRow)
+_predictions = table(PredictionRow)
+_TAKEN: Final = [
+    _predictions.c[name]
+    for name in ("id", "sequence", "reason", "outputs", "end_time", "unit_id", "context", "newest_time")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +48,50 @@ class Memory:
     """What a rule remembers between predictions."""
 
     sequence: int
+    since: int
+    at: int
     active: bool
     streak: int
     event_id: str | None
 
 
-def over(rule: RuleSpec, value: object) -> bool | None:
-    """Whether a value is beyond the rule's limit; None when it is no number, which changes nothing."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return (rule.above is not None and value > rule.above) or (rule.below is not None and value < rule.below)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which pipeline an event is of."""
+
+    pipeline: str
+    asset: str
 
 
-def back(rule: RuleSpec, value: object) -> bool | None:
-    """Whether a value is back inside, the deadband included; None when it is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    upper = rule.clear if rule.clear is not None and rule.above is not None else rule.above
-    lower = rule.clear if rule.clear is not None and rule.below is not None else rule.below
+def beyond(rule: RuleSpec, value: float) -> str:
+    """The limit that this value is beyond, as a person writes it; empty when it is beyond none."""
+    if rule.above is not None and value > rule.above:
+        return f"> {rule.above:g}"
+    return f"< {rule.below:g}" if rule.below is not None and value < rule.below else ""
+
+
+def back(rule: RuleSpec, value: float) -> bool:
+    """Whether a value is back inside; a rule with one limit has its deadband down (or up) to `clear`."""
+    upper, lower = rule.above, rule.below
+    if rule.clear is not None and lower is None and upper is not None:
+        upper = min(upper, rule.clear)
+    elif rule.clear is not None and upper is None and lower is not None:
+        lower = max(lower, rule.clear)
     return (upper is None or value <= upper) and (lower is None or value >= lower)
 
 
-def step(rule: RuleSpec, memory: Memory, sequence: int, value: object) -> tuple[Memory, str]:
-    """The rule's next memory, and `raise`, `clear` or nothing. Pure: ISA-18.2 on- and off-delay in predictions."""
-    hit = back(rule, value) if memory.active else over(rule, value)
-    if not hit:
-        streak = memory.streak if hit is None else 0
-        return Memory(sequence, memory.active, streak, memory.event_id), ""
-    streak = memory.streak + 1
+def step(rule: RuleSpec, memory: Memory, value: object) -> tuple[Memory, str]:
+    """The rule's next memory, and `raise`, `clear` or nothing. Pure: on- and off-delay count predictions (ISA-18.2).
+
+    What is no number (there is no answer) changes nothing.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return memory, ""
+    hit = back(rule, value) if memory.active else bool(beyond(rule, value))
+    streak = memory.streak + 1 if hit else 0
     if streak < (rule.off_delay if memory.active else rule.on_delay):
-        return Memory(sequence, memory.active, streak, memory.event_id), ""
-    return Memory(sequence, not memory.active, 0, memory.event_id), "clear" if memory.active else "raise"
+        return replace(memory, streak=streak), ""
+    return replace(memory, active=not memory.active, streak=0), "clear" if memory.active else "raise"
 
 
 def event_id(version: int, rule: str, prediction: str) -> str:
@@ -75,168 +99,274 @@ def event_id(version: int, rule: str, prediction: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{version}:{rule}:{prediction}"))
 
 
-def advance(
-    session: Session, version: Version, fresh: Sequence[dict[str, Any]], consumers: Sequence[Consumer], plant: str,
-) -> None:
-    """Let every rule of a version take the predictions that are next, stored ones of other batches too."""
-    for rule in version.spec.rules:
-        _advance(session, version, rule, {row["sequence"]: row for row in fresh}, consumers, plant)
+def advance(session: Session, version: Version, fresh: Sequence[dict[str, Any]], told: North) -> None:
+    """Let every rule of a version take the predictions that are next: these, and stored ones of other batches.
+
+    `fresh`: rows of predictions of this transaction, already stored. Late revisions have no number and are none of
+    the rules' business.
+    """
+    numbered = {row["sequence"]: row for row in fresh if row["sequence"] is not None}
+    if 1 in numbered:
+        _clear_orphans(session, version, numbered[1], told)
+    stored = _Stored(session, version.id)
+    for rule in sorted(version.spec.rules, key=lambda one: one.name):
+        _advance(session, version, rule, numbered, stored, told)
 
 
-def _advance(  # noqa: PLR0913 - a transaction, a rule, and what it may need
-    session: Session, version: Version, rule: RuleSpec, fresh: dict[int, dict[str, Any]],
-    consumers: Sequence[Consumer], plant: str,
+def _advance(
+    session: Session, version: Version, rule: RuleSpec, fresh: dict[int, dict[str, Any]], stored: _Stored, told: North
 ) -> None:
-    state = _locked(session, version.id, rule.name)
-    memory = Memory(state.sequence, state.active, state.streak, state.event_id)
-    for row in _next(session, version.id, memory.sequence, fresh):
-        value = row["outputs"].get(rule.output) if not row["reason"] else None
-        memory, happened = step(rule, memory, row["sequence"], value)
+    key, memory = _locked(session, version.id, rule.name)
+    first = fresh.get(1)
+    if first is not None and (memory.sequence == 0 or first["end_time"] > memory.at):
+        memory = _begin(session, version, rule, first, memory)
+    announced: list[Announcement] = []
+    source = Source(version.pipeline, version.spec.asset)
+    for row in _next(memory, fresh, stored):
+        value: Any = None if row["reason"] else row["outputs"].get(rule.output)
+        memory, happened = step(rule, replace(memory, sequence=row["sequence"], at=row["end_time"]), value)
         if happened == "raise":
             raised = _raise(session, version, rule, row, value)
-            memory = Memory(memory.sequence, memory.active, memory.streak, raised["id"])
-            _announce(session, version, rule, raised, row, "raised", consumers, plant)
+            memory = replace(memory, event_id=raised["id"])
+            announced.append(_announcement(source, raised, row, "raised"))
         elif happened == "clear" and memory.event_id is not None:
             cleared = _clear(session, memory.event_id, row)
-            memory = Memory(memory.sequence, memory.active, memory.streak, None)
-            _announce(session, version, rule, cleared, row, "cleared", consumers, plant)
-    _remember(session, state, memory)
+            memory = replace(memory, event_id=None)
+            announced.append(_announcement(source, cleared, row, "cleared"))
+    _remember(session, key, memory)
+    insert_all(session, OutboxRow, outbox_rows(told, announced))
 
 
-def _locked(session: Session, version: int, rule: str) -> RuleStateRow:
-    mine = (RuleStateRow.version_id == version) & (RuleStateRow.rule == rule)
-    query = select(RuleStateRow).where(mine).with_for_update()
-    found = session.scalar(query)
+def _locked(session: Session, version: int, rule: str) -> tuple[tuple[int, int], Memory]:
+    """The rule's memory under a lock, with its key: row id and version."""
+    query = select(_states).where(_states.c.version_id == version, _states.c.rule == rule).with_for_update()
+    found = session.execute(query).one_or_none()
     if found is None:
-        start = {"version_id": version, "rule": rule, "sequence": 0, "active": False, "streak": 0, "version": 0}
-        insert_new(session, RuleStateRow, start)
-        found = session.scalars(query).one()
-    return found
+        insert_new(session, RuleStateRow, {"version_id": version, "rule": rule, "sequence": 0})
+        found = session.execute(query).one()
+    memory = Memory(found.sequence, found.since, found.at, found.active, found.streak, found.event_id)
+    return (found.id, found.version), memory
 
 
-def _next(session: Session, version: int, last: int, fresh: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Predictions from `last + 1` on without a hole: those of this batch, then those stored by others."""
+def _begin(session: Session, version: Version, rule: RuleSpec, first: dict[str, Any], memory: Memory) -> Memory:
+    """A version is put in force: numbers start again, and an alarm that another version left active is carried over."""
+    begun = Memory(0, first["end_time"], 0, memory.active, 0, memory.event_id)
+    for other in _active_elsewhere(session, version):
+        if other.rule == rule.name:
+            _end(session, other.id)
+            begun = replace(begun, active=True, event_id=other.event_id)
+    return begun
+
+
+def _active_elsewhere(session: Session, version: Version) -> Sequence[Row[Any, Any, Any]]:
+    """Memories of the pipeline's other versions that hold an active alarm, under a lock."""
+    versions = select(PipelineVersionRow.id).where(
+        PipelineVersionRow.pipeline_id == version.pipeline_id, PipelineVersionRow.id != version.id
+    )
+    query = (
+        select(_states.c.id, _states.c.rule, _states.c.event_id)
+        .where(_states.c.version_id.in_(versions), _states.c.active)
+        .order_by(_states.c.id)
+        .with_for_update()
+    )
+    return session.execute(query).all()
+
+
+def _end(session: Session, state: int) -> None:
+    ended = {"active": False, "streak": 0, "event_id": None, "sequence": OVER}
+    session.execute(update(_states).where(_states.c.id == state).values(ended))
+
+
+def _clear_orphans(session: Session, version: Version, row: dict[str, Any], told: North) -> None:
+    """An alarm whose rule the new version no longer has is cleared by the version's first prediction."""
+    kept = {rule.name for rule in version.spec.rules}
+    source = Source(version.pipeline, version.spec.asset)
+    announced: list[Announcement] = []
+    for other in _active_elsewhere(session, version):
+        if other.rule not in kept and other.event_id is not None:
+            _end(session, other.id)
+            announced.append(_announcement(source, _clear(session, other.event_id, row), row, "cleared"))
+    insert_all(session, OutboxRow, outbox_rows(told, announced))
+
+
+class _Stored:
+    """Predictions that other batches brought earlier, asked for once for all rules of a version."""
+
+    def __init__(self, session: Session, version: int) -> None:
+        self._session = session
+        self._version = version
+        self._pages: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
+
+    def after(self, number: int, since: int) -> dict[int, dict[str, Any]]:
+        """Those from `number` on, by number, if that one is there; at most a page."""
+        key = (number, since)
+        if key not in self._pages:
+            # A hole may stay for a while: look for the missing number alone, not at all that wait behind it.
+            there = self._read(number, since, number)
+            self._pages[key] = self._read(number, since, number + PAGE) if there else {}
+        return self._pages[key]
+
+    def _read(self, first: int, since: int, last: int) -> dict[int, dict[str, Any]]:
+        mine = (_predictions.c.version_id == self._version) & (_predictions.c.end_time >= since)
+        query = select(*_TAKEN).where(mine, _predictions.c.sequence.between(first, last))
+        return {row.sequence: dict(row._mapping) for row in self._session.execute(query)}  # noqa: SLF001 - public name
+
+
+def _next(memory: Memory, fresh: dict[int, dict[str, Any]], stored: _Stored) -> list[dict[str, Any]]:
+    """Predictions from the one after `memory` on without a hole: those of this batch, those stored by others."""
     found: list[dict[str, Any]] = []
-    stored: dict[int, dict[str, Any]] | None = None
+    page: dict[int, dict[str, Any]] = {}
     while len(found) < PAGE:
-        wanted = last + len(found) + 1
+        wanted = memory.sequence + len(found) + 1
         row = fresh.get(wanted)
-        if row is None:
-            stored = _stored(session, version, wanted) if stored is None else stored
-            row = stored.get(wanted)
+        if row is None or row["end_time"] < memory.since:
+            page = page if wanted in page else stored.after(wanted, memory.since)
+            row = page.get(wanted)
         if row is None:
             return found
         found.append(row)
     return found
 
 
-def _stored(session: Session, version: int, since: int) -> dict[int, dict[str, Any]]:
-    row = PredictionRow
-    query = (
-        select(row.id, row.sequence, row.reason, row.outputs, row.end_time, row.status, row.unit_id, row.context,
-               row.newest_time, row.asset)
-        .where(row.version_id == version, row.sequence >= since)
-        .order_by(row.sequence)
-        .limit(PAGE)
-    )
-    return {found.sequence: dict(found._mapping) for found in session.execute(query)}  # noqa: SLF001 - the public name
-
-
-def _raise(
-    session: Session, version: Version, rule: RuleSpec, row: dict[str, Any], value: object,
-) -> dict[str, Any]:
-    limit = f"> {rule.above:g}" if rule.above is not None else f"< {rule.below:g}"
+def _raise(session: Session, version: Version, rule: RuleSpec, row: dict[str, Any], value: float) -> dict[str, Any]:
     made = {
-        "id": event_id(version.id, rule.name, row["id"]), "pipeline_id": version.pipeline_id, "version_id": version.id,
-        "rule": rule.name, "prediction_id": row["id"], "cleared_by": None, "state": UNACK_ACTIVE,
-        "priority": rule.priority, "message": _texts(rule, row), "value": value, "limit": limit,
-        "unit_id": row["unit_id"], "context": row["context"], "raised_at": row["end_time"], "cleared_at": None,
-        "acked_at": None, "acked_by": None, "comment": "",
+        "id": event_id(version.id, rule.name, row["id"]),
+        "pipeline_id": version.pipeline_id,
+        "version_id": version.id,
+        "rule": rule.name,
+        "prediction_id": row["id"],
+        "cleared_by": None,
+        "state": UNACK_ACTIVE,
+        "priority": rule.priority,
+        "message": texts(rule, row["outputs"], row["unit_id"]),
+        "value": value,
+        "limit": beyond(rule, value),
+        "unit_id": row["unit_id"],
+        "context": row["context"],
+        "raised_at": row["end_time"],
+        "cleared_at": None,
+        "acked_at": None,
+        "acked_by": None,
+        "comment": "",
     }
-    session.execute(insert(EventRow), [made])
+    insert_all(session, EventRow, [made])
     return made
 
 
-def _texts(rule: RuleSpec, row: dict[str, Any]) -> dict[str, str]:
-    """The rule's texts with `{output}` filled in; a name that is not there stays as it is."""
-    texts = dict(rule.message) or {"en": f"{rule.name}: {{{rule.output}}}", "zh-CN": f"{rule.name}：{{{rule.output}}}"}
-    for name, value in {**row["outputs"], "unit_id": row["unit_id"]}.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        texts = {language: text.replace(f"{{{name}}}", shown) for language, text in texts.items()}
-    return texts
+def texts(rule: RuleSpec, outputs: dict[str, Any], unit_id: str | None) -> dict[str, str]:
+    """The rule's texts with `{output}` and `{unit_id}` filled in; a name that is not there stays as it is."""
+    shown = {name: f"{one:.4g}" if isinstance(one, float) else str(one) for name, one in outputs.items()}
+    shown["unit_id"] = unit_id or ""
+    found = rule.message or {"en": f"{rule.name}: {{{rule.output}}}", "zh-CN": f"{rule.name}：{{{rule.output}}}"}
+    made: dict[str, str] = {}
+    for language, text in found.items():
+        made[language] = text
+        for name, value in shown.items():
+            made[language] = made[language].replace(f"{{{name}}}", value)
+    return made
 
 
 def _clear(session: Session, raised: str, row: dict[str, Any]) -> dict[str, Any]:
-    event = session.get_one(EventRow, raised)
-    event.state = RTN_UNACK if event.acked_at is None else NORMAL
-    event.cleared_at, event.cleared_by = row["end_time"], row["id"]
-    session.flush()
-    return {name: getattr(event, name) for name in ("id", "state", "priority", "message", "value", "limit", "unit_id", "context")}
+    query = select(_events).where(_events.c.id == raised).with_for_update()
+    event = dict(session.execute(query).one()._mapping)  # noqa: SLF001 - public name
+    event["state"] = RTN_UNACK if event["acked_at"] is None else NORMAL
+    changed = {"state": event["state"], "cleared_at": row["end_time"], "cleared_by": row["id"]}
+    session.execute(update(_events).where(_events.c.id == raised).values(changed))
+    return event
 
 
-def _remember(session: Session, state: RuleStateRow, memory: Memory) -> None:
+def _remember(session: Session, key: tuple[int, int], memory: Memory) -> None:
     """Compare and swap; the row is locked, so a difference means a defect and must not pass."""
-    changed = session.execute(
-        update(RuleStateRow)
-        .where(RuleStateRow.id == state.id, RuleStateRow.version == state.version)
-        .values(
-            sequence=memory.sequence, active=memory.active, streak=memory.streak, event_id=memory.event_id,
-            version=state.version + 1,
-        ),
-        execution_options={"synchronize_session": False},
-    )
-    if changed.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE has a row count
-        message = f"rule state {state.id} changed under its lock"
+    state, version = key
+    changed = {
+        "sequence": memory.sequence,
+        "since": memory.since,
+        "at": memory.at,
+        "active": memory.active,
+        "streak": memory.streak,
+        "event_id": memory.event_id,
+        "version": version + 1,
+    }
+    mine = (_states.c.id == state) & (_states.c.version == version)
+    if session.connection().execute(update(_states).where(mine).values(changed)).rowcount != 1:
+        message = f"rule state {state} changed under its lock"
         raise RuntimeError(message)
 
 
-def _announce(  # noqa: PLR0913 - what an event is made of
-    session: Session, version: Version, rule: RuleSpec, event: dict[str, Any], row: dict[str, Any], what: str,
-    consumers: Sequence[Consumer], plant: str,
-) -> None:
-    from app.scoring.service import outbox_row  # noqa: PLC0415 - scoring calls this module
-
+def _announcement(source: Source, event: dict[str, Any], row: dict[str, Any], what: str) -> Announcement:
+    """`what`: raised, cleared, acknowledged. `row`: the prediction that did it, or that raised it."""
     data = EventData(
-        event_id=event["id"], prediction_id=row["id"], pipeline=version.pipeline, rule=rule.name, state=event["state"],
-        priority=event["priority"], message=event["message"], value=event["value"], limit=event["limit"],
-        unit_id=event["unit_id"], context=event["context"],
+        event_id=event["id"],
+        prediction_id=row["id"],
+        pipeline=source.pipeline,
+        rule=event["rule"],
+        state=event["state"],
+        priority=event["priority"],
+        message=event["message"],
+        value=event["value"],
+        limit=event["limit"],
+        unit_id=event["unit_id"],
+        context=event["context"],
     )
     cloud = CloudEvent(
-        id=f"{event['id']}:{what}", source=f"urn:headrace:pipeline:{version.pipeline}",
-        type=f"com.headrace.event.{what}", subject=rule.name, time=event_time(row["end_time"]), data=data,
+        id=f"{event['id']}:{what}",
+        source=f"urn:headrace:pipeline:{source.pipeline}",
+        type=f"com.headrace.event.{what}",
+        subject=event["rule"],
+        time=times.rfc3339(row["end_time"]),
+        data=data,
     )
-    now = times.now()
-    session.execute(insert(OutboxRow), [
-        outbox_row(
-            consumer, cloud.id, key=f"rule:{version.pipeline}:{rule.name}",
-            where=topic(consumer.topic or "headrace", plant, version.spec.asset, "event", rule.name),
-            content_type=EVENT_TYPE, body=msgspec.json.encode(cloud) if consumer.connector == "mqtt" else b"",
-            nodes=_nodes(version, rule, event, row, what) if consumer.connector == "opcua" else [],
-            source_time=row["newest_time"], due_at=now,
-        )
-        for consumer in consumers
-    ]) if consumers else None
+    return Announcement(
+        id=cloud.id,
+        key=f"rule:{source.pipeline}:{event['rule']}",
+        levels=(source.asset, "event", event["rule"]),
+        content_type=EVENT_TYPE,
+        body=msgspec.json.encode(cloud),
+        nodes=_nodes(source, event, row),
+        source_time=row["newest_time"],
+        due_at=times.now(),
+    )
 
 
-def _nodes(version: Version, rule: RuleSpec, event: dict[str, Any], row: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    levels = (ROOT, version.spec.asset, version.spec.name, "events", rule.name)
+def _nodes(source: Source, event: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:
+    levels = (ROOT, source.asset, source.pipeline, "events", event["rule"])
     base, at = "/".join(level for level in levels if level), row["end_time"]
-    text = event["message"].get("en") or next(iter(event["message"].values()), rule.name)
+    text = event["message"].get("en") or next(iter(event["message"].values()), event["rule"])
+    active = event["state"] in {UNACK_ACTIVE, ACK_ACTIVE}
     return [
-        node(f"{base}/active", what == "raised", 0, at, description="whether the alarm is active"),
-        node(f"{base}/prediction_id", row["id"], 0, at, description="the prediction that raised or cleared it"),
-        node(f"{base}/event_id", event["id"], 0, at, description="id of the event"),
-        node(f"{base}/message", text, 0, at, description="the rule's text"),
+        node(f"{base}/active", active, 0, at, description="Whether the alarm is active"),
+        node(f"{base}/state", event["state"], 0, at, description="State after ISA-18.2"),
+        node(f"{base}/prediction_id", row["id"], 0, at, description="The prediction that raised or cleared it"),
+        node(f"{base}/event_id", event["id"], 0, at, description="Id of the event"),
+        node(f"{base}/message", text, 0, at, description="The rule's text"),
     ]
 
 
 def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
-    """Note who has seen it (ISA-18.2: acknowledging never clears). False when there is no such event."""
+    """Note who has seen it, once, and tell the consumers (ISA-18.2: acknowledging never clears).
+
+    False when there is no such event.
+    """
     with writing(engine) as session:
-        row = session.get(EventRow, event, with_for_update=True)
-        if row is None:
+        query = select(_events).where(_events.c.id == event).with_for_update()
+        found = session.execute(query).one_or_none()
+        if found is None:
             return False
-        if row.acked_at is None:
-            row.acked_at, row.acked_by, row.comment = times.now(), who, comment
-            row.state = ACK_ACTIVE if row.cleared_at is None else NORMAL
+        if found.acked_at is None:
+            state = ACK_ACTIVE if found.cleared_at is None else NORMAL
+            changed = {"acked_at": times.now(), "acked_by": who, "comment": comment, "state": state}
+            session.execute(update(_events).where(_events.c.id == event).values(changed))
+            _tell_acknowledged(session, {**found._mapping, **changed})  # noqa: SLF001 - public name
         return True
+
+
+def _tell_acknowledged(session: Session, event: dict[str, Any]) -> None:
+    query = (
+        select(PipelineRow.name, PipelineVersionRow.spec)
+        .join(PipelineVersionRow, PipelineVersionRow.pipeline_id == PipelineRow.id)
+        .where(PipelineVersionRow.id == event["version_id"])
+    )
+    pipeline, spec = session.execute(query).one()
+    row = {"id": event["prediction_id"], "end_time": event["acked_at"], "newest_time": event["acked_at"]}
+    told = _announcement(Source(pipeline, spec["asset"]), event, row, "acknowledged")
+    insert_all(session, OutboxRow, outbox_rows(north(session), [told]))

@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-
-from app import times
 
 SEVERITY: Final = ("Good", "Uncertain", "Bad", "Bad")
 PREDICTION_TYPE: Final = "application/json"
 EVENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 ROOT: Final = "Headrace"
 _UNFIT: Final = re.compile(r"[+#$\x00-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """One enabled subscription as whoever writes the outbox needs it."""
+
+    id: int
+    connector: str
+    topic: str
+
+    @property
+    def wants_nodes(self) -> bool:
+        """Whether it shows node values; every other one is sent a body."""
+        return self.connector == "opcua"
+
+
+@dataclass(frozen=True, slots=True)
+class North:
+    """Who is told, and where the plant stands: the same for everything in one transaction."""
+
+    consumers: tuple[Consumer, ...]
+    plant: str
+    """Enterprise, site, area and line, `/` between levels: begins every topic after the consumer's own prefix."""
+
+    @property
+    def nodes(self) -> bool:
+        """Whether anybody shows node values."""
+        return any(one.wants_nodes for one in self.consumers)
+
+    @property
+    def bodies(self) -> bool:
+        """Whether anybody is sent a body."""
+        return not all(one.wants_nodes for one in self.consumers)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One thing to tell every consumer, in the form each takes."""
+
+    id: str
+    """The same on a repeat."""
+    key: str
+    """Order is kept per key."""
+    levels: tuple[str, ...]
+    """The topic after prefix and plant."""
+    content_type: str
+    body: bytes
+    nodes: list[dict[str, Any]]
+    source_time: int
+    """ns: newest source time behind it."""
+    due_at: int
 
 
 class PredictionBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +117,29 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     datacontenttype: str = "application/json"
 
 
+def outbox_rows(north: North, told: list[Announcement]) -> list[dict[str, Any]]:
+    """The rows of the outbox that carry these announcements, consumer by consumer, each in the order given."""
+    return [
+        {
+            "subscription_id": consumer.id,
+            "publication_id": one.id[:80],
+            "key": one.key[:200],
+            "topic": topic(consumer.topic or "headrace", north.plant, *one.levels)[:500],
+            "content_type": one.content_type,
+            "body": b"" if consumer.wants_nodes else one.body,
+            "nodes": one.nodes if consumer.wants_nodes else [],
+            "retain": False,
+            "source_time": one.source_time,
+            "due_at": one.due_at,
+            "sent_at": None,
+            "attempts": 0,
+            "error": "",
+        }
+        for consumer in north.consumers
+        for one in told
+    ]
+
+
 def topic(*levels: str) -> str:
     """Levels joined by `/`, empty ones left out, characters that MQTT reserves replaced by `_`."""
     return "/".join(_UNFIT.sub("_", level.strip("/")) for level in levels if level.strip("/"))
@@ -80,8 +153,3 @@ def node(
         "path": path, "value": value, "status": status, "source_time": source_time, "unit": unit,
         "description": description,
     }
-
-
-def event_time(nanos: int) -> str:
-    """RFC 3339, as CloudEvents asks."""
-    return times.rfc3339(nanos)

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import and_, func, or_, select
 
-from app.db import reading
+from app.db import reading, table
 from app.pipelines.tables import PipelineVersionRow
-from app.readings.tables import BatchRow
+from app.readings.tables import WIDE_S, BatchRow
 from app.records import decode_columns
 from app.scoring.tables import PredictionRow
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
+from app.times import NANOS
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import ColumnElement, Engine, Row
     from sqlalchemy.orm import Session
 
 LOOK_BACK: Final = 400
 """Batches of one connection that are searched for the newest reading of its tags."""
+FETCH: Final = 50
+
+_batches = table(BatchRow)
+_predictions = table(PredictionRow)
+_COLUMNS: Final = (
+    _batches.c.first_time,
+    _batches.c.last_time,
+    _batches.c.received_time,
+    _batches.c.epoch,
+    _batches.c.number,
+    _batches.c.columns,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +55,45 @@ def history(engine: Engine, tag: int, start: int, end: int, limit: int) -> list[
         if row is None:
             return []
         if row.connection_id is None:
-            return _answers(session, row, start, end, limit)
-        found: list[Reading] = []
-        for batch in _batches(session, _connections(session, row), start, end):
-            found += _of(batch, tag, start, end)
-            if len(found) >= 4 * limit:
+            return _answers(session, tag, start, end, limit)
+        found = _Earliest(tag, start, end, limit)
+        for batch in _narrow(session, _connections(session, row), start, end):
+            if batch.last_time > found.end + WIDE_S * NANOS:
                 break
-    found.sort(key=lambda one: one.time)
-    return found[:limit]
+            found.take(batch)
+        for batch in _wide(session, _connections(session, row), start, found.end):
+            found.take(batch)
+        return found.readings()
+
+
+class _Earliest:
+    """The earliest readings of one tag among those it is shown, no more than asked for."""
+
+    def __init__(self, tag: int, start: int, end: int, limit: int) -> None:
+        self._tag, self._start, self._limit = tag, start, limit
+        self.end = end
+        """ns: a reading at or after this is not among them."""
+        self._found: list[tuple[tuple[int, int, int, int, int], Reading]] = []
+
+    def take(self, batch: Row[*tuple[Any, ...]]) -> None:
+        tags, times, values, others, status = decode_columns(batch.columns)
+        times = np.where(times == NO_TIME, batch.received_time, times)
+        for row in np.flatnonzero((tags == self._tag) & (times >= self._start) & (times < self.end)).tolist():
+            at = int(times[row])
+            order = (at, batch.received_time, batch.epoch, batch.number, row)
+            self._found.append((order, Reading(at, others.get(row, float(values[row])), int(status[row]))))
+        if len(self._found) >= 2 * self._limit:
+            self._cut()
+
+    def readings(self) -> list[Reading]:
+        self._cut()
+        return [one for _, one in self._found]
+
+    def _cut(self) -> None:
+        self._found.sort(key=lambda one: one[0])
+        if len(self._found) > self._limit:
+            del self._found[self._limit :]
+            self.end = self._found[-1][0][0] + 1
 
 
 def _connections(session: Session, tag: TagRow) -> list[int]:
@@ -60,93 +104,106 @@ def _connections(session: Session, tag: TagRow) -> list[int]:
     return sorted({*ids, *([tag.connection_id] if tag.connection_id else [])})
 
 
-def _batches(session: Session, connections: Sequence[int], start: int, end: int) -> Iterator[BatchRow]:
-    """Batches that overlap the range, oldest first."""
-    query = (
-        select(BatchRow)
-        .where(BatchRow.connection_id.in_(connections), BatchRow.last_time >= start, BatchRow.first_time < end)
-        .order_by(BatchRow.last_time, BatchRow.epoch, BatchRow.number)
-        .execution_options(yield_per=50)
-    )
-    for batch in session.scalars(query):
-        yield batch
-        session.expunge(batch)
+def _narrow(session: Session, connections: Collection[int], start: int, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Batches that may reach into the range and span at most a minute, by their last time."""
+    last = _batches.c.last_time
+    yield from _read(session, connections, ~_batches.c.wide & (last >= start) & (last < end + WIDE_S * NANOS))
 
 
-def _of(batch: BatchRow, tag: int, start: int, end: int) -> list[Reading]:
-    tags, times, values, others, status = decode_columns(batch.columns)
-    times = np.where(times == NO_TIME, batch.received_time, times)
-    rows = np.flatnonzero((tags == tag) & (times >= start) & (times < end)).tolist()
-    return [Reading(int(times[r]), others.get(r, float(values[r])), int(status[r])) for r in rows]
+def _wide(session: Session, connections: Collection[int], start: int, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Batches that reach into the range and span more than a minute: few, unless a peer's clocks disagree."""
+    inside = (_batches.c.last_time >= start) & (_batches.c.first_time < end)
+    yield from _read(session, connections, _batches.c.wide & inside)
 
 
-def _answers(session: Session, tag: TagRow, start: int, end: int, limit: int) -> list[Reading]:
+def _read(
+    session: Session, connections: Collection[int], which: ColumnElement[bool]
+) -> Iterator[Row[*tuple[Any, ...]]]:
+    mine = and_(_batches.c.connection_id.in_(connections), which)
+    query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time)
+    yield from session.execute(query, execution_options={"yield_per": FETCH})
+
+
+def _outputs(session: Session, tags: Collection[int]) -> dict[int, dict[int, str]]:
+    """Per tag that is a pipeline's output: version id to the output's name."""
+    spec = PipelineVersionRow.spec
+    # The text of the JSON narrows the search; an input may carry the same number, so the JSON itself decides.
+    named = [spec.contains(f'"tag":{tag}{after}') for tag in tags for after in ",}"]
+    found: dict[int, dict[int, str]] = {}
+    for version, one in session.execute(select(PipelineVersionRow.id, spec).where(or_(*named))):
+        for output in one.get("outputs", ()):
+            if output.get("tag") in tags:
+                found.setdefault(output["tag"], {})[version] = output["name"]
+    return found
+
+
+def _answers(session: Session, tag: int, start: int, end: int, limit: int) -> list[Reading]:
     """A pipeline's output is a tag too: its readings are the predictions."""
-    specs = session.execute(select(PipelineVersionRow.id, PipelineVersionRow.spec)).all()
-    output = {
-        version: one["name"] for version, spec in specs for one in spec.get("outputs", ()) if one.get("tag") == tag.id
-    }
-    query = (
-        select(PredictionRow.version_id, PredictionRow.end_time, PredictionRow.outputs, PredictionRow.status)
-        .where(PredictionRow.version_id.in_(output), PredictionRow.end_time >= start, PredictionRow.end_time < end)
-        .order_by(PredictionRow.end_time)
-        .limit(limit)
-    )
-    return [
-        Reading(row.end_time, (row.outputs or {}).get(output[row.version_id]), row.status)
-        for row in session.execute(query)
-    ]
+    output = _outputs(session, {tag}).get(tag, {})
+    at = _predictions.c.end_time
+    columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
+    mine = _predictions.c.version_id.in_(output) & (at >= start) & (at < end)
+    query = select(*columns).where(mine).order_by(at, _predictions.c.sequence).limit(limit)
+    return [_answer(row, output) for row in session.execute(query)]
 
 
-def latest(engine: Engine, tags: Sequence[int]) -> dict[int, Reading]:
+def _answer(row: Row[*tuple[Any, ...]], output: dict[int, str]) -> Reading:
+    return Reading(row.end_time, (row.outputs or {}).get(output[row.version_id]), row.status)
+
+
+def latest(engine: Engine, tags: Collection[int]) -> dict[int, Reading]:
     """The newest reading of each of these tags, as far as the last few hundred batches of their connections tell."""
+    found: dict[int, Reading] = {}
+    homes: dict[int | None, set[int]] = {}
     with reading(engine) as session:
         query = select(TagRow.id, TagRow.connection_id).where(TagRow.id.in_(tags))
-        homes: dict[int | None, set[int]] = {}
         for tag, connection in session.execute(query):
             homes.setdefault(connection, set()).add(tag)
-        found: dict[int, Reading] = {}
-        for tag in homes.pop(None, ()):
-            newest = _newest_answer(session, tag)
+        for tag, output in _outputs(session, homes.pop(None, set())).items():
+            newest = _newest_answer(session, output)
             found |= {} if newest is None else {tag: newest}
         for connection, wanted in homes.items():
             found |= _newest(session, connection, wanted)
-        return found
+    return found
 
 
-def _newest_answer(session: Session, tag: int) -> Reading | None:
-    query = (
-        select(PredictionRow.end_time)
-        .join(PipelineVersionRow, PipelineVersionRow.id == PredictionRow.version_id)
-        .where(or_(PipelineVersionRow.spec.contains(f'"tag":{tag},'), PipelineVersionRow.spec.contains(f'"tag":{tag}}}')))
-        .order_by(PredictionRow.end_time.desc())
-        .limit(1)
-    )
-    end = session.scalar(query)
-    if end is None:
-        return None
-    found = _answers(session, session.get_one(TagRow, tag), end, end + 1, 1)
-    return found[-1] if found else None
+def _newest_answer(session: Session, output: dict[int, str]) -> Reading | None:
+    at = _predictions.c.end_time
+    columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
+    query = select(*columns).where(_predictions.c.version_id.in_(output)).order_by(at.desc()).limit(1)
+    row = session.execute(query).one_or_none()
+    return None if row is None else _answer(row, output)
 
 
 def _newest(session: Session, connection: int | None, wanted: set[int]) -> dict[int, Reading]:
-    query = (
-        select(BatchRow)
-        .where(BatchRow.connection_id == connection)
-        .order_by(BatchRow.last_time.desc())
-        .limit(LOOK_BACK)
-        .execution_options(yield_per=20)
-    )
+    last = _batches.c.last_time.desc()
+    query = select(*_COLUMNS).where(_batches.c.connection_id == connection).order_by(last).limit(LOOK_BACK)
     found: dict[int, Reading] = {}
-    for batch in session.scalars(query):
+    for batch in session.execute(query, execution_options={"yield_per": FETCH}):
+        if all(tag in found and found[tag].time > batch.last_time for tag in wanted):
+            break
         tags, times, values, others, status = decode_columns(batch.columns)
         times = np.where(times == NO_TIME, batch.received_time, times)
-        for tag in wanted - found.keys():
-            rows = np.flatnonzero(tags == tag)
-            if len(rows):
-                row = int(rows[np.argmax(times[rows])])
-                found[tag] = Reading(int(times[row]), others.get(row, float(values[row])), int(status[row]))
-        session.expunge(batch)
-        if len(found) == len(wanted):
-            break
+        for row in _last_rows(tags, times, wanted):
+            tag, at = int(tags[row]), int(times[row])
+            if tag not in found or at > found[tag].time:
+                found[tag] = Reading(at, others.get(row, float(values[row])), int(status[row]))
     return found
+
+
+def _last_rows(tags: np.ndarray[Any, Any], times: np.ndarray[Any, Any], wanted: set[int]) -> list[int]:
+    """Per tag that is wanted the row of its newest reading, the later arrival of two at the same time."""
+    rows = np.flatnonzero(np.isin(tags, np.fromiter(wanted, dtype=np.int64)))
+    rows = rows[np.lexsort((rows, times[rows], tags[rows]))]
+    if not len(rows):
+        return []
+    ends = np.append(np.diff(tags[rows]) != 0, np.True_)
+    found: list[int] = rows[ends].tolist()
+    return found
+
+
+def counts(engine: Engine) -> dict[int, int]:
+    """Readings in the history per connection id, counted batch by batch."""
+    query = select(_batches.c.connection_id, func.sum(_batches.c.count)).group_by(_batches.c.connection_id)
+    with reading(engine) as session:
+        return {connection: int(stored) for connection, stored in session.execute(query)}

@@ -7,6 +7,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Big
 
+WIDE_S = 60
+"""Batches whose source times span more than this are marked."""
+
 
 class BatchRow(Base):
     """The readings of one batch, in the form `app.records.decode_columns` reads."""

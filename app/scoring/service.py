@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, StatementError
 
 from app import times
-from app.db import add_to, insert_new, writing
+from app.db import add_to, insert_all, insert_new, table, writing
 from app.events import service as events
 from app.ledger.tables import LedgerRow
-from app.northbound.schemas import PREDICTION_TYPE, ROOT, SEVERITY, PredictionBody, node, topic
-from app.northbound.tables import OutboxRow, SubscriptionRow
-from app.plant.queries import path_in_force
-from app.readings.tables import AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
+from app.northbound.queries import north
+from app.northbound.schemas import (
+    PREDICTION_TYPE,
+    ROOT,
+    SEVERITY,
+    Announcement,
+    North,
+    PredictionBody,
+    node,
+    outbox_rows,
+)
+from app.northbound.tables import OutboxRow
+from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 
 if TYPE_CHECKING:
@@ -28,17 +38,16 @@ if TYPE_CHECKING:
     from app.inferring import Scored
     from app.records import Message
 
+TryAgainError: Final = (OperationalError, InterfaceError, IntegrityError)
+"""The database does not answer, or another transaction was in the way: nothing was applied, try again."""
+NotStorableError: Final = StatementError
+"""The database refuses a value; it includes the errors above, so catch those first."""
 NAMESPACE: Final = uuid.UUID("6f0d4f39-4f0c-5d1b-9a36-5b2f0a1e7c11")
-"""Prediction and event ids are derived in this namespace (RFC 9562, version 5)."""
+"""Prediction ids are derived in this namespace (RFC 9562, version 5)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """One enabled subscription as the outbox needs it."""
-
-    id: int
-    connector: str
-    topic: str
+_marks = table(WatermarkRow)
+_predictions = table(PredictionRow)
+_contexts = table(ContextRow)
 
 
 def prediction_id(version: int, start: int, end: int, sequence: int | None, revision: int) -> str:
@@ -46,182 +55,227 @@ def prediction_id(version: int, start: int, end: int, sequence: int | None, revi
     return str(uuid.uuid5(NAMESPACE, f"{version}:{start}:{end}:{sequence}:{revision}"))
 
 
-def apply(engine: Engine, message: Message, scored: Sequence[Scored]) -> bool:
-    """Store everything a message brings, once. False when it was applied before: then nothing changes."""
+def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[int, str]] = ()) -> bool:
+    """Store everything a message brings, once. False when it was applied before: then nothing changes.
+
+    `unscored`: version ids whose windows nobody can score, and why: they become dead letters. Raises
+    `TryAgainError` or `NotStorableError` when nothing was applied.
+    """
     with writing(engine) as session:
         if _known(session, message):
             return False
-        _store(session, message)
-        consumers = _consumers(session)
-        plant = path_in_force(session) if scored else ""
-        for one in scored:
-            _store_predictions(session, message, one, consumers, plant)
+        _store_readings(session, message)
+        _store_dead(session, message, scored, unscored)
+        told = north(session) if scored else North((), "")
+        # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
+        for one in sorted(scored, key=lambda each: each.version.id):
+            _store_predictions(session, message, one, told)
+        _count_readings(session, message)
         return True
 
 
 def _known(session: Session, message: Message) -> bool:
     """Whether this batch id was applied; if not, it is now, in this transaction."""
-    mark = session.scalar(
-        select(WatermarkRow.number)
-        .where(WatermarkRow.journal == message.journal, WatermarkRow.epoch == message.epoch)
-        .with_for_update(read=True),
-    )
+    mine = (_marks.c.journal == message.journal) & (_marks.c.epoch == message.epoch)
+    mark = session.scalar(select(_marks.c.number).where(mine).with_for_update(read=True))
     if mark is not None and message.number <= mark:
         return True
-    values = {"journal": message.journal, "epoch": message.epoch, "number": message.number}
-    return not insert_new(session, AppliedRow, values)
+    key = {"journal": message.journal, "epoch": message.epoch, "number": message.number}
+    return not insert_new(session, AppliedRow, key)
 
 
-def _store(session: Session, message: Message) -> None:
-    """The readings, what was refused with them, and their entries in the ledger."""
+def _store_readings(session: Session, message: Message) -> None:
     record = message.record
-    if record.count:
-        session.execute(insert(BatchRow), [{
-            "journal": message.journal, "epoch": message.epoch, "number": message.number,
-            "connection_id": record.connection, "revision": record.revision, "received_time": record.received_time,
-            "first_time": record.first_time, "last_time": record.last_time, "count": record.count,
-            "wide": record.last_time - record.first_time > 60 * times.NANOS,
-            "columns": record.columns,
-        }])
-        _count(session, message, "stored", "", record.count)
-    if record.refused:
-        session.execute(insert(DeadLetterRow), [
-            {
-                "connection_id": record.connection, "at": record.received_time, "address": one.address[:500],
-                "reason": one.reason[:60], "detail": one.detail[:1000], "excerpt": one.excerpt[:256],
-                "readings": one.readings,
-            }
-            for one in record.refused
-        ])
-        reasons: dict[str, int] = {}
-        for one in record.refused:
-            reasons[one.reason] = reasons.get(one.reason, 0) + one.readings
-        for reason, readings in sorted(reasons.items()):
-            _count(session, message, "refused", reason[:60], readings)
-    if record.lost:
-        _count(session, message, "lost_by_peer", "", record.lost)
+    if not record.count:
+        return
+    insert_all(session, BatchRow, [{
+        "journal": message.journal,
+        "epoch": message.epoch,
+        "number": message.number,
+        "connection_id": record.connection,
+        "revision": record.revision,
+        "received_time": record.received_time,
+        "first_time": record.first_time,
+        "last_time": record.last_time,
+        "wide": record.last_time - record.first_time > WIDE_S * times.NANOS,
+        "count": record.count,
+        "columns": record.columns,
+    }])
 
 
-def _count(session: Session, message: Message, fate: str, reason: str, readings: int) -> None:
-    key = {"journal": message.journal, "connection_id": message.record.connection, "fate": fate, "reason": reason}
-    add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
-
-
-def _consumers(session: Session) -> list[Consumer]:
-    query = select(SubscriptionRow.id, SubscriptionRow.connector, SubscriptionRow.topic).where(SubscriptionRow.enabled)
-    return [Consumer(row.id, row.connector, row.topic) for row in session.execute(query)]
-
-
-def _store_predictions(
-    session: Session, message: Message, scored: Scored, consumers: Sequence[Consumer], plant: str,
+def _store_dead(
+    session: Session, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[int, str]]
 ) -> None:
-    rows = list(_rows(message, scored))
-    session.execute(insert(PredictionRow), rows)
-    if scored.dead:
-        session.execute(insert(DeadLetterRow), [{
-            "connection_id": message.record.connection, "at": message.record.received_time,
-            "address": scored.version.pipeline[:500], "reason": "input_refused", "detail": scored.dead[:1000],
-            "excerpt": b"", "readings": 0,
-        }])
-    outbox = [row for consumer in consumers for row in _publications(scored, rows, consumer, plant)]
-    if outbox:
-        session.execute(insert(OutboxRow), outbox)
-    if scored.version.spec.context:
-        _store_context(session, scored)
-        _count_units(session, scored)
-    events.advance(session, scored.version, rows, consumers, plant)
+    """What the connector refused, what the models refused, and the windows of versions that nobody knows."""
+    letters = [(one.address, one.reason, one.detail, one.excerpt, one.readings) for one in message.record.refused]
+    letters += [(one.version.pipeline, "input_refused", one.dead, b"", 0) for one in scored if one.dead]
+    letters += [(f"pipeline version {version}", "version_unusable", why, b"", 0) for version, why in unscored]
+    insert_all(session, DeadLetterRow, [
+        {
+            "connection_id": message.record.connection,
+            "at": message.record.received_time,
+            "address": _text(address, 500),
+            "reason": _text(reason, 60),
+            "detail": _text(detail, 1000),
+            "excerpt": excerpt[:256],
+            "readings": readings,
+        }
+        for address, reason, detail, excerpt, readings in letters
+    ])
+
+
+def _count_readings(session: Session, message: Message) -> None:
+    """The ledger's counters, last: their rows are the ones that every transaction of a connection waits for."""
+    record = message.record
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in record.refused:
+        counts["refused", _text(one.reason, 60)] += one.readings
+    counts["stored", ""] = record.count
+    counts["lost_by_peer", ""] = record.lost
+    for (fate, reason), readings in sorted(counts.items()):
+        if readings:
+            key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}
+            add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
+
+
+def _text(text: str, length: int) -> str:
+    """Foreign text as every database holds it: cut to length, and without the zero that PostgreSQL cannot store."""
+    return text.replace("\x00", "\ufffd")[:length]
+
+
+def _store_predictions(session: Session, message: Message, scored: Scored, told: North) -> None:
+    rows = _new(session, list(_rows(message, scored)))
+    if not rows:
+        return
+    spec = scored.version.spec
+    insert_all(session, OutboxRow, outbox_rows(told, [_announcement(scored, row, told) for row in rows]))
+    if spec.context:
+        _store_context(session, spec.asset or spec.name, rows)
+    events.advance(session, scored.version, rows, told)
+    if spec.window.kind == "trigger":
+        refused = sum(1 for row in rows if row["reason"])
+        key = {"asset": spec.asset or spec.name, "version_id": scored.version.id}
+        add_to(session, StationCountRow, key, {"answered": len(rows) - refused, "refused": refused})
+
+
+def _new(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Store these predictions and return those that were not there yet: a window may come in two messages."""
+    if insert_new(session, PredictionRow, *rows):
+        return rows
+    there = set(session.scalars(select(_predictions.c.id).where(_predictions.c.id.in_([row["id"] for row in rows]))))
+    fresh = [row for row in rows if row["id"] not in there]
+    insert_all(session, PredictionRow, fresh)
+    return fresh
 
 
 def _rows(message: Message, scored: Scored) -> Iterator[dict[str, Any]]:
-    now, spec, passport = times.now(), scored.version.spec, scored.passport
-    for index in range(len(scored)):
-        start, end, sequence = (int(a[index]) for a in (scored.start_time, scored.end_time, scored.sequence))
+    """One row a window: all that is the same for the block is put together once."""
+    version, passport = scored.version, scored.passport
+    same = {
+        "pipeline_id": version.pipeline_id,
+        "version_id": version.id,
+        "revision": 0,
+        "late": False,
+        "asset": version.spec.asset,
+        "model_digest": version.spec.model_digest,
+        "device_wanted": passport.device_wanted or version.spec.devices[0],
+        "device": passport.device,
+        "backend": passport.backend,
+        "precision": "fp32",
+        "nodes": passport.nodes,
+        "nodes_on_device": passport.on_device,
+        "latency_ns": scored.latency_ns,
+        "newest_time": scored.newest,
+        "received_time": message.record.received_time,
+        "created_time": times.now(),
+        "journal": message.journal,
+        "epoch": message.epoch,
+        "number": message.number,
+    }
+    columns = (scored.start_time.tolist(), scored.end_time.tolist(), scored.sequence.tolist())
+    for index, (start, end, sequence) in enumerate(zip(*columns, strict=True)):
         context = dict(scored.context[index]) if scored.context else {}
         unit = context.pop("unit_id", None)
-        yield {
-            "id": prediction_id(scored.version.id, start, end, sequence, 0),
-            "pipeline_id": scored.version.pipeline_id, "version_id": scored.version.id, "sequence": sequence,
-            "revision": 0, "late": False, "start_time": start, "end_time": end, "status": scored.status[index],
-            "reason": scored.reason[index][:300], "outputs": scored.outputs[index],
-            "unit_id": None if unit is None else str(unit)[:100], "context": context, "asset": spec.asset,
-            "model_digest": spec.model_digest, "device_wanted": passport.device_wanted or spec.devices[0],
-            "device": passport.device, "backend": passport.backend, "nodes": passport.nodes,
-            "nodes_on_device": passport.on_device, "latency_ns": scored.latency_ns, "newest_time": scored.newest,
-            "received_time": message.record.received_time, "created_time": now, "journal": message.journal,
-            "epoch": message.epoch, "number": message.number, "input_digest": f"sha256:{scored.digest[index]}",
-            "precision": "fp32",
+        yield same | {
+            "id": prediction_id(version.id, start, end, sequence, 0),
+            "sequence": sequence,
+            "start_time": start,
+            "end_time": end,
+            "status": scored.status[index],
+            "reason": _text(scored.reason[index], 300),
+            "outputs": scored.outputs[index],
+            "unit_id": None if unit is None else _text(str(unit), 100),
+            "context": context,
+            "input_digest": f"sha256:{scored.digest[index]}",
         }
 
 
-def _publications(
-    scored: Scored, rows: Sequence[dict[str, Any]], consumer: Consumer, plant: str,
-) -> Iterator[dict[str, Any]]:
+def _announcement(scored: Scored, row: dict[str, Any], told: North) -> Announcement:
     version = scored.version
-    where = topic(consumer.topic or "headrace", plant, version.spec.asset, "prediction", version.pipeline)
-    for row in rows:
-        yield outbox_row(
-            consumer, row["id"], key=f"pipeline:{version.pipeline}", where=where, content_type=PREDICTION_TYPE,
-            body=msgspec.json.encode(_body(scored, row)) if consumer.connector == "mqtt" else b"",
-            nodes=_nodes(scored, row) if consumer.connector == "opcua" else [],
-            source_time=row["newest_time"], due_at=row["created_time"],
-        )
-
-
-def outbox_row(  # noqa: PLR0913 - the columns of an outbox row
-    consumer: Consumer, publication: str, *, key: str, where: str, content_type: str, body: bytes,
-    nodes: list[dict[str, Any]], source_time: int, due_at: int,
-) -> dict[str, Any]:
-    """One row of the outbox."""
-    return {
-        "subscription_id": consumer.id, "publication_id": publication, "key": key[:200], "topic": where[:500],
-        "content_type": content_type, "body": body, "nodes": nodes, "retain": False, "source_time": source_time,
-        "due_at": due_at, "sent_at": None, "attempts": 0, "error": "",
-    }
+    return Announcement(
+        id=row["id"],
+        key=f"pipeline:{version.pipeline}",
+        levels=(version.spec.asset, "prediction", version.pipeline),
+        content_type=PREDICTION_TYPE,
+        body=msgspec.json.encode(_body(scored, row)) if told.bodies else b"",
+        nodes=_nodes(scored, row) if told.nodes else [],
+        source_time=row["newest_time"],
+        due_at=row["created_time"],
+    )
 
 
 def _body(scored: Scored, row: dict[str, Any]) -> PredictionBody:
     return PredictionBody(
-        id=row["id"], pipeline=scored.version.pipeline, version=scored.version.number, sequence=row["sequence"],
-        start=times.rfc3339(row["start_time"]), end=times.rfc3339(row["end_time"]), status=row["status"],
-        quality=SEVERITY[row["status"] >> 30], reason=row["reason"], outputs=row["outputs"], unit_id=row["unit_id"],
-        context=row["context"], model=row["model_digest"], device=row["device"], backend=row["backend"],
-        latency_ms=row["latency_ns"] / 1e6, newest_time=times.rfc3339(row["newest_time"]),
+        id=row["id"],
+        pipeline=scored.version.pipeline,
+        version=scored.version.number,
+        sequence=row["sequence"],
+        start=times.rfc3339(row["start_time"]),
+        end=times.rfc3339(row["end_time"]),
+        status=row["status"],
+        quality=SEVERITY[row["status"] >> 30],
+        reason=row["reason"],
+        outputs=row["outputs"],
+        unit_id=row["unit_id"],
+        context=row["context"],
+        model=row["model_digest"],
+        device=row["device"],
+        backend=row["backend"],
+        latency_ms=row["latency_ns"] / 1e6,
+        newest_time=times.rfc3339(row["newest_time"]),
     )
 
 
 def _nodes(scored: Scored, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A node per output that is one number, truth value or text; without an answer its last type with a Bad status."""
     spec = scored.version.spec
     base = "/".join(level for level in (ROOT, spec.asset, spec.name) if level)
     status, at = row["status"], row["end_time"]
-    made = [node(f"{base}/prediction_id", row["id"], status, at, description="id of the prediction shown here")]
-    made += [node(f"{base}/unit_id", row["unit_id"], status, at, description="the part")] if row["unit_id"] else []
+    made = [node(f"{base}/prediction_id", row["id"], status, at, description="Id of the prediction shown here")]
+    if row["unit_id"]:
+        made.append(node(f"{base}/unit_id", row["unit_id"], status, at, description="The part"))
     for output in spec.outputs:
-        value = row["outputs"].get(output.name)
+        value = row["outputs"].get(output.name, scored.blanks.get(output.name))
         if isinstance(value, int | float | str):
             made.append(node(f"{base}/{output.name}", value, status, at, output.unit, output.description))
-        elif value is None:
-            made.append(node(f"{base}/{output.name}", 0.0, status, at, output.unit, output.description))
     return made
 
 
-def _store_context(session: Session, scored: Scored) -> None:
-    """A context field gets a row when its value changes: append-only."""
-    asset = scored.version.spec.asset or scored.version.pipeline
-    newest: dict[str, str] = {}
-    for field in scored.version.spec.context:
-        query = select(ContextRow.value).where(ContextRow.asset == asset, ContextRow.field == field)
-        found = session.scalar(query.order_by(ContextRow.since.desc()).limit(1))
-        if found is not None:
-            newest[field] = found
-    for end, context in zip(scored.end_time.tolist(), scored.context, strict=True):
-        for field, value in context.items():
-            if newest.get(field) != str(value):
-                newest[field] = str(value)
-                insert_new(session, ContextRow, {"asset": asset, "field": field, "since": end, "value": str(value)})
+def _store_context(session: Session, asset: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A context field gets a row when its value is another than the one in force before: append-only."""
+    in_force: dict[str, str | None] = {}
+    for row in rows:
+        fields = {**row["context"], **({"unit_id": row["unit_id"]} if row["unit_id"] else {})}
+        for field, value in fields.items():
+            shown = _text(str(value), 2000)
+            if field not in in_force:
+                in_force[field] = _in_force(session, asset, field, row["end_time"])
+            if in_force[field] != shown:
+                in_force[field] = shown
+                change = {"asset": asset, "field": field, "since": row["end_time"], "value": shown}
+                insert_new(session, ContextRow, change)
 
 
-def _count_units(session: Session, scored: Scored) -> None:
-    """Per station: answered and refused."""
-    refused = sum(1 for reason in scored.reason if reason)
-    key = {"asset": scored.version.spec.asset or scored.version.pipeline, "version_id": scored.version.id}
-    add_to(session, StationCountRow, key, {"answered": len(scored) - refused, "refused": refused})
+def _in_force(session: Session, asset: str, field: str, at: int) -> str | None:
+    mine = (_contexts.c.asset == asset) & (_contexts.c.field == field) & (_contexts.c.since <= at)
+    return session.scalar(select(_contexts.c.value).where(mine).order_by(_contexts.c.since.desc()).limit(1))

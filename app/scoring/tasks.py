@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from app.db import make_engine
-from app.inferring import Scored, Sessions, score
-from app.log import get_logger
+from app.inferring import Scored, Sessions, refused, score
+from app.log import (
+    BATCH_REFUSED,
+    BATCH_REPEATED,
+    DATABASE_LOST,
+    PIPELINE_UNUSABLE,
+    PREDICTIONS_NOT_STORABLE,
+    get_logger,
+)
 from app.pipelines.service import Version, versions
 from app.queue import TASK, celery
 from app.records import Message
@@ -21,39 +28,85 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _decoder = msgspec.msgpack.Decoder(Message)
-_known: dict[int, Version] = {}
+
+TRIES: Final = 3
+"""A transaction that gave way to another goes through at once; a database that is away is the gateway's to wait for."""
+
+
+class Scorer:
+    """What one worker process holds: its database, its sessions, and the versions it has met."""
+
+    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+        """Nothing is opened yet."""
+        self._engine = engine
+        self._sessions = sessions
+        self._known: dict[int, Version] = {}
+
+    def apply(self, body: bytes) -> bool:
+        """Score and store one message; False when nothing changed. Whatever is not applied the gateway sends again."""
+        try:
+            message = _decoder.decode(body)
+            return self._apply(message)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            _log.exception(BATCH_REFUSED, bytes=len(body), reason=str(error))
+        except service.TryAgainError as error:
+            _log.error(DATABASE_LOST, reason=str(error.orig))
+        return False
+
+    def close(self) -> None:
+        """Let go of devices and database."""
+        self._sessions.drop_all()
+        self._engine.dispose()
+
+    def _apply(self, message: Message) -> bool:
+        unscored = self._learn({block.version_id for block in message.windows})
+        scored = [
+            score(self._sessions, self._known[block.version_id], block)
+            for block in message.windows
+            if block.version_id in self._known
+        ]
+        stored = self._store(message, scored, unscored)
+        if not stored:
+            _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
+        return stored
+
+    def _learn(self, wanted: set[int]) -> list[tuple[int, str]]:
+        """A version never changes: what was read once is kept. Returns those that cannot be run, and why."""
+        missing = wanted - self._known.keys()
+        if not missing:
+            return []
+        found, unusable = versions(self._engine, missing)
+        self._known.update(found)
+        why = {one.id: one.reason for one in unusable}
+        bad = [(version, why.get(version, "no such version")) for version in sorted(missing - found.keys())]
+        for version, reason in bad:
+            _log.error(PIPELINE_UNUSABLE, version=version, reason=reason)
+        return bad
+
+    def _store(self, message: Message, scored: list[Scored], unscored: list[tuple[int, str]]) -> bool:
+        for last in (False,) * (TRIES - 1) + (True,):
+            try:
+                return service.apply(self._engine, message, scored, unscored)
+            except service.TryAgainError:
+                if last:
+                    raise
+            except service.NotStorableError as error:
+                # Readings must not wait for ever behind an answer that the database cannot hold.
+                _log.exception(PREDICTIONS_NOT_STORABLE, journal=message.journal, number=message.number)
+                scored = [refused(one, f"not_storable: {error}") for one in scored]
+                if last:
+                    raise
+        raise AssertionError
 
 
 @cache
-def engine() -> Engine:
-    """This process's engine."""
-    return make_engine(settings().database())
-
-
-@cache
-def sessions() -> Sessions:
-    """This process's sessions."""
-    return Sessions(settings().data_dir / "models")
-
-
-def _versions(wanted: set[int]) -> dict[int, Version]:
-    """A version never changes: what was read once is kept."""
-    missing = wanted - _known.keys()
-    if missing:
-        found, unusable = versions(engine(), missing)
-        _known.update(found)
-        for one in unusable:
-            _log.error("version_unusable", pipeline=one.pipeline, reason=one.reason)
-    return _known
+def scorer() -> Scorer:
+    """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
+    here = settings()
+    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"))
 
 
 @celery.task(name=TASK)
 def apply(body: bytes) -> None:
-    """Score and store one message. A repeat changes nothing; a database that is away makes Celery try again."""
-    message = _decoder.decode(body)
-    known = _versions({block.version_id for block in message.windows})
-    scored: list[Scored] = [
-        score(sessions(), known[block.version_id], block) for block in message.windows if block.version_id in known
-    ]
-    if not service.apply(engine(), message, scored):
-        _log.info("batch_repeated", journal=message.journal, epoch=message.epoch, number=message.number)
+    """Score and store one message; a repeat changes nothing."""
+    scorer().apply(body)
