@@ -1,0 +1,168 @@
+"""One connection's life, with a peer in the test's hand and a real journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import structlog
+
+from app.field.runner import Runner, Standing
+from app.journal import Journal, JournalError, Position
+from app.log import CONNECTION_BACK, CONNECTION_FAILED, CONNECTION_LOST, CONNECTION_REFUSED, CONNECTION_UP
+from app.sources.service import Connection
+from connectors import ConnectionConfig, EndOfInput, NotConnectedError, Refusal, RefusedError
+from tests.app.field.doubles import Peer, Plug, batch
+from tests.waiting import wait_for
+
+
+@asynccontextmanager
+async def _running(
+    peer: Peer, journal: Journal, *, connector: str = "plug", problem: str = ""
+) -> AsyncIterator[tuple[Standing, asyncio.Task[None]]]:
+    config = ConnectionConfig("line", {}, (), 1, "")
+    standing = Standing("line")
+    runner = Runner(
+        Connection(1, connector, config, problem),
+        journal.append,
+        standing,
+        lambda *_: None,
+        load=Plug(sources={"line": peer}).load,
+        cap_s=0.01,
+    )
+    task = asyncio.create_task(runner.run())
+    try:
+        yield standing, task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, JournalError):
+            await task
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    """Closed afterwards."""
+    made = Journal(tmp_path / "journal", "test", commit_interval_s=0.001, budget=64 * 2**20)
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+async def test_a_batch_is_acknowledged_when_it_is_durable_and_not_before(journal: Journal) -> None:
+    """At the moment of the acknowledgement the journal holds the record."""
+    peer, heads = Peer(), asyncio.Queue[Position]()
+
+    async def ack() -> None:
+        heads.put_nowait(journal.head)
+
+    async with _running(peer, journal) as (standing, _):
+        for number in (1, 2, 3):
+            peer.inbox.put_nowait(batch((1, 2), (1.0, 2.0), ack=ack))
+            assert await asyncio.wait_for(heads.get(), 5) == Position(1, number)
+        assert (standing.state, standing.readings) == ("connected", 6)
+    assert peer.closes == 1
+    assert standing.state == "stopped"
+
+
+async def test_refused_readings_are_journaled_and_acknowledged(journal: Journal) -> None:
+    """What could not be taken is safe with us as well: it is in the record, counted as read."""
+    peer, acked = Peer(), asyncio.Event()
+
+    async def ack() -> None:
+        acked.set()
+
+    refusal = Refusal("topic", "broken_json", "write JSON", b"{", readings=2)
+    async with _running(peer, journal) as (standing, _):
+        peer.inbox.put_nowait(batch((), (), refused=(refusal,), ack=ack))
+        await asyncio.wait_for(acked.wait(), 5)
+        assert standing.readings == 2
+    record = journal.read_after(Position(1, 0))[0].record
+    assert record is not None
+    assert record.refused[0].reason == "broken_json"
+
+
+async def test_an_outage_costs_a_reconnect_and_two_lines(journal: Journal) -> None:
+    """Lost is said once and back is said once, however many tries lie between."""
+    peer = Peer()
+    with structlog.testing.capture_logs() as logs:
+        async with _running(peer, journal) as (standing, _):
+            await wait_for(lambda: standing.state == "connected")
+            peer.refusals = [NotConnectedError("nobody listens") for _ in range(3)]
+            peer.inbox.put_nowait(NotConnectedError("reset by peer"))
+            await wait_for(lambda: peer.connects == 5 and standing.state == "connected")
+            peer.inbox.put_nowait(batch())
+            await asyncio.wait_for(journal.grown_beyond(Position(1, 0)), 5)
+            assert (standing.error, standing.reconnects) == ("", 4)
+    events = [one["event"] for one in logs if one["log_level"] != "debug"]
+    assert events == [CONNECTION_UP, CONNECTION_LOST, CONNECTION_BACK]
+
+
+async def test_a_peer_that_refuses_is_left_alone(journal: Journal) -> None:
+    """Wrong credentials are not tried again: the operator is told and the runner ends."""
+    peer = Peer(refusals=[RefusedError("bad password")])
+    with structlog.testing.capture_logs() as logs:
+        async with _running(peer, journal) as (standing, task):
+            await asyncio.wait_for(task, 5)
+            assert (standing.state, standing.error, peer.connects) == ("refused", "bad password", 1)
+    assert [one["event"] for one in logs if one["log_level"] == "error"] == [CONNECTION_REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("connector", "problem", "said"),
+    [("absent", "", "no connector"), ("plug", "a secret cannot be opened", "a secret cannot be opened")],
+)
+async def test_what_cannot_be_run_is_refused(journal: Journal, connector: str, problem: str, said: str) -> None:
+    """A connection without a connector, or whose secret is lost, says so where the operator looks."""
+    peer = Peer()
+    async with _running(peer, journal, connector=connector, problem=problem) as (standing, task):
+        await asyncio.wait_for(task, 5)
+        assert standing.state == "refused"
+        assert said in standing.error
+    assert peer.connects == 0
+
+
+async def test_the_end_of_a_recording_is_no_complaint(journal: Journal) -> None:
+    """A source that has no more says so and ends."""
+    peer = Peer()
+    peer.inbox.put_nowait(batch())
+    peer.inbox.put_nowait(EndOfInput())
+    async with _running(peer, journal) as (standing, task):
+        await asyncio.wait_for(task, 5)
+        assert (standing.state, standing.error, standing.readings) == ("ended", "", 1)
+
+
+async def test_a_fault_of_a_connector_is_told_with_its_traceback_and_tried_again(journal: Journal) -> None:
+    """A bug in one connector is logged once, and the connection comes back."""
+    peer = Peer(refusals=[ZeroDivisionError("bug"), ZeroDivisionError("bug")])
+    with structlog.testing.capture_logs() as logs:
+        async with _running(peer, journal) as (standing, _):
+            await wait_for(lambda: standing.state == "connected")
+    told = [one for one in logs if one["event"] == CONNECTION_FAILED]
+    assert len(told) == 1
+    assert told[0]["exc_info"]
+
+
+async def test_an_acknowledgement_that_comes_too_late_is_a_lost_connection(journal: Journal) -> None:
+    """The record stays; the peer sends again, and the connection is made anew."""
+    peer = Peer()
+
+    async def ack() -> None:
+        message = "the connection has ended"
+        raise NotConnectedError(message)
+
+    async with _running(peer, journal) as (standing, _):
+        peer.inbox.put_nowait(batch(ack=ack))
+        await wait_for(lambda: peer.connects == 2 and standing.state == "connected")
+    assert journal.head == Position(1, 1)
+
+
+async def test_a_journal_that_is_closed_ends_the_runner(journal: Journal) -> None:
+    """Without a journal nothing may be read: it is a fault of the process, not an outage of the peer."""
+    peer = Peer()
+    async with _running(peer, journal) as (_, task):
+        await asyncio.to_thread(journal.close)
+        peer.inbox.put_nowait(batch())
+        with pytest.raises(JournalError):
+            await asyncio.wait_for(task, 5)
