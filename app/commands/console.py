@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from app.commands.messages import ZH
+from app.commands.mistakes import line
 from app.settings import variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from app.config.document import DocumentError
 
 out: Final = Console(highlight=False, soft_wrap=True)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,6 +50,13 @@ def fail(text: str, code: int = 1) -> typer.Exit:
     """Print what is wrong where the operator looks; raise what this returns."""
     err.print(text, style="red", markup=False)
     return typer.Exit(code)
+
+
+def mistakes(error: DocumentError, file: object) -> typer.Exit:
+    """Print everything that is wrong with a plant file, a line each; raise what this returns."""
+    for one in error.mistakes:
+        err.print(line(one) if chinese() else str(one), markup=False)
+    return fail(t("{count} mistakes in {file}.", count=len(error.mistakes), file=file))
 
 
 def as_json(value: Any) -> None:  # noqa: ANN401 - whatever a command has found

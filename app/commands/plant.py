@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from app.commands import remote
-from app.commands.console import as_json, err, fail, out, t, table
+from app.commands.console import as_json, err, fail, mistakes, out, t, table
 from app.commands.running import Data, choose_data
 from app.config import template
 from app.config.activate import refusals
@@ -76,9 +76,7 @@ def _report(error: DocumentError, file: Path, *, json_wanted: bool) -> typer.Exi
     if json_wanted:
         as_json({"good": False, "mistakes": [asdict(one) for one in error.mistakes]})
         return typer.Exit(1)
-    for one in error.mistakes:
-        err.print(str(one), markup=False)
-    return fail(t("{count} mistakes in {file}.", count=len(error.mistakes), file=file))
+    return mistakes(error, file)
 
 
 def check(file: File, *, json_: Json = False) -> None:

@@ -11,7 +11,7 @@ import typer
 from app import settings
 from app.commands import running
 from app.commands.box import greet, prepared, started, stop_on_signal
-from app.commands.console import err, fail, out, t
+from app.commands.console import fail, mistakes, out, t
 from app.config.document import DocumentError
 from app.launcher.process import LaunchError
 from app.launcher.stack import Stack, prepare
@@ -39,9 +39,7 @@ def up(
     except LaunchError as error:
         raise fail(str(error)) from error
     except DocumentError as error:
-        for one in error.mistakes:
-            err.print(str(one), markup=False)
-        raise fail(t("{count} mistakes in {file}.", count=len(error.mistakes), file=config)) from error
+        raise mistakes(error, config) from error
 
 
 async def _run(chosen: Settings, stack: Stack, config: Path | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app import settings
+from app.commands.mistakes import in_chinese, line
 from app.config.check import check_file, check_text
 from app.config.desired import Desired
 from app.config.document import MAX_NODES, DocumentError, Mistake, parse
@@ -100,6 +102,20 @@ def test_each_mistake_names_its_line_and_the_way_out(name: str, wrong: Wrong, go
     (mistake,) = wrong(text)
     assert mistake.line == line_of(text, where), str(mistake)
     assert hint in f"{mistake.message} {mistake.hint}"
+
+
+OF_A_LIBRARY = {"a bad address", "a window that the windower would not run"}
+"""Said by a connector or by the windower, in English."""
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES.keys() - OF_A_LIBRARY))
+def test_each_mistake_is_said_in_chinese_too(name: str, wrong: Wrong, good: str) -> None:
+    """An engineer who asked for Chinese reads Chinese: the message and the way out, at the same place."""
+    old, new, _, _ = CHANGES[name]
+    (mistake,) = wrong(good.replace(old, new, 1))
+    assert re.search("[\u4e00-\u9fff]", in_chinese(mistake.message)), mistake.message
+    assert not mistake.hint or re.search("[\u4e00-\u9fff]", in_chinese(mistake.hint)), mistake.hint
+    assert line(mistake).startswith(f"{mistake.file}:{mistake.line}:{mistake.column}: ")
 
 
 def test_a_plain_password_is_not_repeated(wrong: Wrong, good: str) -> None:
