@@ -85,7 +85,12 @@ def make_engine(url: str) -> Engine:
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_pre_ping=True,
         # A statement or a lock that waits for longer is wrong: the caller tries again instead of holding others up.
-        connect_args={"options": "-c synchronous_commit=on -c lock_timeout=30s", "connect_timeout": 10},
+        # A database made with another encoding, or none, still gives and takes text as UTF-8.
+        connect_args={
+            "options": "-c synchronous_commit=on -c lock_timeout=30s",
+            "connect_timeout": 10,
+            "client_encoding": "utf8",
+        },
     )
 
 

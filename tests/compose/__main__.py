@@ -5,6 +5,7 @@ Takes Docker Compose where an engine answers, else podman-compose; `COMPOSE` nam
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -30,7 +31,11 @@ BUILD_WITHIN_S: Final = 3600
 UP_WITHIN_S: Final = 900
 OUT_WITHIN_S: Final = 240
 MESSAGES: Final = 5
-LONG_RUNNING: Final = ("postgres", "redis", "broker", "gateway", "worker", "beat", "api")
+ANSWERS: Final = {
+    "postgres": "pg_isready -q -h 127.0.0.1 -U headrace -d headrace",
+    "redis": "REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli ping | grep -q PONG",
+    "broker": "XDG_CONFIG_HOME=/tmp mosquitto_sub -t '$SYS/broker/uptime' -C 1 -W 3",
+}
 NO_ENGINE: Final = (
     "There is no container engine: install Docker with its compose plugin, or podman with podman-compose, "
     "or name a command that understands compose files in the variable COMPOSE."
@@ -100,7 +105,8 @@ def checked(compose: Compose, api_port: int) -> int:
     try:
         step("build", lambda: compose.run("build", within_s=BUILD_WITHIN_S, show=True))
         checks.start()
-        step("start", lambda: compose.run("up", "--detach", "--no-build", within_s=UP_WITHIN_S, show=True))
+        step("start the servers", lambda: started(compose))
+        step("start the rest", lambda: compose.run("up", "--detach", "--no-build", within_s=UP_WITHIN_S, show=True))
         looked(compose, api_port)
     except (subprocess.SubprocessError, TimeoutError, AssertionError) as error:
         sys.stdout.write(f"\nIt failed: {error}\n")
@@ -115,6 +121,22 @@ def checked(compose: Compose, api_port: int) -> int:
         over.set()
         step("stop", lambda: compose.run("down", "--volumes", "--timeout", "20", within_s=300, show=True))
     return 0
+
+
+def started(compose: Compose) -> None:
+    """Start the servers and wait until they answer: old versions of podman know no dependency on health."""
+    compose.run("up", "--detach", "--no-build", *ANSWERS, within_s=UP_WITHIN_S, show=True)
+    for service, command in ANSWERS.items():
+        wait_until(functools.partial(answers, compose, service, command), 60, f"{service} answers")
+
+
+def answers(compose: Compose, service: str, command: str) -> bool:
+    """Whether this command succeeds inside a service."""
+    try:
+        compose.run("exec", "-T", service, "sh", "-c", command, within_s=20)
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
 def looked(compose: Compose, api_port: int) -> None:
