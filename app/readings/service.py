@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Text, and_, false, func, or_, select, type_coerce
 
 from app.db import reading, table
 from app.pipelines.tables import PipelineVersionRow
@@ -128,9 +128,9 @@ def _outputs(session: Session, tags: Collection[int]) -> dict[int, dict[int, str
     """Per tag that is a pipeline's output: version id to the output's name."""
     spec = PipelineVersionRow.spec
     # The text of the JSON narrows the search; an input may carry the same number, so the JSON itself decides.
-    named = [spec.contains(f'"tag":{tag}{after}') for tag in tags for after in ",}"]
+    named = [type_coerce(spec, Text).contains(f'"tag":{tag}{after}') for tag in tags for after in ",}"]
     found: dict[int, dict[int, str]] = {}
-    for version, one in session.execute(select(PipelineVersionRow.id, spec).where(or_(*named))):
+    for version, one in session.execute(select(PipelineVersionRow.id, spec).where(or_(false(), *named))):
         for output in one.get("outputs", ()):
             if output.get("tag") in tags:
                 found.setdefault(output["tag"], {})[version] = output["name"]
