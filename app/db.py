@@ -36,6 +36,10 @@ Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer that SQLite also takes as an auto-incremented key (its INTEGER is 64 bits)."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""One encoder for all: json.dumps makes a new one at each call."""
+
+
 class Json(TypeDecorator[Any]):
     """JSON as text: domestic databases know no common JSON type."""
 
@@ -44,7 +48,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: object, dialect: Dialect) -> str | None:  # noqa: ARG002 - the library's
         """None stays NULL."""
-        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return None if value is None else _encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002 - any JSON value
         """NULL stays None."""

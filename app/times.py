@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 _RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
@@ -19,7 +20,13 @@ def now() -> int:
 def rfc3339(nanos: int) -> str:
     """`2026-11-24T08:00:00.000000000Z`: nine digits, always UTC, so that texts sort as times do (RFC 3339, 5.6)."""
     seconds, rest = divmod(nanos, NANOS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """Times of one message share few seconds, and strftime costs as much as all else of a publication."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def optional_rfc3339(nanos: int | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import select
@@ -45,6 +45,9 @@ NotStorableError: Final = StatementError
 NAMESPACE: Final = uuid.UUID("6f0d4f39-4f0c-5d1b-9a36-5b2f0a1e7c11")
 """Prediction ids are derived in this namespace (RFC 9562, version 5)."""
 
+_Row: TypeAlias = dict[str, Any]
+"""Columns of a prediction, by name."""
+
 _marks = table(WatermarkRow)
 _predictions = table(PredictionRow)
 _contexts = table(ContextRow)
@@ -68,8 +71,13 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
         _store_dead(session, message, scored, unscored)
         told = north(session) if scored else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
-        for one in sorted(scored, key=lambda each: each.version.id):
-            _store_predictions(session, message, one, told)
+        ordered = sorted(scored, key=lambda each: each.version.id)
+        fresh = _new(session, [(one, list(_rows(message, one))) for one in ordered])
+        announced = [_announcement(one, row, told) for one, rows in fresh for row in rows]
+        insert_all(session, OutboxRow, outbox_rows(told, announced))
+        for one, rows in fresh:
+            if rows:
+                _follow(session, one, rows, told)
         _count_readings(session, message)
         return True
 
@@ -143,12 +151,26 @@ def _text(text: str, length: int) -> str:
     return text.replace("\x00", "\ufffd")[:length]
 
 
-def _store_predictions(session: Session, message: Message, scored: Scored, told: North) -> None:
-    rows = _new(session, list(_rows(message, scored)))
-    if not rows:
-        return
+def _new(session: Session, made: list[tuple[Scored, list[_Row]]]) -> list[tuple[Scored, list[_Row]]]:
+    """Store these predictions, all in one call, and return those that were not there yet.
+
+    A window may come in two messages; then each version is asked for what it has.
+    """
+    everything = [row for _, rows in made for row in rows]
+    if not everything or insert_new(session, PredictionRow, *everything):
+        return made
+    fresh = []
+    for one, rows in made:
+        mine = select(_predictions.c.id).where(_predictions.c.id.in_([row["id"] for row in rows]))
+        there = set(session.scalars(mine))
+        fresh.append((one, [row for row in rows if row["id"] not in there]))
+    insert_all(session, PredictionRow, [row for _, rows in fresh for row in rows])
+    return fresh
+
+
+def _follow(session: Session, scored: Scored, rows: list[_Row], told: North) -> None:
+    """What predictions that are stored bring about: context in force, alarms, counts of units."""
     spec = scored.version.spec
-    insert_all(session, OutboxRow, outbox_rows(told, [_announcement(scored, row, told) for row in rows]))
     if spec.context:
         _store_context(session, spec.asset or spec.name, rows)
     events.advance(session, scored.version, rows, told)
@@ -158,17 +180,7 @@ def _store_predictions(session: Session, message: Message, scored: Scored, told:
         add_to(session, StationCountRow, key, {"answered": len(rows) - refused, "refused": refused})
 
 
-def _new(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Store these predictions and return those that were not there yet: a window may come in two messages."""
-    if insert_new(session, PredictionRow, *rows):
-        return rows
-    there = set(session.scalars(select(_predictions.c.id).where(_predictions.c.id.in_([row["id"] for row in rows]))))
-    fresh = [row for row in rows if row["id"] not in there]
-    insert_all(session, PredictionRow, fresh)
-    return fresh
-
-
-def _rows(message: Message, scored: Scored) -> Iterator[dict[str, Any]]:
+def _rows(message: Message, scored: Scored) -> Iterator[_Row]:
     """One row a window: all that is the same for the block is put together once."""
     version, passport = scored.version, scored.passport
     same = {
