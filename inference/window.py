@@ -110,6 +110,12 @@ class Windower:
             self._take(share)
         return self._core.close(clock)
 
+    def prime(self, connection: int, share: Share | None, alive_until: int) -> None:
+        """What is in force before the first batch; it closes nothing."""
+        self._core.hear(connection, alive_until)
+        if share is not None:
+            self._take(share)
+
     def _take(self, share: Share) -> None:
         self.untimed += share.untimed
         self.ahead += share.ahead
@@ -184,6 +190,27 @@ class Router:
             if windows is not None:
                 made[key] = windows
         return made
+
+    def prime(
+        self,
+        connection: int,
+        tags: ArrayLike,
+        source_time: ArrayLike,
+        values: ArrayLike,
+        others: Mapping[int, object],
+        status: ArrayLike,
+        now: int,
+        alive_until: int,
+    ) -> None:
+        """Tell windowers that were never fed what is in force (the newest reading of each tag); it closes nothing.
+
+        A tag that is reported by exception may not come again: without this they would wait for it. `now`: the
+        largest received time so far, ns.
+        """
+        shares = self._routing.split(_columns(tags, source_time, values, others, status, now), now)
+        for windower, share in zip(self._windowers.values(), shares, strict=True):
+            if not windower.clock:
+                windower.prime(connection, share, alive_until)
 
     def tick(self, now: int) -> dict[int, Windows]:
         """What a recorded clock tick (ns) closed, by id."""

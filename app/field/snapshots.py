@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from app.field.latest import Kept
 from app.journal import Position
 from app.journal.store import replace
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX: Final = ".snap"
-VERSION: Final = 1
+VERSION: Final = 2
 _CRC: Final = 4
 
 
@@ -30,6 +31,9 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
     """Pipeline versions whose windows are cut."""
     router: bytes
     """`inference.window.Router.snapshot`."""
+    clock: int
+    latest: tuple[Kept, ...]
+    """What `app.field.latest.Latest` knows."""
 
     @property
     def position(self) -> Position:

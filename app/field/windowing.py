@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.field.latest import Latest
 from app.field.snapshots import VERSION, Snapshot
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
 from app.records import WindowBlock, decode_columns
@@ -32,6 +33,7 @@ class Windowing:
         """In force at `position`, in the order of their ids."""
         self._specs: dict[int, Spec] = {}
         self._router = Router({})
+        self._latest = Latest()
 
     def start(self, first: Position, safe: Position, snapshots: Snapshots, known: Mapping[int, Version]) -> None:
         """Go on from the newest snapshot at or before `safe`, else from the journal's first record, nothing in force.
@@ -46,25 +48,30 @@ class Windowing:
                 return
             specs = _specs(found.versions, known)
             try:
-                self._router = Router.restore(specs, found.router)
-            except SnapshotError as error:
+                router, latest = Router.restore(specs, found.router), Latest(found.clock, found.latest)
+            except (SnapshotError, ValueError) as error:
                 log.warning(SNAPSHOT_UNUSABLE, epoch=found.epoch, number=found.number, reason=str(error))
                 limit = found.position._replace(number=found.number - 1)
                 continue
             self.position, self.versions, self._specs = found.position, found.versions, specs
+            self._router, self._latest = router, latest
             return
 
     def switch(self, position: Position, versions: Iterable[int], known: Mapping[int, Version]) -> None:
-        """From this record on cut the windows of these versions: those already in force go on, new ones start empty."""
+        """From this record on cut the windows of these versions: those already in force go on.
+
+        New ones begin with the newest reading of every tag.
+        """
         self.versions = tuple(versions)
         self._specs = _specs(self.versions, known)
         self._router = Router.restore(self._specs, self._router.snapshot())
+        self._latest.prime(self._router)
         self.position = position
 
     def feed(self, entry: Entry) -> list[WindowBlock]:
         """What this record closed."""
         self.position = entry.position
-        if entry.record is None or not self._specs:
+        if entry.record is None:
             return []
         closed = self._feed(entry.record)
         return [_block(version, windows) for version, windows in closed.items()]
@@ -73,19 +80,22 @@ class Windowing:
         if record.connection == 0:
             return self._router.tick(record.received_time)
         if not record.count:
+            self._latest.hear(record.connection, record.received_time, record.alive_until, None)
             return self._router.feed(record.connection, (), (), (), {}, (), record.received_time, record.alive_until)
         try:
             columns = decode_columns(record.columns)
         except ValueError as error:
             log.exception(WINDOWS_UNREADABLE, position=self.position, reason=str(error))
             return {}
+        self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
         return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
 
     def snapshot(self) -> Snapshot | None:
         """As it stands between two records; None before `start`."""
         if self.position is None:
             return None
-        return Snapshot(VERSION, *self.position, self.versions, self._router.snapshot())
+        router, latest = self._router.snapshot(), self._latest
+        return Snapshot(VERSION, *self.position, self.versions, router, latest.clock, latest.kept())
 
 
 def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, Spec]:

@@ -1,0 +1,26 @@
+"""One box with both example plants for every journey that leaves it as it was."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.journeys.box import Box, plants, running
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A short path: that of a socket may not be long."""
+    with tempfile.TemporaryDirectory(prefix="headrace-journeys-") as name:
+        yield Path(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def box(folder: Path) -> AsyncIterator[Box]:
+    """The box, its plants running and its first predictions made."""
+    async with running(folder / "shared") as made, plants(made):
+        yield made

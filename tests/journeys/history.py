@@ -1,0 +1,73 @@
+"""What a box has stored, in the form of the plants' own logs, so that one can be held against the other."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from app.db import reading
+from app.readings.tables import BatchRow
+from app.records import decode_columns
+from app.scoring.tables import PredictionRow
+from app.sources.tables import ConnectionRow, TagRow
+from examples.ownlog import Entry, Scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
+
+Readings = dict[str, list[Entry]]
+"""By the plant's own name of the tag."""
+
+BAD_SEVERITY: Final = 2
+
+
+def stored(engine: Engine, connection: str) -> Readings:
+    """Every reading of one connection, as often as it is stored."""
+    found: Readings = defaultdict(list)
+    with reading(engine) as session:
+        number = session.scalars(select(ConnectionRow.id).where(ConnectionRow.name == connection)).one()
+        names = {
+            tag: address.rpartition("s=")[2].rpartition("/")[2]
+            for tag, address in session.execute(select(TagRow.id, TagRow.address).where(TagRow.connection_id == number))
+        }
+        batches = session.scalars(select(BatchRow.columns).where(BatchRow.connection_id == number)).all()
+    for columns in batches:
+        tags, times, values, others, status = decode_columns(columns)
+        for row, (tag, time, value, code) in enumerate(
+            zip(tags.tolist(), times.tolist(), values.tolist(), status.tolist(), strict=True)
+        ):
+            found[names[tag]].append((time, _scalar(others.get(row, value)), code))
+    return dict(found)
+
+
+def _scalar(value: object) -> Scalar:
+    assert isinstance(value, float | int | str)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def twice(readings: Mapping[str, list[Entry]]) -> list[tuple[str, Entry]]:
+    """Readings that are stored more than once."""
+    return [
+        (tag, entry)
+        for tag, entries in readings.items()
+        if len(set(entries)) < len(entries)
+        for entry in sorted({one for one in entries if entries.count(one) > 1})
+    ]
+
+
+def windows(engine: Engine) -> dict[int, list[tuple[int, str, int]]]:
+    """By pipeline version: sequence, prediction id and end time of every window, in the order of sequence."""
+    row = PredictionRow
+    found: dict[int, list[tuple[int, str, int]]] = defaultdict(list)
+    with reading(engine) as session:
+        for version, sequence, key, end in session.execute(
+            select(row.version_id, row.sequence, row.id, row.end_time).order_by(row.sequence)
+        ):
+            assert sequence is not None
+            found[version].append((sequence, key, end))
+    return dict(found)
