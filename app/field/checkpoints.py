@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from app.field.blocking import blocking
 from app.log import SNAPSHOT_FAILED, get_logger
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Checkpoints:
         while True:
             await asyncio.sleep(PERIOD_S)
             await self.save()
-            await asyncio.to_thread(self._release, self._dispatcher.safe())
+            await blocking(self._release, self._dispatcher.safe())
 
     async def save(self) -> None:
         """A snapshot where the windows stand now; on a full disk the older ones stay."""
@@ -43,7 +44,7 @@ class Checkpoints:
         if snapshot is None or snapshot.position == self._saved:
             return
         try:
-            await asyncio.to_thread(self._snapshots.save, snapshot)
+            await blocking(self._snapshots.save, snapshot)
         except OSError as error:
             if not self._failing:
                 log.warning(SNAPSHOT_FAILED, reason=error.strerror)

@@ -13,6 +13,7 @@ import msgspec
 
 from app.errors import QueueError
 from app.field.backoff import Backoff
+from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
 from app.journal import Position
 from app.journal import service as applied
@@ -149,6 +150,11 @@ class Dispatcher:
         """Whether answers of the workers are expected."""
         return len(self._flight) > 0
 
+    @property
+    def marked(self) -> bool:
+        """Whether a loss of the queue's memory would be noticed."""
+        return bool(self._mark)
+
     async def drained(self, timeout_s: float) -> None:
         """Wait until every durable record was sent, but no longer than this."""
         with suppress(TimeoutError):
@@ -159,7 +165,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Let go of the thread that talks to the queue; call after `run` has ended."""
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        await blocking(self._thread.shutdown, cancel_futures=True)
 
     async def _pump(self) -> None:
         while True:
@@ -168,7 +174,7 @@ class Dispatcher:
                 message = "the windowing was not started"
                 raise RuntimeError(message)
             await self._journal.grown_beyond(position)
-            for entry in await asyncio.to_thread(self._journal.read_after, position):
+            for entry in await blocking(self._journal.read_after, position):
                 await self._forward(entry)
                 # A long replay must not keep the field waiting.
                 await asyncio.sleep(0)
@@ -276,7 +282,7 @@ class Dispatcher:
         """Ask the database in a thread, until it answers."""
         while True:
             try:
-                answer = await asyncio.to_thread(question)
+                answer = await blocking(question)
             except DatabaseError as error:
                 await self._database.wait(error)
             else:

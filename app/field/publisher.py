@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from app import times
+from app.field.blocking import blocking
 from app.field.dispatcher import Outage
 from app.field.outlet import Outlet
 from app.journal.service import DatabaseError
@@ -90,7 +91,7 @@ class Publisher:
         for key, subscription in wanted.items():
             if key not in self._running:
                 outlet = Outlet(subscription, self._data_dir, self._age_limit, load=self._load, cap_s=self._cap)
-                shown = await asyncio.to_thread(service.newest_sent, self._engine, key)
+                shown = await blocking(service.newest_sent, self._engine, key)
                 task = asyncio.create_task(outlet.run(shown), name=f"subscription {subscription.name}")
                 self._running[key] = _Running(subscription, outlet, task)
 
@@ -128,7 +129,7 @@ class Publisher:
         if not wanted:
             return False
         try:
-            rows = await asyncio.to_thread(service.due, self._engine, times.now(), wanted)
+            rows = await blocking(service.due, self._engine, times.now(), wanted)
         except DatabaseError as error:
             await self._outage.wait(error)
             return False
@@ -156,7 +157,7 @@ class Publisher:
         if not now.rows():
             return
         try:
-            await asyncio.to_thread(service.settle, self._engine, now.sent, now.failed)
+            await blocking(service.settle, self._engine, now.sent, now.failed)
         except DatabaseError as error:
             self._settling.sent.update(now.sent)
             self._settling.failed.extend(now.failed)

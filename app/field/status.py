@@ -9,6 +9,7 @@ import msgspec
 
 from app import times
 from app.errors import QueueError
+from app.field.blocking import blocking
 from app.field.dispatcher import Outage
 from app.field.latency import Latencies
 from app.journal import Position
@@ -97,7 +98,7 @@ class Reporter:
             return
         epochs = self._dispatcher.epochs()
         try:
-            self._held = await asyncio.to_thread(
+            self._held = await blocking(
                 applied.account,
                 self._engine,
                 self._journal.id,
@@ -114,7 +115,7 @@ class Reporter:
         """Redis may be away: then nobody sees it, and nothing else happens."""
         report = msgspec.json.encode(self._report())
         try:
-            await asyncio.to_thread(self._door.put_live, f"{PREFIX}{self._gateway}", report)
+            await blocking(self._door.put_live, f"{PREFIX}{self._gateway}", report)
         except QueueError:
             return
 
