@@ -77,6 +77,7 @@ class Gateway:
             str(data_dir),
             self.dispatcher.busy,
             self._taken,
+            stirred=self.dispatcher.stirred,
             load=load,
             cap_s=chosen.reconnect_cap_s,
         )

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from celery.signals import beat_init, worker_ready
+from celery.signals import beat_init, setup_logging, worker_ready
 
 import app as rooms
 from app import log, notify
@@ -34,7 +34,14 @@ def _serving(**_: object) -> None:
     notify.ready()
 
 
+def _logging(**_: object) -> None:
+    """Ours, in the worker's children too. Celery's own would write two lines a task."""
+    here = settings()
+    log.configure(here.log_level, here.log_format)
+
+
 # Celery holds weak references to its listeners unless told otherwise.
+setup_logging.connect(_logging, weak=False)
 worker_ready.connect(_serving, weak=False)
 beat_init.connect(_serving, weak=False)
 
@@ -42,7 +49,7 @@ beat_init.connect(_serving, weak=False)
 def main() -> None:
     """Run until SIGTERM; a message in work is finished first."""
     here = settings()
-    log.configure(here.log_level, here.log_format)
+    _logging()
     if sys.argv[1:] == ["beat"]:
         celery.Beat(schedule=str(here.data_dir / "beat-schedule"), loglevel=here.log_level).run()
         return

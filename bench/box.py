@@ -199,12 +199,12 @@ async def live(there: Box, port: int, load: Load, seconds: float, warm_s: float)
             raise TimeoutError(message)
         plant.tell("go")
         await asyncio.sleep(warm_s)
-        before, since = there.cpu(plant), time.monotonic()
+        before, since, began = there.cpu(plant), time.monotonic(), time.time_ns() // 1000
         wrote = json.loads(await plant.line())
         after, wall = there.cpu(plant), time.monotonic() - since
         settled = await there.until_stored(base + wrote["written"])
         used = {name: after[name] - before[name] for name in after}
-        return Life(wrote, used, wall, round(load.tags * load.hz * wall), settled)
+        return Life(wrote, used, wall, load.tags * sum(at >= began for at in wrote["times_us"]), settled)
 
 
 async def run(folder: Path, load: Load, database: str, seconds: float, warm_s: float) -> tuple[list[Life], Stored]:

@@ -1,8 +1,9 @@
 """A plant that is never the bottleneck: an open62541 server (`o6`) that changes N tags at a fixed rate.
 
 `python -m bench.opcua_plant --port P --tags 5000 --hz 10 --for 300` prints `ready`, waits for a line on standard input,
-and prints one JSON line at the end: what it wrote, and the source time of every scan. Values are a sine and noise with a full mantissa, so that nothing compresses better than a plant's
-own would. All writes of one scan carry one source time. The licence-free mode of `o6` ends a process after ten minutes.
+and prints one JSON line at the end: what it wrote, and the source time of every scan. Values are a sine and noise with
+a full mantissa, so that nothing compresses better than a plant's own would. All writes of one scan carry one source
+time. The licence-free mode of `o6` ends a process after ten minutes.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def main() -> None:
         "100 inputs, every reading needed": (lambda: Windower(spec(1, wanted.step_ms)), INPUTS),
         "100 inputs, 2 % of the readings needed": (lambda: Windower(spec(1, wanted.step_ms)), READINGS),
         "50 x 100 inputs, every reading needed once": (
-            lambda: Router({i: spec(1 + i * INPUTS, wanted.step_ms) for i in range(50)}), READINGS,
+            lambda: Router({i: spec(1 + i * INPUTS, wanted.step_ms) for i in range(50)}),
+            READINGS,
         ),
     }
     for name, (make, tags) in cases.items():

@@ -62,7 +62,7 @@ class NotConnectedError(ConnectorError):
 
 
 class RefusedError(ConnectorError):
-    """The peer refused credentials, certificate or policy. Stop, tell the operator; never connect with less security."""
+    """The peer refused credentials, certificate or policy. Stop, tell the operator; never connect less securely."""
 
 
 class EndOfInput(ConnectorError):  # noqa: N818 - the end of a recording is not an error

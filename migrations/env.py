@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from alembic import context
 from sqlalchemy import text
@@ -18,7 +18,7 @@ STATEMENT_TIMEOUT: Final = "SET statement_timeout = '300s'"
 """A migration waits for nobody long: a running gateway must not be held up behind a table lock."""
 
 
-def render(kind: str, item: object, _autogen: object) -> str | bool:
+def render(kind: str, item: object, _autogen: object) -> str | Literal[False]:
     """Our own column types as what they are in the database, so that a revision needs nothing of the service."""
     if kind == "type" and isinstance(item, Json):
         return "sa.Text()"

@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from app.field.blocking import blocking
 from app.field.dispatcher import Outage
+from app.field.repeats import Repeats, of_journal
 from app.field.runner import Runner, Standing
 from app.journal.service import DatabaseError
 from app.log import CONFIGURATION_APPLIED, DATABASE_BACK, DATABASE_LOST, PIPELINE_UNUSABLE, get_logger
@@ -66,8 +68,9 @@ class Follower:
         load: Load,
         cap_s: float,
     ) -> None:
-        """`seen` is told of every batch that is durable."""
+        """`seen` is told of every batch that is durable. Blocking: reads the end of the journal."""
         self._engine = engine
+        self._repeats = of_journal(journal)
         self._data_dir = data_dir
         self._journal = journal
         self._clock = clock
@@ -97,9 +100,9 @@ class Follower:
 
     async def _follow(self) -> None:
         try:
-            if await asyncio.to_thread(sources.revision, self._engine) == self._revision:
+            if await blocking(sources.revision, self._engine) == self._revision:
                 return
-            wanted = await asyncio.to_thread(self._load)
+            wanted = await blocking(self._load)
             await self._publisher.configure(wanted.subscriptions, _max_ages(wanted.versions))
         except DatabaseError as error:
             await self._outage.wait(error)
@@ -149,7 +152,13 @@ class Follower:
         standing.name, standing.state, standing.error = connection.config.name, "connecting", ""
         self.standings[connection.id] = standing
         runner = Runner(
-            connection, self._journal.append, standing, self._seen, load=self._load_connector, cap_s=self._cap
+            connection,
+            self._journal.append,
+            standing,
+            self._seen,
+            load=self._load_connector,
+            cap_s=self._cap,
+            repeats=self._repeats.setdefault(connection.id, Repeats()),
         )
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from app.log import DATABASE_BACK, DATABASE_LOST
 from app.northbound import service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sqlalchemy import Engine
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.025
 """Between two looks while answers are expected; a look costs about 0.15 ms per ready subscription."""
 IDLE_S: Final = 0.25
-"""Between two looks while nothing is under way to the workers."""
+"""Between two looks while nothing is under way to the workers; it ends when something is."""
 SETTLE_S: Final = 0.1
 """What peers took is written down this often, in one transaction."""
 LIMIT: Final = 500
@@ -61,13 +62,18 @@ class Publisher:
         busy: Callable[[], bool],
         taken: Callable[[int, int], None],
         *,
+        stirred: Callable[[], Awaitable[None]],
         load: Load,
         cap_s: float,
     ) -> None:
-        """`busy`: whether answers are expected. `taken(source_time, sent_at)` is told of each publication, ns."""
+        """`busy`: whether answers are expected; `stirred` waits until they are.
+
+        `taken(source_time, sent_at)` is told of each publication, ns.
+        """
         self._engine = engine
         self._data_dir = data_dir
         self._busy = busy
+        self._stirred = stirred
         self._taken = taken
         self._load = load
         self._cap = cap_s
@@ -112,15 +118,25 @@ class Publisher:
                 for one in self._running.values():
                     # Before the next look, or what was just taken would be found due again.
                     self._collect(one.outlet)
+                # Asked before the look: what is applied just after it must not wait for the idle time.
+                expected = self._busy()
                 found = await self._look()
                 if loop.time() - settled_at >= SETTLE_S and self._settling.rows():
                     await self._settle()
                     settled_at = loop.time()
-                await asyncio.sleep(POLL_S if found or self._busy() or self._settling.rows() else IDLE_S)
+                await self._pause(soon=found or expected or bool(self._settling.rows()))
         finally:
             for one in self._running.values():
                 await self._stop(one)
             await self._settle()
+
+    async def _pause(self, *, soon: bool) -> None:
+        if soon:
+            await asyncio.sleep(POLL_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._stirred()
 
     async def _look(self) -> bool:
         """Hand out what is due to those who are ready."""

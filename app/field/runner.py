@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import connectors
 from app.field.backoff import Backoff
+from app.field.repeats import Repeats
 from app.journal import JournalError
 from app.log import (
     CONNECTION_BACK,
@@ -63,13 +64,18 @@ class Runner:
         *,
         load: Load = connectors.load,
         cap_s: float,
+        repeats: Repeats | None = None,
     ) -> None:
-        """`append`: the journal's; `seen` is told of every durable batch; `load` finds a connector by its name."""
+        """`append`: the journal's; `seen` is told of every durable batch; `load` finds a connector by its name.
+
+        `repeats`: what the journal has of this connection.
+        """
         self._connection = connection
         self._append = append
         self._standing = standing
         self._seen = seen
         self._load = load
+        self._repeats = repeats or Repeats()
         self._backoff = Backoff(cap_s)
         self._was_up = False
 
@@ -120,10 +126,13 @@ class Runner:
 
     async def _read(self, source: Source) -> None:
         await source.connect()
+        await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
         while True:
             batch = await source.read()
-            record = to_record(self._connection.id, batch)
+            record = to_record(self._connection.id, self._repeats.without(batch))
+            # Before: it is journaled even when we are cancelled while we wait for that.
+            self._repeats.note(record)
             await self._append(record)
             self._standing.readings += record.readings()
             self._seen(self._connection.id, record, batch)

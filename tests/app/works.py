@@ -34,7 +34,7 @@ FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
 def mean_model(rows: int | str = "N") -> onnx.ModelProto:
-    """x float32 [N, 4, 2]: `score` is the mean of a window, `kind` its whole part, `root` its square root."""
+    """Of x, float32 [N, 4, 2], `score` is the mean of a window, `kind` its whole part, `root` its square root."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["score"], axes=[1, 2], keepdims=0),
         helper.make_node("Cast", ["score"], ["kind"], to=INT64),
@@ -80,6 +80,8 @@ class Works:
     proto: onnx.ModelProto | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     """What differs from the plainest pipeline."""
+    number: int = 0
+    """Of the last journal record that was sent."""
 
     def __post_init__(self) -> None:
         """Make the rows, in an empty database."""
@@ -90,7 +92,8 @@ class Works:
         self.model = import_model(file, self.folder / "models")
         with writing(self.engine) as session:
             session.add(ConnectionRow(name="field", connector="opcua", options={}))
-            session.add(PlantRevisionRow(number=1, document="", digest="", path="acme/line1", applied_at=1, applied_by="t"))
+            plant = {"document": "", "digest": "", "path": "acme/line1", "applied_at": 1, "applied_by": "t"}
+            session.add(PlantRevisionRow(number=1, **plant))
             session.add(PipelineRow(name="watch"))
             session.add(ModelRow(
                 digest=self.model.digest, sm3="", name="mean", version="1", contract={}, imported_at=1,
@@ -112,7 +115,10 @@ class Works:
             "asset": "press",
             "window": {"length": LENGTH},
             "inputs": [{"tag": 1, "connection": 1}] * INPUTS,
-            "outputs": [{"name": "score", "tag": 2, "tag_name": "watch.score"}, {"name": "kind", "tag": 3, "tag_name": "k"}],
+            "outputs": [
+                {"name": "score", "tag": 2, "tag_name": "watch.score"},
+                {"name": "kind", "tag": 3, "tag_name": "watch.kind"},
+            ],
             **changes,
         }
         with writing(self.engine) as session:

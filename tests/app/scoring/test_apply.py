@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select
 
-from app.db import add_to, reading, writing
+from app.db import add_to, reading, table, writing
 from app.ledger.tables import LedgerRow
 from app.northbound.tables import OutboxRow, SubscriptionRow
 from app.readings.tables import AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def rows(works: Works, row: type[Base]) -> list[Any]:
     """Every row of a table, in the order of its key."""
     with reading(works.engine) as session:
-        found = list(session.scalars(select(row).order_by(*row.__table__.primary_key.columns)))
+        found = list(session.scalars(select(row).order_by(*table(row).primary_key)))
         session.expunge_all()
         return found
 

@@ -120,7 +120,7 @@ def test_values_and_history_of_a_tag(admin: TestClient, line: Line) -> None:
     assert values["counter"]["value"] == 1001
     assert values["serial"]["value"] == "SN1001"
     assert values["torque"]["unit"] == "N.m"
-    span = {"from": str(START), "to": str(START + 3600 * SECOND), "limit": 100}
+    span: dict[str, str | int] = {"from": str(START), "to": str(START + 3600 * SECOND), "limit": 100}
     page = admin.get("/api/v1/tags/torque/readings", params=span).json()
     more = admin.get("/api/v1/tags/torque/readings", params={**span, "from": page["next"], "limit": 1000}).json()
     times = [one["time"] for one in page["items"] + more["items"]]

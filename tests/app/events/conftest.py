@@ -1,0 +1,24 @@
+"""A pipeline on either database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.works import Works
+
+
+@pytest.fixture
+def works(database_url: str, tmp_path: Path) -> Iterator[Works]:
+    """The plainest pipeline, with one rule."""
+    made = Works(database_url, tmp_path, spec={"rules": [{"name": "high", "output": "score", "above": 1.0}]})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> str:
+    """The URL of an empty SQLite database: for what no database can change."""
+    return f"sqlite:///{tmp_path / 'here.db'}"
