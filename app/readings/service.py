@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 from sqlalchemy import Text, and_, false, func, or_, select, type_coerce
@@ -18,7 +19,7 @@ from app.times import NANOS
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Generator
 
     from sqlalchemy import ColumnElement, Engine, Row
     from sqlalchemy.orm import Session
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LOOK_BACK: Final = 400
 """Batches of one connection that are searched for the newest reading of its tags."""
 FETCH: Final = 50
+
+Rows: TypeAlias = "Generator[Row[*tuple[Any, ...]], None, None]"
 
 _batches = table(BatchRow)
 _predictions = table(PredictionRow)
@@ -57,10 +60,11 @@ def history(engine: Engine, tag: int, start: int, end: int, limit: int) -> list[
         if row.connection_id is None:
             return _answers(session, tag, start, end, limit)
         found = _Earliest(tag, start, end, limit)
-        for batch in _narrow(session, _connections(session, row), start, end):
-            if batch.last_time > found.end + WIDE_S * NANOS:
-                break
-            found.take(batch)
+        with closing(_narrow(session, _connections(session, row), start, end)) as batches:
+            for batch in batches:
+                if batch.last_time > found.end + WIDE_S * NANOS:
+                    break
+                found.take(batch)
         for batch in _wide(session, _connections(session, row), start, found.end):
             found.take(batch)
         return found.readings()
@@ -104,13 +108,13 @@ def _connections(session: Session, tag: TagRow) -> list[int]:
     return sorted({*ids, *([tag.connection_id] if tag.connection_id else [])})
 
 
-def _narrow(session: Session, connections: Collection[int], start: int, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
+def _narrow(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
     """Batches that may reach into the range and span at most a minute, by their last time."""
     last = _batches.c.last_time
     yield from _read(session, connections, ~_batches.c.wide & (last >= start) & (last < end + WIDE_S * NANOS))
 
 
-def _wide(session: Session, connections: Collection[int], start: int, end: int) -> Iterator[Row[*tuple[Any, ...]]]:
+def _wide(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
     """Batches that reach into the range and span more than a minute: few, unless a peer's clocks disagree."""
     inside = (_batches.c.last_time >= start) & (_batches.c.first_time < end)
     yield from _read(session, connections, _batches.c.wide & inside)
@@ -118,10 +122,12 @@ def _wide(session: Session, connections: Collection[int], start: int, end: int) 
 
 def _read(
     session: Session, connections: Collection[int], which: ColumnElement[bool]
-) -> Iterator[Row[*tuple[Any, ...]]]:
+) -> Rows:
     mine = and_(_batches.c.connection_id.in_(connections), which)
     query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time)
-    yield from session.execute(query, execution_options={"yield_per": FETCH})
+    # Closed, because a cursor of the server would outlive a search that ends early.
+    with session.execute(query, execution_options={"yield_per": FETCH}) as result:
+        yield from result
 
 
 def _outputs(session: Session, tags: Collection[int]) -> dict[int, dict[int, str]]:
@@ -179,16 +185,21 @@ def _newest(session: Session, connection: int | None, wanted: set[int]) -> dict[
     last = _batches.c.last_time.desc()
     query = select(*_COLUMNS).where(_batches.c.connection_id == connection).order_by(last).limit(LOOK_BACK)
     found: dict[int, Reading] = {}
-    for batch in session.execute(query, execution_options={"yield_per": FETCH}):
-        if all(tag in found and found[tag].time > batch.last_time for tag in wanted):
-            break
-        tags, times, values, others, status = decode_columns(batch.columns)
-        times = np.where(times == NO_TIME, batch.received_time, times)
-        for row in _last_rows(tags, times, wanted):
-            tag, at = int(tags[row]), int(times[row])
-            if tag not in found or at > found[tag].time:
-                found[tag] = Reading(at, others.get(row, float(values[row])), int(status[row]))
+    with session.execute(query, execution_options={"yield_per": FETCH}) as result:
+        for batch in result:
+            if all(tag in found and found[tag].time > batch.last_time for tag in wanted):
+                break
+            _take_newest(found, batch, wanted)
     return found
+
+
+def _take_newest(found: dict[int, Reading], batch: Row[*tuple[Any, ...]], wanted: set[int]) -> None:
+    tags, times, values, others, status = decode_columns(batch.columns)
+    times = np.where(times == NO_TIME, batch.received_time, times)
+    for row in _last_rows(tags, times, wanted):
+        tag, at = int(tags[row]), int(times[row])
+        if tag not in found or at > found[tag].time:
+            found[tag] = Reading(at, others.get(row, float(values[row])), int(status[row]))
 
 
 def _last_rows(tags: np.ndarray[Any, Any], times: np.ndarray[Any, Any], wanted: set[int]) -> list[int]:
