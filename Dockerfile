@@ -10,12 +10,8 @@ COPY deploy/requirements/ /requirements/
 RUN /opt/headrace/bin/pip install -q --require-hashes -r /requirements/runtime.txt \
  && /opt/build/bin/pip install -q --require-hashes -r /requirements/build.txt
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
-COPY app app
-COPY connectors connectors
-COPY inference inference
-COPY migrations migrations
-COPY examples examples
+# .dockerignore lets in what the wheel is made of, and nothing else.
+COPY . .
 RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/headrace/bin/pip install -q --no-deps --no-index /wheels/*.whl
 

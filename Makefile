@@ -47,6 +47,7 @@ test-compose: setup  ## build the images, run docker-compose.yml with the demons
 	@$(BIN)/python -m tests.compose
 
 bench: setup  ## one benchmark (BENCH=pipeline BENCH_ARGS=…)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r bench/requirements.txt
 	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
 constraints: setup  ## renew constraints.txt and what the images install: exact versions with hashes, no registry's address
@@ -54,6 +55,7 @@ constraints: setup  ## renew constraints.txt and what the images install: exact 
 	@$(COMPILE) --constraints constraints.txt pyproject.toml --output-file deploy/requirements/runtime.txt
 	@$(COMPILE) --constraints constraints.txt --extra demo pyproject.toml --output-file deploy/requirements/demo.txt
 	@$(COMPILE) --constraints constraints.txt --group setup --output-file deploy/requirements/build.txt
+	@$(COMPILE) --constraints constraints.txt --group bench --output-file bench/requirements.txt
 
 clean:  ## remove what the commands above have made, but for data of a box (.headrace)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build

@@ -214,7 +214,7 @@ def _columns(block: WindowBlock) -> _Columns:
     shape = (block.rows, block.inputs)
     found = _Columns(
         cells=np.frombuffer(block.block, dtype="<f8").reshape(shape),
-        status=np.frombuffer(block.status, dtype="<u4").reshape(shape),
+        status=_statuses(block.status, shape),
         first=np.frombuffer(block.first_row, dtype="<i8"),
         start=np.frombuffer(block.start_time, dtype="<i8"),
         end=np.frombuffer(block.end_time, dtype="<i8"),
@@ -228,6 +228,11 @@ def _columns(block: WindowBlock) -> _Columns:
         message = f"the windows of version {block.version_id} differ in length or lie outside their block"
         raise ValueError(message)
     return found
+
+
+def _statuses(raw: bytes, shape: tuple[int, int]) -> NDArray[np.uint32]:
+    found = np.frombuffer(raw, dtype="<u4")
+    return np.full(shape, found[0]) if len(found) == 1 else found.reshape(shape)
 
 
 def _digest(columns: _Columns, at: int, length: int) -> str:

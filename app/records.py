@@ -75,7 +75,7 @@ class WindowBlock(msgspec.Struct, array_like=True, frozen=True):
     block: bytes
     """float64 (rows, inputs)."""
     status: bytes
-    """uint32 (rows, inputs)."""
+    """uint32 (rows, inputs), or one for all of them: where nothing is wrong, a third of the message."""
     first_row: bytes
     start_time: bytes
     end_time: bytes

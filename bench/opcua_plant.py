@@ -9,6 +9,8 @@ time. The licence-free mode of `o6` ends a process after ten minutes.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import inspect
 import json
 import sys
 import time
@@ -23,7 +25,7 @@ EPOCH_TICKS: Final = 116_444_736_000_000_000
 
 
 def build(port: int, tags: int) -> tuple[o6.Server, list[o6.NodeId]]:
-    """A server with `tags` Double variables, `ns=1;s=T0` and so on."""
+    """A server with `tags` Double variables, `ns=1;s=T0` and so on. It lives on the loop that runs."""
     server = o6.Server(port=port)
     nodes = [o6.NodeId(f"ns=1;s=T{index}") for index in range(tags)]
     for index, node in enumerate(nodes):
@@ -39,13 +41,17 @@ def scan(
     micros = time.time_ns() // 1000
     # From a datetime the library goes through a float, which moves the time by some hundred ns.
     now = o6.DateTime(EPOCH_TICKS + micros * 10)
-    for cell, value in zip(cells, values.tolist(), strict=True):
+    # The public call makes a coroutine and a copy of the node id per value: 7.2 us instead of 4.6.
+    write, attribute, check = server._write_data_value, o6.AttributeId.VALUE, True  # noqa: SLF001 - see above
+    taken = 0
+    for node, cell, value in zip(nodes, cells, values.tolist(), strict=True):
         cell.value = o6.Double(value)
         cell.sourceTimestamp = now
-    return micros, server.write(nodes, cells).count(o6.StatusCode.GOOD)
+        taken += write(node, cell, None, attribute, check).result() == o6.StatusCode.GOOD
+    return micros, taken
 
 
-def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: float) -> dict[str, object]:
+async def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: float) -> dict[str, object]:
     """Scan on a fixed beat; a beat that comes too late is counted, never skipped silently."""
     cells = [o6.DataValue(value=o6.Double(0.0)) for _ in nodes]
     random = np.random.default_rng(1)
@@ -55,10 +61,9 @@ def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: float) ->
     times: list[int] = []
     while (due := start + scans * period) < start + seconds:
         wait = due - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
-        elif wait < -period:
+        if wait < -period:
             late += 1
+        await asyncio.sleep(max(0.0, wait))
         micros, took = scan(server, nodes, cells, np.sin(phase + scans * 0.05) + random.normal(0, 0.01, len(nodes)))
         times.append(micros)
         written += took
@@ -73,8 +78,8 @@ def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: float) ->
     }
 
 
-def main() -> None:
-    """Serve, wait for `go` on standard input, write, wait for end of input, stop."""
+async def main() -> None:
+    """Serve, wait for a line on standard input, write, wait for end of input, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tags", type=int, default=5000)
@@ -82,12 +87,15 @@ def main() -> None:
     parser.add_argument("--for", type=float, default=60, dest="seconds")
     given = parser.parse_args()
     server, nodes = build(given.port, given.tags)
+    await server.waitReady()
     print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps(run(server, nodes, given.hz, given.seconds)), flush=True)
-    sys.stdin.readline()
-    server.stop()
+    await asyncio.to_thread(sys.stdin.readline)
+    print(json.dumps(await run(server, nodes, given.hz, given.seconds)), flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    stopped = server.stop()
+    if inspect.isawaitable(stopped):
+        await stopped
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -106,13 +106,15 @@ def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, S
 def _block(version: int, windows: Windows) -> WindowBlock:
     """The same bytes on any machine."""
     rows, inputs = windows.block.shape
+    status = windows.status.astype("<u4", copy=False)
+    uniform = status.size > 0 and bool((status == status[0, 0]).all())
     return WindowBlock(
         version_id=version,
         rows=rows,
         inputs=inputs,
         length=windows.length,
         block=windows.block.astype("<f8", copy=False).tobytes(),
-        status=windows.status.astype("<u4", copy=False).tobytes(),
+        status=(status[:1, :1] if uniform else status).tobytes(),
         first_row=windows.first_row.astype("<i8", copy=False).tobytes(),
         start_time=windows.start_time.astype("<i8", copy=False).tobytes(),
         end_time=windows.end_time.astype("<i8", copy=False).tobytes(),

@@ -116,7 +116,7 @@ class OpcUaSource:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        await self._subscription.ready()
+        await self._subscription.ready(MOST_READINGS)
         return self._batch(self._subscription, self._subscription.take(MOST_READINGS))
 
     def _batch(self, subscription: Subscription, taken: Taken) -> Batch:
