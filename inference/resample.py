@@ -142,6 +142,8 @@ class Rows:
     status: NDArray[np.uint32]
     flaw: NDArray[np.uint8]
     """0 where the cell is filled, else why it could not be."""
+    newest_time: NDArray[np.int64]
+    """ns: the newest source time of each cell's input at or before its row."""
     newest: NDArray[np.int64]
     """Shape (k,), ns: the newest source time at or before each row."""
     rest: Readings
@@ -305,6 +307,5 @@ def resample(
         if plan.any_held:
             cells.hold(gap_since)
     cells.refuse()
-    return Rows(
-        cells.value, cells.status, cells.flaw, cells.newest_time.max(axis=1), cells.rest(), cells.newest_time[-1],
-    )
+    newest = cells.newest_time
+    return Rows(cells.value, cells.status, cells.flaw, newest, newest.max(axis=1), cells.rest(), newest[-1])

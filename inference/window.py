@@ -24,6 +24,7 @@ from inference.windower_context import Context, ContextValue
 from inference.windower_grid import Grid
 from inference.windower_route import FIRST_CONTEXT, TRIGGER, Columns, Routing, Share
 from inference.windower_spec import Input, Spec, Windows, cut
+from inference.windower_together import Together
 from inference.windower_trigger import Trigger
 
 if TYPE_CHECKING:
@@ -105,13 +106,16 @@ class Windower:
     def advance(self, connection: int, share: Share | None, clock: int, alive_until: int) -> Windows | None:
         """What a batch closed of which `share` is for this windower. `clock` must not go back."""
         self.clock = clock
-        self._core.hear(connection, alive_until)
-        if share is not None:
-            self._take(share)
+        self.take(connection, share, alive_until)
         return self._core.close(clock)
 
-    def prime(self, connection: int, share: Share | None, alive_until: int) -> None:
-        """What is in force before the first batch; it closes nothing."""
+    @property
+    def core(self) -> Grid | Trigger:
+        """What cuts: `Router` closes grids together."""
+        return self._core
+
+    def take(self, connection: int, share: Share | None, alive_until: int) -> None:
+        """What was read, or is in force before the first batch; it closes nothing."""
         self._core.hear(connection, alive_until)
         if share is not None:
             self._take(share)
@@ -163,6 +167,11 @@ class Router:
         self._windowers = {key: Windower(spec) for key, spec in specs.items()}
         self._routing = Routing(list(specs.values()))
         self._clock = 0
+        self._grids = self._together()
+
+    def _together(self) -> Together:
+        cores = {key: one.core for key, one in self._windowers.items()}
+        return Together({key: core for key, core in cores.items() if isinstance(core, Grid)})
 
     @property
     def windowers(self) -> Mapping[int, Windower]:
@@ -184,9 +193,17 @@ class Router:
         columns = _columns(tags, source_time, values, others, status, received_time)
         self._clock = max(self._clock, received_time)
         shares = self._routing.split(columns, self._clock)
+        for windower, share in zip(self._windowers.values(), shares, strict=True):
+            windower.take(connection, share, alive_until)
+        return self._close()
+
+    def _close(self) -> dict[int, Windows]:
+        """Everything that is due by now, in the order of the specs."""
+        grids = self._grids.close(self._clock)
         made: dict[int, Windows] = {}
-        for (key, windower), share in zip(self._windowers.items(), shares, strict=True):
-            windows = windower.advance(connection, share, max(windower.clock, self._clock), alive_until)
+        for key, windower in self._windowers.items():
+            windower.clock = self._clock
+            windows = grids.get(key) if isinstance(windower.core, Grid) else windower.core.close(self._clock)
             if windows is not None:
                 made[key] = windows
         return made
@@ -210,13 +227,12 @@ class Router:
         shares = self._routing.split(_columns(tags, source_time, values, others, status, now), now)
         for windower, share in zip(self._windowers.values(), shares, strict=True):
             if not windower.clock:
-                windower.prime(connection, share, alive_until)
+                windower.take(connection, share, alive_until)
 
     def tick(self, now: int) -> dict[int, Windows]:
         """What a recorded clock tick (ns) closed, by id."""
         self._clock = max(self._clock, now)
-        ticked = {key: windower.tick(self._clock) for key, windower in self._windowers.items()}
-        return {key: windows for key, windows in ticked.items() if windows is not None}
+        return self._close()
 
     def snapshot(self) -> bytes:
         """Everything needed to go on."""
@@ -234,6 +250,7 @@ class Router:
         for key, spec in specs.items():
             if key in found:
                 made._windowers[key] = Windower.restore(spec, found[key])
+        made._grids = made._together()
         made._clock = max((one.clock for one in made._windowers.values()), default=0)
         return made
 

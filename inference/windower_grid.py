@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,9 +15,13 @@ from inference.windower_pack import Packed, pack, pack_fields, unpack, unpack_re
 from inference.windower_spec import FLAW_STATUS, FLAWS, GAP, Spec, Windows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from inference.resample import Rows
     from inference.windower_context import Context
+    from inference.windower_spec import Input
 
 REACH_NS: Final = 60 * 1_000_000_000
 """How far before the clock the first row may lie, unless the allowed lateness is longer."""
@@ -45,21 +49,40 @@ class Band:
             self.why = flaw[np.arange(len(flaw)), self.culprit]
 
     @classmethod
+    def made(
+        cls,
+        value: NDArray[np.float64],
+        status: NDArray[np.uint32],
+        worst: NDArray[np.uint32],
+        culprit: NDArray[np.int64],
+        why: NDArray[np.uint8],
+    ) -> Band:
+        """Of rows that were summarised before."""
+        made = cls.__new__(cls)
+        made.value, made.status, made.worst, made.culprit, made.why = value, status, worst, culprit, why
+        return made
+
+    @classmethod
     def of(cls, bands: list[Band]) -> Band:
         """One below the other."""
         if len(bands) == 1:
             return bands[0]
-        made = cls.__new__(cls)
-        for name in cls.__slots__:
-            setattr(made, name, np.concatenate([getattr(band, name) for band in bands]))
-        return made
+        return cls.made(
+            np.concatenate([band.value for band in bands]),
+            np.concatenate([band.status for band in bands]),
+            np.concatenate([band.worst for band in bands]),
+            np.concatenate([band.culprit for band in bands]),
+            np.concatenate([band.why for band in bands]),
+        )
 
-    def rows(self, which: slice) -> Band:
+    def rows(self, begin: int, end: int) -> Band:
         """Some of them."""
-        made = Band.__new__(Band)
-        for name in self.__slots__:
-            setattr(made, name, getattr(self, name)[which])
-        return made
+        if begin == 0 and end == len(self.value):
+            return self
+        return Band.made(
+            self.value[begin:end], self.status[begin:end], self.worst[begin:end], self.culprit[begin:end],
+            self.why[begin:end],
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -88,6 +111,19 @@ class _Cuts:
             np.concatenate((self.quality, other.quality)),
             (*self.refused, *((i + n, reason) for i, reason in other.refused)),
         )
+
+
+class Due(NamedTuple):
+    """Rows that are to be filled."""
+
+    first: int
+    last: int
+    """ns: the times of the first and the last row."""
+    points: NDArray[np.int64]
+    """The times of all of them."""
+    skipped: int
+    since: int
+    """How many older rows are given up, and the time (ns) of the one before those."""
 
 
 class GridState(msgspec.Struct, array_like=True):
@@ -154,6 +190,14 @@ class Grid:
 
     def close(self, clock: int) -> Windows | None:
         """Fill the rows that are due, and cut the windows that end with them."""
+        due = self.due(clock)
+        if due is None:
+            return None
+        lost = self.lost(due.points)
+        return self.filled(due, resample(in_order(self._pending), due.points, self.step, self._plan, lost))
+
+    def due(self, clock: int) -> Due | None:
+        """Rows to be filled now; whoever asks must fill them with `filled`, before anything else."""
         self._clock = clock
         if self._closed < 0 and not self._start():
             return None
@@ -167,10 +211,37 @@ class Grid:
         if skipped:
             self._closed += skipped * step
             self._bands.clear()
-        newest = self._fill(np.arange(self._closed + step, limit + 1, step, dtype=np.int64))
-        made = self._cut(newest, skipped, since)
+        first = self._closed + step
+        return Due(first, limit, np.arange(first, limit + 1, step, dtype=np.int64), skipped, since)
+
+    def filled(self, due: Due, rows: Rows) -> Windows | None:
+        """Take over the rows that were due, and cut the windows that end with them."""
+        self._pending = [rows.rest]
+        self._known = rows.known
+        self._closed = due.last
+        self._bands.append(Band(rows.value, rows.status, rows.flaw))
+        made = self._cut(rows.newest, due.skipped, due.since)
         self._liveness.forget(self._closed)
         return made
+
+    @property
+    def step(self) -> int:
+        """Between two rows, ns."""
+        return self._spec.step_ns
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """One a column."""
+        return self._spec.inputs
+
+    @property
+    def pending(self) -> Sequence[Readings]:
+        """What the next rows are filled from, in order of arrival."""
+        return self._pending
+
+    def lost(self, points: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """See `Liveness.lost`."""
+        return self._liveness.lost(points)
 
     def waiting(self) -> tuple[int, ...]:
         """Tags without a first usable value, which hold up the start."""
@@ -192,15 +263,6 @@ class Grid:
         self._closed = -(-earliest // step) * step - step
         return True
 
-    def _fill(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Resample rows at these points; returns the newest source time known at each."""
-        rows = resample(in_order(self._pending), points, self._spec.step_ns, self._plan, self._liveness.lost(points))
-        self._pending = [rows.rest]
-        self._known = rows.known
-        self._closed = int(points[-1])
-        self._bands.append(Band(rows.value, rows.status, rows.flaw))
-        return rows.newest
-
     def _cut(self, newest: NDArray[np.int64], skipped: int, since: int) -> Windows | None:
         """Windows that end with the rows just filled, after a tombstone over rows that were skipped."""
         step, hop, length = self._spec.step_ns, self._spec.hop, self._spec.length
@@ -213,7 +275,7 @@ class Grid:
             self._trim(total)
             return None
         band = Band.of(self._bands)
-        self._bands = [band.rows(slice(max(0, total - length + 1), total))]
+        self._bands = [band.rows(max(0, total - length + 1), total)]
         cuts = self._cuts(band, ends, (number + ends) * step)
         if skipped:
             cuts = self._tombstone(skipped, since).then(cuts)
@@ -223,14 +285,14 @@ class Grid:
     def _trim(self, total: int) -> None:
         """Keep no more rows than the next window needs, without moving them at every call."""
         if total > 2 * self._spec.length + SLACK_ROWS:
-            self._bands = [Band.of(self._bands).rows(slice(total - self._spec.length + 1, total))]
+            self._bands = [Band.of(self._bands).rows(total - self._spec.length + 1, total)]
 
     def _cuts(self, band: Band, ends: NDArray[np.int64], end_time: NDArray[np.int64]) -> _Cuts:
         """Windows whose last rows are `ends`, over no more rows than they need."""
         length = self._spec.length
         if not len(ends):
-            return _Cuts(band.rows(slice(0, 0)), ends, end_time, end_time, np.empty(0, np.uint32), ())
-        band = band.rows(slice(int(ends[0]) - length + 1, int(ends[-1]) + 1))
+            return _Cuts(band.rows(0, 0), ends, end_time, end_time, np.empty(0, np.uint32), ())
+        band = band.rows(int(ends[0]) - length + 1, int(ends[-1]) + 1)
         first = ends - ends[0]
         quality = band.worst.max(keepdims=True)
         if len(ends) > 1:
@@ -285,10 +347,11 @@ class Grid:
 
 
 def _unpack_band(packed: list[Packed], columns: int) -> Band:
-    band = Band.__new__(Band)
-    wide = {"value": np.float64, "status": np.uint32}
-    narrow = {"why": np.uint8, "culprit": np.int64, "worst": np.uint32}
-    for name, one in zip(Band.__slots__, packed, strict=True):
-        kind, shape = (wide[name], (None, columns)) if name in wide else (narrow[name], (None,))
-        setattr(band, name, unpack(one, kind, shape))
-    return band
+    culprit, status, value, why, worst = packed
+    return Band.made(
+        unpack(value, np.float64, (None, columns)),
+        unpack(status, np.uint32, (None, columns)),
+        unpack(worst, np.uint32, (None,)),
+        unpack(culprit, np.int64, (None,)),
+        unpack(why, np.uint8, (None,)),
+    )

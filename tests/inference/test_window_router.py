@@ -30,7 +30,19 @@ def cycle(tags: list[int], trigger: int) -> Spec:
     return Spec("trigger", tuple(Input(tag, 1) for tag in tags), 0, 3, 0, 0, trigger, 1, 0, (("unit_id", 6),))
 
 
+def held(tags: list[int], policy: str, resample: str) -> Spec:
+    """A grid that fills what is missing, for a while."""
+    inputs = tuple(
+        Input(tag, 1 + i % 2, policy=policy, resample=resample, hold_s=1.5, max_gap_s=2.0) for i, tag in enumerate(tags)
+    )
+    return Spec("grid", inputs, SECOND, 3, 1, 0)
+
+
 SETS = {
+    "alike, with other rules": {
+        4: held([1, 2], "hold", "last"), 2: grid([2, 3]), 8: held([3, 1], "interpolate", "linear"),
+        6: held([2], "uncertain", "max"), 5: cycle([1, 2], 5), 3: held([4, 1], "good", "min"),
+    },
     "shared tags": {7: grid([1, 2]), 3: grid([2, 1, 2]), 5: cycle([1, 2], 5), 9: grid([4], context=(("state", 1),))},
     "tags apart": {1: grid([1, 2]), 2: grid([3, 4], step=SECOND // 2)},
     "huge and negative ids": {1: grid([1, HUGE]), 2: grid([-4, 2])},
