@@ -14,8 +14,11 @@ from app import log, notify
 from app.queue import celery
 from app.settings import settings
 
+HOUSEKEEPING = "housekeeping"
+"""The queue that every worker serves, whatever devices it has."""
+
 celery.conf.beat_schedule = {
-    "sent-outbox-rows": {"task": "headrace.retention", "schedule": 3600.0},
+    "sent-outbox-rows": {"task": "headrace.retention", "schedule": 3600.0, "options": {"queue": HOUSEKEEPING}},
 }
 
 
@@ -57,7 +60,7 @@ def main() -> None:
         [
             "worker",
             "--queues",
-            f"{here.queue},housekeeping",
+            f"{here.queue},{HOUSEKEEPING}",
             "--concurrency",
             str(here.worker_concurrency),
             "--loglevel",

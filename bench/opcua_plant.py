@@ -42,12 +42,13 @@ def scan(
     # From a datetime the library goes through a float, which moves the time by some hundred ns.
     now = o6.DateTime(EPOCH_TICKS + micros * 10)
     # The public call makes a coroutine and a copy of the node id per value: 7.2 us instead of 4.6.
-    write, attribute, check = server._write_data_value, o6.AttributeId.VALUE, True  # noqa: SLF001 - see above
+    write, attribute, check = server._write_data_value, int(o6.AttributeId.VALUE), True  # noqa: SLF001 - see above
+    good = int(o6.StatusCode.GOOD)
     taken = 0
     for node, cell, value in zip(nodes, cells, values.tolist(), strict=True):
         cell.value = o6.Double(value)
         cell.sourceTimestamp = now
-        taken += write(node, cell, None, attribute, check).result() == o6.StatusCode.GOOD
+        taken += write(node, cell, None, attribute, check).result() == good
     return micros, taken
 
 

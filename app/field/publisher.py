@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.field.runner import Load
     from app.northbound.service import Failure, Subscription
 
-POLL_S: Final = 0.025
+POLL_S: Final = 0.015
 """Between two looks while answers are expected; a look costs about 0.15 ms per ready subscription."""
 IDLE_S: Final = 0.25
 """Between two looks while nothing is under way to the workers; it ends when something is."""

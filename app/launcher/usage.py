@@ -1,4 +1,4 @@
-"""What a process group uses, from /proc (proc(5), /proc/pid/stat); zero where there is no /proc."""
+"""What a process and its descendants use, from /proc (proc(5), /proc/pid/stat); zero where there is no /proc."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 PROC: Final = Path("/proc")
+PARENT: Final = 1
 GROUP: Final = 2
 CPU: Final = slice(11, 15)
 """utime, stime, and the same of children that have ended, in clock ticks; counted from the field after the name."""
@@ -23,8 +24,18 @@ class Usage:
 
 
 def of_group(group: int) -> Usage:
-    """The sum over the processes of a group."""
-    found = [fields for fields in _all() if int(fields[GROUP]) == group]
+    """The sum over the processes of a group and all that descend from it.
+
+    PostgreSQL's children each lead a group of their own.
+    """
+    processes = _all()
+    members = {pid for pid, fields in processes.items() if int(fields[GROUP]) == group}
+    grown = True
+    while grown:
+        born = {pid for pid, fields in processes.items() if int(fields[PARENT]) in members} - members
+        members |= born
+        grown = bool(born)
+    found = [processes[pid] for pid in members]
     ticks = sum(int(n) for fields in found for n in fields[CPU])
     pages = sum(int(fields[RSS]) for fields in found)
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
@@ -40,8 +51,10 @@ def of_process(pid: int) -> Usage:
     )
 
 
-def _all() -> list[list[str]]:
-    return [fields for path in PROC.glob("[0-9]*/stat") if (fields := _stat(path)) is not None]
+def _all() -> dict[int, list[str]]:
+    """By process id."""
+    paths = PROC.glob("[0-9]*/stat")
+    return {int(path.parent.name): fields for path in paths if (fields := _stat(path)) is not None}
 
 
 def _stat(path: Path) -> list[str] | None:

@@ -210,6 +210,24 @@ async def test_what_a_process_uses_is_seen(tmp_path: Path) -> None:
     assert usage.of_process(status.pid) == usage.Usage(0.0, 0)
 
 
+async def test_a_child_that_leads_its_own_group_is_counted(tmp_path: Path) -> None:
+    """PostgreSQL's children do: what they use is the server's."""
+    works = (
+        "import os, time, signal\n"
+        "if not os.fork():\n"
+        "    os.setsid()\n"
+        "    while time.process_time() < 0.3: pass\n"
+        "signal.sigwait({signal.SIGTERM})"
+    )
+    async with Supervisor((_python("a", works),), tmp_path) as supervisor:
+        await wait_for(lambda: _of(supervisor, "a").cpu_s >= 0.25)
+        os.killpg(_child_of(_of(supervisor, "a").pid), signal.SIGTERM)
+
+
+def _child_of(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
 def test_a_log_stays_small(tmp_path: Path) -> None:
     """A file that has grown too large moves aside, and whoever writes to it goes on."""
     log = LogFile(tmp_path / "deep" / "a.log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -81,6 +82,25 @@ async def test_refused_readings_are_journaled_and_acknowledged(journal: Journal)
     record = journal.read_after(Position(1, 0))[0].record
     assert record is not None
     assert record.refused[0].reason == "broken_json"
+
+
+async def test_what_comes_again_after_an_outage_is_journaled_once(journal: Journal) -> None:
+    """A peer that did not hear our acknowledgement sends a batch again: acknowledged again, written once."""
+    peer, acks = Peer(), asyncio.Queue[int]()
+
+    async def ack() -> None:
+        acks.put_nowait(1)
+
+    now = time.time_ns()
+    async with _running(peer, journal) as (standing, _):
+        for sent in (batch(at=now, ack=ack), NotConnectedError("lost"), batch(at=now, ack=ack)):
+            peer.inbox.put_nowait(sent)
+        await wait_for(lambda: acks.qsize() == 2)
+        peer.inbox.put_nowait(batch(at=now + 1, ack=ack))
+        await wait_for(lambda: acks.qsize() == 3)
+        assert standing.readings == 2
+    records = [one.record for one in journal.read_after(Position(journal.epoch, 0)) if one.record is not None]
+    assert [one.count for one in records if one.count] == [1, 1]
 
 
 async def test_an_outage_costs_a_reconnect_and_two_lines(journal: Journal) -> None:
