@@ -9,20 +9,54 @@ from typer.core import TyperGroup
 
 from app import settings
 from app.commands import console, demo, look, migrate, plant, show, up
+from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 
 
 class Commands(TyperGroup):
-    """Commands that take `--lang` before and after their name."""
+    """Commands that take `--lang` before and after their name, and explain themselves in that language."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click
         """Put `--lang` where the group looks for it."""
-        end = args.index("--") if "--" in args else len(args)
-        for index, word in enumerate(args[:end]):
-            if word == "--lang" or word.startswith("--lang="):
-                taken = args[index : index + (2 if word == "--lang" else 1)]
-                return super().parse_args(ctx, [*taken, *args[:index], *args[index + len(taken) :]])
-        return super().parse_args(ctx, args)
+        taken, rest = _taken(args)
+        # Before anything is parsed: `--help` prints while it is.
+        console.choose(taken[-1].removeprefix("--lang=") if taken else "")
+        _translate(self)
+        return super().parse_args(ctx, [*taken, *rest])
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's own copy of click
+        """A command, with its help in the language in use."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            _translate(found)
+            _told(found.get_help_option(ctx))
+        return found
+
+    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
+        """`--help` itself."""
+        return _told(super().get_help_option(ctx))
+
+
+def _taken(args: list[str]) -> tuple[list[str], list[str]]:
+    """`--lang` with its value, and the other words."""
+    end = args.index("--") if "--" in args else len(args)
+    for index, word in enumerate(args[:end]):
+        if word == "--lang" or word.startswith("--lang="):
+            after = index + (2 if word == "--lang" else 1)
+            return args[index:after], [*args[:index], *args[after:]]
+    return [], args
+
+
+def _translate(command: Any) -> None:  # noqa: ANN401 - typer's own copy of click
+    if console.chinese():
+        for one in (command, *command.params):
+            _told(one)
+
+
+def _told(one: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
+    if one is not None and one.help and console.chinese():
+        one.help = in_chinese(one.help)
+    return one
 
 
 main = typer.Typer(

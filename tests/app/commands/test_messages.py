@@ -6,6 +6,12 @@ import ast
 import string
 from pathlib import Path
 
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from app import cli
+from app.commands import helps
 from app.commands.messages import ZH
 
 COMMANDS = Path(__file__).parents[3] / "app" / "commands"
@@ -47,3 +53,31 @@ def test_every_text_has_its_chinese() -> None:
 def test_a_translation_fills_in_the_same_values() -> None:
     """No value is dropped or invented."""
     assert {text for text, chinese in ZH.items() if fields(text) != fields(chinese)} == set()
+
+
+def shown(*words: str) -> str:
+    """What the command line prints, on a wide terminal."""
+    return CliRunner().invoke(cli.main, words, env={"COLUMNS": "400"}).output
+
+
+NAMES = sorted(typer.main.get_group(cli.main).commands)
+
+
+@pytest.mark.parametrize("words", [(), *((name,) for name in NAMES)])
+def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
+    """Every command, argument and option, wherever the language stands; and nothing of the English stays."""
+    english, chinese = shown("--lang=en", *words, "--help"), shown(*words, "--help", "--lang", "zh-CN")
+    given = {text: said for text, said in helps.ZH.items() if text in english}
+    assert len(given) >= 2
+    assert [text for text in given if text in chinese] == []
+    assert [said for said in given.values() if said not in chinese] == []
+
+
+def test_every_help_has_its_chinese_and_is_given() -> None:
+    """A new or reworded sentence without a translation fails here."""
+    group = typer.main.get_group(cli.main)
+    commands = [group, *group.commands.values()]
+    texts = {text for one in commands for text in (one.help, *(getattr(each, "help", "") for each in one.params))}
+    told = {part for text in texts for part in (text or "").split("\n\n") if part}
+    assert told - helps.ZH.keys() == set()
+    assert helps.ZH.keys() - told - {text for text in helps.ZH if text in shown("--lang=en", "--help")} == set()
