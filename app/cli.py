@@ -11,6 +11,7 @@ from app import settings
 from app.commands import console, demo, look, migrate, plant, show, up
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
+from app.db import UnreachableError
 
 
 class Commands(TyperGroup):
@@ -31,6 +32,14 @@ class Commands(TyperGroup):
             _translate(found)
             _told(found.get_help_option(ctx))
         return found
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
+        """Run a command; a database that is away is a sentence, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UnreachableError as error:
+            said = str(error.orig).strip().splitlines()[0]
+            raise console.fail(console.t("The database does not answer: {reason}", reason=said)) from error
 
     def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
         """`--help` itself."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
     insert,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+UnreachableError = (OperationalError, InterfaceError)
+"""The database does not answer, or not as one should."""
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer that SQLite also takes as an auto-incremented key (its INTEGER is 64 bits)."""
@@ -177,6 +180,7 @@ __all__ = [
     "Big",
     "Engine",
     "Json",
+    "UnreachableError",
     "add_to",
     "insert_all",
     "insert_new",

@@ -74,6 +74,7 @@ ZH: Final[dict[str, str]] = {
     "Load caused: {requests} requests, {bytes} bytes received in {seconds:.1f} s": "造成的负载：{seconds:.1f} 秒内 {requests} 次请求，接收 {bytes} 字节",
     "There is no connector for {url}.": "没有适用于 {url} 的连接器。",
     "No database in {data}: run `headrace up` first.": "{data} 中没有数据库：请先运行 `headrace up`。",
+    "The database does not answer: {reason}": "数据库没有应答：{reason}",
     "Start page: {url}": "起始页：{url}",
     "First password of admin (shown once): {password}": "admin 的初始密码（只显示一次）：{password}",
     "readings {rate}/s · predictions {predictions} · last score {score} · events {events} · ledger {ledger}": "读数 {rate}/s · 预测 {predictions} · 最新得分 {score} · 事件 {events} · 台账{ledger}",

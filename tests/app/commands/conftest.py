@@ -63,10 +63,10 @@ def run(data: Path) -> Iterator[Run]:
     """Run `headrace` with these arguments; English, on `data`, unless they say otherwise."""
     before = settings.settings()
 
-    def headrace(*arguments: object, answer: str = "") -> Result:
+    def headrace(*arguments: object, answer: str = "", **variables: str) -> Result:
         words = [str(one) for one in arguments]
         spoken = [] if "--lang" in words else ["--lang", "en"]
-        return CliRunner(env={"COLUMNS": "250"}).invoke(
+        return CliRunner(env={"COLUMNS": "250", **variables}).invoke(
             main, ["--data", str(data), *spoken, *words], input=answer, catch_exceptions=False
         )
 

@@ -14,6 +14,7 @@ from typer.testing import Result
 from app import live, queue, settings, times
 from app.commands import running
 from app.db import make_engine, upgrade, writing
+from app.launcher.ports import Port
 from app.ledger.tables import JournalStateRow
 from app.sources.tables import ConnectionRow
 
@@ -60,6 +61,20 @@ def test_a_ledger_that_does_not_balance_is_an_error(run: Run, counted: Callable[
     assert "不平衡" in run("ledger", "--lang", "zh-CN").stdout
     found = run("ledger", "--json")
     assert (found.exit_code, json.loads(found.stdout)["balanced"]) == (1, False)
+
+
+@pytest.mark.parametrize("command", ["ledger", "status", "migrate", "revisions"])
+def test_a_database_that_is_away_is_a_sentence(run: Run, command: str) -> None:
+    """No traceback, no password, exit status 1; in either language."""
+    with Port() as port:
+        url = f"postgresql://u:hidden@127.0.0.1:{port.number}/x"
+        found = run(command, HEADRACE_DATABASE_URL=url)
+        chinese = run(command, "--lang", "zh-CN", HEADRACE_DATABASE_URL=url)
+    assert found.exit_code == 1
+    assert found.stderr.startswith("The database does not answer: ")
+    assert len(found.stderr.splitlines()) == 1
+    assert "hidden" not in found.stderr
+    assert chinese.stderr.startswith("数据库没有应答：")
 
 
 def test_before_anything_was_counted(run: Run, counted: Callable[..., None]) -> None:
