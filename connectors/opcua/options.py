@@ -79,6 +79,17 @@ class TagOptions(_Strict):
     queue_size: int | None = Field(default=None, ge=1, le=100_000)
     trigger: Literal["status_value", "status_value_timestamp"] = "status_value"
     """What counts as a change (IEC 62541-4, 7.22.2): the latter also reports the same value with a new source time."""
+    deadband: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """A number is reported when it has moved by more than this, in its own unit; a new status always is."""
+    deadband_percent: float | None = Field(default=None, gt=0, le=100)
+    """The same in percent of the tag's EURange, for servers that know one (IEC 62541-8, 5.3.2)."""
+
+    @model_validator(mode="after")
+    def _one_deadband(self) -> Self:
+        if self.deadband is not None and self.deadband_percent is not None:
+            message = "give either `deadband` or `deadband_percent`"
+            raise ValueError(message)
+        return self
 
 
 class SinkOptions(_Strict):

@@ -95,8 +95,7 @@ class OpcUaSource:
         item.RequestedParameters.SamplingInterval = self._options.sampling_interval_ms if wanted is None else wanted
         item.RequestedParameters.QueueSize = mine.queue_size or self._options.queue_size
         item.RequestedParameters.DiscardOldest = True
-        if mine.trigger != "status_value":
-            item.RequestedParameters.Filter = ua.DataChangeFilter(Trigger=TRIGGERS[mine.trigger])
+        item.RequestedParameters.Filter = _filter(mine)
         return item
 
     def _missing(self, missing: Mapping[int, int]) -> Batch | None:
@@ -164,3 +163,15 @@ def _acknowledger(subscription: Subscription, sequences: Sequence[int]) -> Calla
         subscription.acknowledge(sequences)
 
     return acknowledge
+
+
+def _filter(mine: TagOptions) -> ua.DataChangeFilter | None:
+    """What the server is asked to leave out; None where it is nothing (IEC 62541-4, 7.22.2)."""
+    wanted = ua.DataChangeFilter(Trigger=TRIGGERS[mine.trigger])
+    if mine.deadband is not None:
+        wanted.DeadbandType, wanted.DeadbandValue = ua.DeadbandType.Absolute, mine.deadband
+    elif mine.deadband_percent is not None:
+        wanted.DeadbandType, wanted.DeadbandValue = ua.DeadbandType.Percent, mine.deadband_percent
+    elif mine.trigger == "status_value":
+        return None
+    return wanted

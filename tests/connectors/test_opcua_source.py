@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asyncua import ua
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status, TagBinding
+from connectors.opcua.options import TagOptions
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import URI, Plant
 from tests.connectors.tcp_gate import Gate
@@ -166,6 +168,33 @@ async def test_timestamp_trigger(plant: Plant, data_dir: str) -> None:
         batches = await gather(source, lambda b: values(b, 1).count(77.0) >= 3)
     times = [int(t) for b in batches for t, v in zip(b.source_time, b.values, strict=True) if v == 77.0]
     assert len(set(times)) == 3
+
+
+async def test_deadband(plant: Plant, data_dir: str) -> None:
+    """The server leaves out what moved by no more than `deadband`."""
+    async with connected(plant.url, data_dir, [tag(1, "Level", deadband=2.0)]) as source:
+        await plant.write("Level", 100.0)
+        await gather(source, lambda b: 100.0 in values(b, 1))
+        for value in (101.0, 100.5, 110.0):
+            await plant.write("Level", value)
+        batches = await gather(source, lambda b: 110.0 in values(b, 1))
+    assert values(batches, 1) == [110.0]
+
+
+async def test_a_deadband_in_percent_is_asked_for(plant: Plant, data_dir: str) -> None:
+    """With its type and value, as the server was told."""
+    async with connected(plant.url, data_dir, [tag(1, "Level", deadband_percent=5)]) as source:
+        await gather(source, lambda b: bool(values(b, 1)))
+        service = max(plant.subscriptions().items())[1].monitored_item_srv
+        (asked,) = [one.filter for one in service._monitored_items.values()]  # noqa: SLF001 - looking into the peer
+    assert (asked.DeadbandType, asked.DeadbandValue) == (ua.DeadbandType.Percent, 5.0)
+
+
+async def test_one_deadband_or_the_other() -> None:
+    """Both are a mistake, and so is none at all of a size."""
+    for wrong in ({"deadband": 1, "deadband_percent": 1}, {"deadband": 0}, {"deadband_percent": 101}):
+        with pytest.raises(ValueError, match="deadband"):
+            TagOptions.model_validate(wrong)
 
 
 async def test_gap_is_republished(plant: Plant, data_dir: str) -> None:
