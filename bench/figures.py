@@ -52,6 +52,8 @@ class Stored:
     """Predictions without an answer, of windows with something missing."""
     balanced: bool
     """The ledger's own verdict."""
+    lost_by_peer: int
+    """What the gateway knows that the plant's server dropped: readings, as far as the protocol tells."""
     bytes: int
 
 
@@ -68,7 +70,9 @@ def stored(engine: Engine, data_dir: Path) -> Stored:
         predictions = int(session.scalar(select(func.count()).select_from(PredictionRow)) or 0)
         refused = int(session.scalar(select(func.count()).where(PredictionRow.reason != "")) or 0)
         size = _bytes(session.connection().dialect.name == "postgresql", session, data_dir)
-    return Stored(by_time, batches, predictions, refused, all(one.balanced for one in ledger.accounts(engine)), size)
+    accounts = ledger.accounts(engine)
+    balanced, by_peer = all(one.balanced for one in accounts), sum(one.lost_by_peer for one in accounts)
+    return Stored(by_time, batches, predictions, refused, balanced, by_peer, size)
 
 
 def _bytes(postgres: bool, session: Any, data_dir: Path) -> int:  # noqa: ANN401, FBT001 - a Session of either database
@@ -128,6 +132,7 @@ def summary(load: Load, database: str, lives: Sequence[Life], kept: Stored, got:
         "stored": int(found.sum()),
         "lost": int(np.maximum(load.tags - found, 0).sum()),
         "doubled": int(np.maximum(found - load.tags, 0).sum()),
+        "lost_by_peer": kept.lost_by_peer,
         "refused_by_plant": load.tags * len(scans) - written,
         "late_scans": sum(one.wrote["late_scans"] for one in lives),
         "settled": all(one.settled for one in lives),

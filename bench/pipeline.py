@@ -22,7 +22,8 @@ from bench.plant_file import WIDTH, Load
 MOST_PIPELINES: Final = 39
 """390 windows/s at 10 Hz."""
 COLUMNS: Final = (
-    ("tags", "{tags}"), ("values/s", "{values_per_s}"), ("lost", "{lost}"), ("doubled", "{doubled}"),
+    ("tags", "{tags}"), ("values/s", "{values_per_s}"), ("lost", "{lost}"), ("by peer", "{lost_by_peer}"),
+    ("doubled", "{doubled}"),
     ("predictions/s", "{predictions_per_s}"), ("batches/s", "{batches_per_s}"),
     ("p50 ms", "{latency_ms[p50]}"), ("p99 ms", "{latency_ms[p99]}"), ("max ms", "{latency_ms[max]}"),
     ("CPU % box", "{cpu_percent_box}"), ("CPU % with plant", "{cpu_percent_total}"),
