@@ -10,7 +10,7 @@ COPY deploy/requirements/ /requirements/
 RUN /opt/headrace/bin/pip install -q --require-hashes -r /requirements/runtime.txt \
  && /opt/build/bin/pip install -q --require-hashes -r /requirements/build.txt
 WORKDIR /source
-# .dockerignore lets in what the wheel is made of, and nothing else.
+# .dockerignore lets in what an image is made of, and nothing else.
 COPY . .
 RUN /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/headrace/bin/pip install -q --no-deps --no-index /wheels/*.whl

@@ -38,6 +38,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UnreachableError as error:
+            if error.statement is not None:
+                raise
             said = str(error.orig).strip().splitlines()[0]
             raise console.fail(console.t("The database does not answer: {reason}", reason=said)) from error
 
@@ -84,8 +86,8 @@ def _before(
     data: Data = None,
     lang: Annotated[str, typer.Option(help="en or zh-CN; the locale's by default.")] = "",
 ) -> None:
-    """Choose data folder and language for every command."""
-    console.choose(lang)
+    """Choose the data folder for every command; the language was chosen before anything was parsed."""
+    del lang
     settings.use(known(settings.Settings()))
     choose_data(data)
 

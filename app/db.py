@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-UnreachableError = (OperationalError, InterfaceError)
-"""The database does not answer, or not as one should."""
+UnreachableError: Final = (OperationalError, InterfaceError)
+"""The database does not answer; also what it says of a statement that it cannot carry out now."""
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer that SQLite also takes as an auto-incremented key (its INTEGER is 64 bits)."""

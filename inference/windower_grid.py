@@ -347,6 +347,7 @@ class Grid:
 
 
 def _unpack_band(packed: list[Packed], columns: int) -> Band:
+    # In the order of the slots.
     culprit, status, value, why, worst = packed
     return Band.made(
         unpack(value, np.float64, (None, columns)),

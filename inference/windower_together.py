@@ -49,15 +49,14 @@ class Together:
         return [part for keys in groups.values() for part in self._parts(keys)]
 
     def _parts(self, keys: list[int]) -> list[list[int]]:
-        if sum(len(self._grids[key].inputs) for key in keys) <= MOST_COLUMNS:
-            return [keys]
         parts: list[list[int]] = []
         room = 0
         for key in keys:
-            room -= len(self._grids[key].inputs)
-            if room < 0:
+            size = len(self._grids[key].inputs)
+            if size > room:
                 parts.append([])
-                room = MOST_COLUMNS - len(self._grids[key].inputs)
+                room = MOST_COLUMNS
+            room -= size
             parts[-1].append(key)
         return parts
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from app import times
-from app.db import add_to, insert_all, insert_new, table, writing
+from app.db import UnreachableError, add_to, insert_all, insert_new, table, writing
 from app.events import service as events
 from app.ledger.tables import LedgerRow
 from app.northbound.queries import north
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from app.inferring import Scored
     from app.records import Message
 
-TryAgainError: Final = (OperationalError, InterfaceError, IntegrityError)
+TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
 NotStorableError: Final = StatementError
 """The database refuses a value; it includes the errors above, so catch those first."""

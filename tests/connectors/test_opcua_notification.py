@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 
 import pytest
@@ -20,7 +22,7 @@ from connectors.opcua.notification import published, republished
 from connectors.opcua.options import Options
 from connectors.opcua.session import Session
 from connectors.opcua.source import OpcUaSource
-from connectors.opcua.subscription import Subscription
+from connectors.opcua.subscription import BURST_S, Subscription
 from tests.connectors.opcua_plant import URI, Plant, string_node
 from tests.connectors.test_opcua_source import tag
 from tests.waiting import wait_for
@@ -28,13 +30,13 @@ from tests.waiting import wait_for
 GOOD = ua.StatusCode(ua.UInt32(0))
 
 
-def response(*parts: object, sequence: int = 7, result: ua.StatusCode = GOOD) -> bytes:
+def response(*parts: object, sequence: int = 7, result: ua.StatusCode = GOOD, more: bool = True) -> bytes:
     """A PublishResponse with these notifications."""
     made = ua.PublishResponse()
     made.ResponseHeader.ServiceResult = result
     made.Parameters.SubscriptionId = ua.UInt32(3)
     made.Parameters.AvailableSequenceNumbers = [ua.UInt32(5), ua.UInt32(sequence)]
-    made.Parameters.MoreNotifications = True
+    made.Parameters.MoreNotifications = more
     made.Parameters.NotificationMessage.SequenceNumber = ua.UInt32(sequence)
     made.Parameters.NotificationMessage.NotificationData = list(parts)
     return struct_to_binary(made)
@@ -186,3 +188,49 @@ def test_source_refuses_a_wrong_address(data_dir: str) -> None:
     tags = (tag(1, "Level"), TagBinding(2, "nonsense"))
     with pytest.raises(ValueError, match="not a NodeId"):
         OpcUaSource(ConnectionConfig("x", {"url": "opc.tcp://h:1"}, tags, 1, data_dir))
+
+
+class Burst:
+    """A subscription that is handed a server's answers one by one; the servers of these tests never say `more`."""
+
+    def __init__(self) -> None:
+        """Nothing has arrived."""
+        options = Options(url="opc.tcp://127.0.0.1:4840", security="None")
+        self.subscription = Subscription(Session(options, "burst", ""), options)
+        self.subscription._id = 3  # noqa: SLF001 - as a server would have said
+        self.sequence = 0
+
+    async def answer(self, *values: float, more: bool) -> None:
+        """The server's next answer."""
+        self.sequence += 1
+        sent = response(changes(*values), sequence=self.sequence, more=more)
+        await self.subscription._arrived(Buffer(sent))  # noqa: SLF001 - what its pump does
+
+    def took(self) -> list[list[float]]:
+        """All that has arrived, as one batch takes it."""
+        return [part.values.tolist() for part in self.subscription.take(100).parts]
+
+
+async def test_a_burst_is_one_batch() -> None:
+    """Where the server says that more comes, the rest is waited for."""
+    burst = Burst()
+    await burst.answer(1.0, 2.0, more=True)
+    ready = asyncio.create_task(burst.subscription.ready())
+    await burst.answer(3.0, more=True)
+    await asyncio.sleep(0)
+    assert not ready.done()
+    await burst.answer(4.0, more=False)
+    await asyncio.wait_for(ready, 5)
+    assert burst.took() == [[1.0, 2.0], [3.0], [4.0]]
+
+
+async def test_the_rest_of_a_burst_is_not_waited_for_in_vain() -> None:
+    """What has come is taken when the rest stays away, and at once when it is enough."""
+    burst = Burst()
+    await burst.answer(1.0, 2.0, more=True)
+    with pytest.raises(StopIteration):
+        burst.subscription.ready(most=2).send(None)
+    began = time.monotonic()
+    await asyncio.wait_for(burst.subscription.ready(), 5)
+    assert time.monotonic() - began >= 0.9 * BURST_S
+    assert burst.took() == [[1.0, 2.0]]

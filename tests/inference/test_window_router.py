@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_a_router_is_its_windowers_one_by_one(name: str, made_of: list[Call], st
         other = router.windowers[key]
         assert (one.late, one.untimed, one.ahead) == (other.late, other.untimed, other.ahead)
         assert one.waiting == other.waiting
+
+
+def test_more_columns_than_can_be_numbered_together() -> None:
+    """Pipelines that are due at once go on in several groups; each makes the window it would have made alone."""
+    specs = {key: Spec("grid", tuple(Input(tag, 1) for tag in range(40_000)), SECOND, 1, 1, 0) for key in (1, 2, 3)}
+    router, alone = Router(specs), Windower(specs[1])
+    names, good = np.arange(40_000), np.zeros(40_000, np.uint32)
+    values = names + 0.5
+    for now in (BASE, BASE + SECOND):
+        columns: tuple[Any, ...] = (1, names, np.full(40_000, now), values, {}, good, now, now)
+        made, each = router.feed(*columns), alone.feed(*columns)
+    assert each is not None
+    assert list(made) == [1, 2, 3]
+    assert set(told(made).values()) == set(told({1: each}).values())
 
 
 def test_a_pipeline_that_the_snapshot_lacks_starts_anew() -> None:

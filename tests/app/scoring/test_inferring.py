@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,23 @@ def test_the_status_is_that_of_the_inputs(make: Make) -> None:
     """An answer over Uncertain inputs is Uncertain, with the very code."""
     quality = np.array([Status.UNCERTAIN_SUB_NORMAL], dtype=np.uint32).tobytes()
     assert scored(make(), [4.0], quality=quality) == [({"score": 4.0, "kind": 4}, "", Status.UNCERTAIN_SUB_NORMAL)]
+
+
+@pytest.mark.parametrize("status", [0, Status.UNCERTAIN_LAST_USABLE])
+def test_one_status_stands_for_all_cells(make: Make, status: int) -> None:
+    """A window has the same digest whether its statuses came one by one or once."""
+    works = make()
+    version = versions(works.engine, {works.version})[0][works.version]
+    block = works.block([1.0, 2.0], 1)
+    cells = block.rows * block.inputs
+    whole, once = (
+        msgspec.structs.replace(block, status=np.full(count, status, np.uint32).tobytes()) for count in (cells, 1)
+    )
+    found = [score(works.scorer._sessions, version, one).digest for one in (whole, once)]  # noqa: SLF001 - its devices
+    expected = sha256(np.full(cells // 2, 1.0).tobytes() + np.full(cells // 2, status, np.uint32).tobytes())
+    assert found[0] == found[1]
+    assert found[0][0] == expected.hexdigest()
+    assert found[0][0] != found[0][1]
 
 
 def test_a_model_of_batch_one_answers_every_window(make: Make) -> None:
