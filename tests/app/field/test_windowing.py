@@ -100,6 +100,23 @@ def test_windows_come_with_their_bytes_and_context() -> None:
     assert all("unit_id" in context for one in blocks for context in one.context)
 
 
+def test_statuses_travel_once_where_they_agree_and_whole_where_they_differ() -> None:
+    """One Uncertain reading is seen in its own cells and in no other, in every window that holds it."""
+    uncertain = 0x40000000
+    entries = _entries(20, {1: (1,)})
+    odd = batch((1, 2, 9), (10, -10, 2), at=BASE + 10 * SECOND // 2)
+    odd.status[0] = uncertain
+    entries[9] = Entry(Position(1, 10), record=to_record(1, odd))
+    blocks = [one for found in _run(_started(Snapshots(Path("none")), START), entries) for one in found]
+    seen = set()
+    for one in blocks:
+        cells = np.frombuffer(one.block, "<f8").reshape(one.rows, one.inputs)
+        whole = np.where(cells == 10, uncertain, 0).astype("<u4")
+        seen.add(bool(whole.any()))
+        assert one.status == (whole if whole.any() else whole[:1, :1]).tobytes()
+    assert seen == {True, False}
+
+
 def test_versions_that_stay_in_force_go_on_and_new_ones_begin_empty() -> None:
     """A change of another pipeline costs an unchanged one nothing."""
     alone = _run(_started(Snapshots(Path("none")), START), _entries(40, {1: (1,)}))
