@@ -58,6 +58,12 @@ async def at_rest(box: Box) -> bool:
     return bool(accounts) and all(one["balanced"] and one["held"] == 0 for one in accounts)
 
 
+async def enough(box: Box) -> bool:
+    """Whether so many readings of each plant are stored that equality means something."""
+    accounts = [await box.account(name) for name in PLANTS]
+    return all(one["stored"] > ENOUGH for one in accounts)
+
+
 def published(listener: Listener) -> set[str]:
     """The ids of the predictions that have arrived over MQTT; one may arrive more than once."""
     bodies = []
@@ -88,6 +94,7 @@ async def test_what_is_stored_equals_the_plants_own_logs_whatever_was_killed(fol
                 for name in KILLED:
                     await box.kill(name)
                     await predicts(box)
+                await wait_for(lambda: enough(box), 120, "enough readings of every connection")
             logs = {name: read_log(there.log / plant) for name, plant in PLANTS.items()}
             for name, found in (await until_equal(box, logs)).items():
                 assert found.compared > ENOUGH, name
