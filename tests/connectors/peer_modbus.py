@@ -16,7 +16,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from app.launcher.ports import Port
-from connectors import TagBinding
+from connectors import Batch, ConnectionConfig, TagBinding
+from connectors.modbus.source import ModbusSource
 from tests.connectors.peering import Peer
 
 SIZE: Final = 2048
@@ -45,7 +46,8 @@ class Plc:
     def __init__(self, *units: int) -> None:
         """Nothing listens yet."""
         self._units = units or (1,)
-        self._server: ModbusTcpServer | None = None
+        self._server: Any = None
+        """A ModbusTcpServer; not all of it is typed."""
         self._never = asyncio.Event()
         self.port = 0
         self.requests: list[tuple[int, int, int, int]] = []
@@ -58,11 +60,11 @@ class Plc:
 
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1, or on the one before."""
+        self._never.clear()
         devices = [self._device(unit) for unit in self._units]
         self._server = ModbusTcpServer(devices, address=("127.0.0.1", self.port), trace_pdu=self._trace)
         await self._server.serve_forever(background=True)
-        listening: Any = self._server.transport
-        self.port = listening.sockets[0].getsockname()[1]
+        self.port = self._server.transport.sockets[0].getsockname()[1]
 
     def _device(self, unit: int) -> SimDevice:
         async def answer(
@@ -88,14 +90,40 @@ class Plc:
 
     async def put(self, table: str, address: int, *values: int, unit: int = 1) -> None:
         """Change what the device holds."""
-        assert self._server is not None
         await self._server.async_setValues(unit, FUNCTIONS[table], address, list(values))
 
     async def stop(self) -> None:
         """End every connection and listen no more."""
+        self._never.set()
         if self._server is not None:
             await self._server.shutdown()
         self._server = None
+
+
+def tag(number: int, address: str, datatype: str = "any", **options: object) -> TagBinding:
+    """A tag that takes what comes, unless it is told otherwise."""
+    return TagBinding(number, address, datatype, options)
+
+
+def source(port: int, *tags: TagBinding, **options: object) -> ModbusSource:
+    """A connection that polls often."""
+    given = {"url": f"modbus://127.0.0.1:{port}", "poll_s": 0.02, **options}
+    return ModbusSource(ConnectionConfig("plc", given, tags, 3, ""))
+
+
+def readings(batch: Batch) -> dict[int, object]:
+    """Tag -> value, or the status where that is Bad."""
+    rows = zip(batch.tags.tolist(), batch.values.tolist(), batch.status.tolist(), strict=True)
+    return {tag: code or batch.others.get(row, value) for row, (tag, value, code) in enumerate(rows)}
+
+
+async def first(plc: Plc, *tags: TagBinding, **options: object) -> Batch:
+    """What the first poll brings."""
+    modbus = source(plc.port, *tags, **options)
+    await modbus.connect()
+    batch = await modbus.read()
+    await modbus.close()
+    return batch
 
 
 class Beside:
