@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -253,10 +254,14 @@ async def test_beats_do_not_drift(plc: Plc) -> None:
     start = (await modbus.read()).received_time
     for _ in range(10):
         busy = time.monotonic() + 0.06
-        await wait_for(lambda busy=busy: time.monotonic() > busy)
+        await wait_for(partial(_past, busy))
         end = (await modbus.read()).received_time
     assert 9.5 < (end - start) / 1e8 < 14
     await modbus.close()
+
+
+def _past(moment: float) -> bool:
+    return time.monotonic() > moment
 
 
 async def test_no_tags(plc: Plc) -> None:
