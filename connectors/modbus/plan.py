@@ -12,7 +12,7 @@ from connectors.modbus.options import Options
 from connectors.modbus.values import Span
 
 ROUNDING: Final = 1e-6
-"""Of a period: a clock this little before a beat is at it."""
+"""Of a period, or seconds: a clock this little before a beat is at it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from connectors import Batch, NotConnectedError, NotInstalledError, Status
 from connectors.modbus.address import ADDRESSES, BITS
 from connectors.modbus.options import Options
-from connectors.modbus.plan import Beat, blocks
+from connectors.modbus.plan import ROUNDING, Beat, blocks
 from connectors.modbus.values import Answer, Point, Rows, Span
 
 INSTALLED: Final = find_spec("pymodbus") is not None
@@ -74,7 +74,7 @@ class Session:
         self._beats: dict[str | None, Beat] = {}
         self._due: dict[str | None, float] = {}
         self._full: dict[str | None, float] = {}
-        """When all of a group was reported last."""
+        """At which beat all of a group was reported last."""
 
     def _make_client(self) -> AsyncModbusTcpClient:
         parts = urlsplit(self._options.url)
@@ -118,29 +118,30 @@ class Session:
             raise NotConnectedError(self._gone())
         rows, now = Rows(), max(due, time.monotonic())
         for group in [group for group, at in self._due.items() if at <= now]:
-            await self._read_group(group, now, rows)
+            await self._read_group(group, rows)
             self._due[group] = self._beats[group].after(max(now, time.monotonic()))
         return rows.batch(self._revision)
 
     def _gone(self) -> str:
         return f"{self._options.url} has closed the connection"
 
-    async def _read_group(self, group: str | None, now: float, rows: Rows) -> None:
+    async def _read_group(self, group: str | None, rows: Rows) -> None:
         spans = self._groups[group]
         if group not in self._plans:
             self._plans[group] = list(blocks(spans, self._options, self._bad, self._cuts))
-        again = [[span] for span, at in self._bad.items() if at <= now and span in spans]
+        now = time.monotonic()
+        again = sorted((at, span) for span, at in self._bad.items() if at <= now and span in spans)
         found: dict[Span, tuple[Answer, int]] = {}
-        for block in [*self._plans[group], *again[:MOST_RETRIES]]:
+        for block in [*self._plans[group], *([span] for _, span in again[:MOST_RETRIES])]:
             await self._take(block, found)
-        self._report(group, found, now, rows)
+        self._report(group, found, rows)
 
-    def _report(self, group: str | None, found: Mapping[Span, tuple[Answer, int]], now: float, rows: Rows) -> None:
+    def _report(self, group: str | None, found: Mapping[Span, tuple[Answer, int]], rows: Rows) -> None:
         """Readings of what was answered differently than before, or of everything when that is due."""
-        every = self._options.refresh_s
-        full = every is not None and now - self._full[group] >= every
+        every, beat = self._options.refresh_s, self._due[group]
+        full = every is not None and beat - self._full[group] >= every - ROUNDING
         if full:
-            self._full[group] = now
+            self._full[group] = beat
         for span, points in self._groups[group].items():
             last = self._last.get((group, span))
             answer, when = found.get(span, (last, time.time_ns()))

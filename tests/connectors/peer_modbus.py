@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+import time
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +21,7 @@ from app.launcher.ports import Port
 from connectors import Batch, ConnectionConfig, TagBinding
 from connectors.modbus.source import ModbusSource
 from tests.connectors.peering import Peer
+from tests.waiting import wait_for
 
 SIZE: Final = 2048
 FUNCTIONS: Final = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
@@ -40,6 +43,10 @@ def _registers() -> list[SimData]:
     return [SimData(0, values=[0] * SIZE, datatype=DataType.REGISTERS)]
 
 
+def _past(moment: float) -> bool:
+    return time.monotonic() >= moment
+
+
 class Plc:
     """Units with the four tables, addresses 0 to 2047 each, which tells what it was asked."""
 
@@ -55,6 +62,8 @@ class Plc:
         self.holes: dict[tuple[int, int], ExcCodes] = {}
         """Function code and address -> what a request that touches it is answered with."""
         self.silent: set[int] = set()
+        self.slow_s = 0.0
+        """How long an answer takes."""
         self.longest = SIZE
         """Registers in one request; more is an illegal data value."""
 
@@ -72,6 +81,7 @@ class Plc:
         ) -> ExcCodes | None:
             if values is not None:
                 return None
+            await wait_for(partial(_past, time.monotonic() + self.slow_s))
             if unit in self.silent:
                 await self._never.wait()
             if count > self.longest:

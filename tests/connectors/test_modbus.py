@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -16,7 +14,6 @@ from connectors import NotConnectedError, Status
 from connectors.modbus.source import ModbusSource
 from tests.connectors.peer_modbus import Plc, first, readings, source, tag
 from tests.connectors.tcp_gate import Gate
-from tests.waiting import wait_for
 
 SOON_S = 10.0
 HOLDING = 3
@@ -225,12 +222,13 @@ async def test_only_changes_are_reported(plc: Plc) -> None:
     await modbus.close()
 
 
-async def test_refresh(plc: Plc) -> None:
+@pytest.mark.parametrize("refresh_s", [0, 0.02])
+async def test_refresh(plc: Plc, refresh_s: float) -> None:
     """With `refresh_s` unchanged values are reported too, and what is Bad with them."""
     plc.holes[HOLDING, 1] = ExcCodes.ILLEGAL_ADDRESS
-    modbus = source(plc.port, tag(1, "holding:0"), tag(2, "holding:1"), refresh_s=0)
+    modbus = source(plc.port, tag(1, "holding:0"), tag(2, "holding:1"), refresh_s=refresh_s)
     await modbus.connect()
-    for _ in range(3):
+    for _ in range(6):
         assert readings(await modbus.read()) == {1: 0.0, 2: Status.BAD_NODE_ID_UNKNOWN}
     await modbus.close()
 
@@ -248,20 +246,26 @@ async def test_groups_have_their_own_beat(plc: Plc) -> None:
 
 
 async def test_beats_do_not_drift(plc: Plc) -> None:
-    """Ten beats take ten periods, also where whoever takes the batches needs half of each."""
+    """Ten beats take ten periods, also where each answer takes half of one."""
+    plc.slow_s = 0.05
     modbus = source(plc.port, tag(1, "holding:0"), poll_s=0.1)
     await modbus.connect()
-    start = (await modbus.read()).received_time
-    for _ in range(10):
-        busy = time.monotonic() + 0.06
-        await wait_for(partial(_past, busy))
-        end = (await modbus.read()).received_time
-    assert 9.5 < (end - start) / 1e8 < 14
+    times = [(await modbus.read()).received_time for _ in range(11)]
+    assert 9.5 < (times[-1] - times[0]) / 1e8 < 14
     await modbus.close()
 
 
-def _past(moment: float) -> bool:
-    return time.monotonic() > moment
+async def test_missed_beats_are_left_out(plc: Plc) -> None:
+    """A device that takes longer than a period is asked at the beats that are left, with no burst afterwards."""
+    plc.slow_s = 0.15
+    modbus = source(plc.port, tag(1, "holding:0"), poll_s=0.1)
+    await modbus.connect()
+    times = [(await modbus.read()).received_time for _ in range(3)]
+    plc.slow_s = 0.0
+    times += [(await modbus.read()).received_time for _ in range(3)]
+    assert (times[2] - times[0]) / 1e8 > 3.5
+    assert (times[5] - times[3]) / 1e8 > 1.5
+    await modbus.close()
 
 
 async def test_no_tags(plc: Plc) -> None:

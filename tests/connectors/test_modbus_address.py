@@ -52,6 +52,12 @@ def test_plan(spans: set[Span], bad: set[Span], gap: int, most: int) -> None:
         assert not any(set(inside[at : at + gap + 1]).isdisjoint(covered) for at in range(len(inside) - gap))
 
 
+def test_overlapping_tags() -> None:
+    """What begins inside a wide number is beside its end, not beside its begin."""
+    spans = [Span(1, "holding", 0, 4), Span(1, "holding", 1, 1), Span(1, "holding", 4, 1)]
+    assert list(blocks(spans, Options(url="modbus://h", max_gap=0), (), ())) == [spans]
+
+
 @pytest.mark.parametrize(
     ("address", "table", "start", "count"),
     [

@@ -67,11 +67,11 @@ async def test_bits_and_text(plc: Plc) -> None:
         *(tag(1, "coil:5"), tag(2, "coil:6"), tag(3, "discrete:6"), tag(4, "discrete:5")),
         *(tag(5, "input:7.0"), tag(6, "input:7.15"), tag(7, "input:7.14"), tag(8, "input:7.8", byte_order="little")),
         *(tag(9, "holding:20:string(8)"), tag(10, "holding:30:string(4)", encoding="gb18030")),
-        *(tag(11, "holding:40:string(2)", byte_order="little"), tag(12, "holding:20:string(1)", word_order="little")),
+        *(tag(11, "holding:40:string(2)", byte_order="little"), tag(12, "holding:20:string(3)", word_order="little")),
     )
     values = readings(found)
     assert [values[n] for n in range(1, 9)] == [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
-    assert [values[n] for n in range(9, 13)] == ["RUN", "停机", "RU", "R"]
+    assert [values[n] for n in range(9, 13)] == ["RUN", "停机", "RU", "RUN"]
 
 
 async def test_wide_integers_are_exact(plc: Plc) -> None:
