@@ -1,0 +1,72 @@
+"""The Source of a Modbus connection: tags grouped by beat and address, and a poll that outlives a cancelled read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from connectors import Batch, ConnectionConfig, NotConnectedError
+from connectors.modbus.options import Options
+from connectors.modbus.session import Session
+from connectors.modbus.values import Point, Span
+
+MOST_TAGS: Final = 20_000
+
+
+class ModbusSource:
+    """Changes of coils and registers.
+
+    Reports by exception: a batch has what differs from the poll before, bit by bit or in its status, and all of it
+    after connecting and every `refresh_s`. A tag without a row is unchanged as far as its own beat can tell.
+    """
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        """Nothing is opened yet. ValueError for options or addresses that are wrong or do not fit together."""
+        self._options = Options.model_validate(config.options)
+        self._revision = config.revision
+        if len(config.tags) > MOST_TAGS:
+            message = f"a Modbus connection has at most {MOST_TAGS} tags: make several of it"
+            raise ValueError(message)
+        self._groups: dict[str | None, dict[Span, list[Point]]] = {}
+        for tag in config.tags:
+            point = Point.of(tag, self._options)
+            self._groups.setdefault(point.options.group, {}).setdefault(point.span, []).append(point)
+        if not self._groups:
+            self._groups[None] = {}
+        self._session: Session | None = None
+        self._polling: asyncio.Task[Batch] | None = None
+
+    async def connect(self) -> None:
+        """Open a connection. Raises NotConnectedError, NotInstalledError."""
+        await self.close()
+        self._session = Session(self._options, self._groups, self._revision)
+        try:
+            await self._session.open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(self) -> Batch:
+        """What has changed at the next beat; an empty batch is a heartbeat. NotConnectedError when it is lost.
+
+        A poll goes on when the read that began it is cancelled, and the next read has its result: a request that is
+        under way cannot be taken back.
+        """
+        if self._session is None:
+            message = "not connected"
+            raise NotConnectedError(message)
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._session.poll())
+        batch = await asyncio.shield(self._polling)
+        self._polling = None
+        return batch
+
+    async def close(self) -> None:
+        """Let go of the device. Safe to call twice."""
+        polling, self._polling = self._polling, None
+        if polling is not None:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
