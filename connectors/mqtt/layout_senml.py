@@ -92,21 +92,19 @@ class Pack:
         self, points: dict[tuple[str, ...], list[Point]], units: dict[tuple[str, ...], list[str | None]]
     ) -> None:
         """Points and units in parallel."""
-        self._named = Named(points)
-        self._plain = Named(
-            {key: [(0, Status.GOOD, unit) for unit in of_name] for key, of_name in units.items()}
-        )
+        self._named, self._units = Named(points), units
 
     def points(self, tag: Tag) -> Iterable[Point]:
         """See `Found.points`."""
-        found = self._named.points(tag)
-        wanted = Options.model_validate(tag.layout).unit
+        found = list(self._named.points(tag))
+        wanted = tag.layout.unit if isinstance(tag.layout, Options) else None
         if wanted is None:
             return found
-        units = [unit for _, _, unit in self._plain.points(tag)]
+        place = tuple(name for name, _ in tag.place.tokens) or next(iter(self._units))
+        units = self._units.get(place, [None] * len(found))
         return [
-            point if unit == wanted else (point[0], point[1], _other_unit(unit, wanted))
-            for point, unit in zip(found, units, strict=True)
+            (time, status, value if unit == wanted or isinstance(value, UnusableError) else _other_unit(unit, wanted))
+            for (time, status, value), unit in zip(found, units, strict=True)
         ]
 
 
