@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 and 5: JSON payloads in, predictions and events out."""
+"""MQTT 3.1.1 and 5: payloads of many layouts in, predictions and events out."""
 
 from __future__ import annotations
 

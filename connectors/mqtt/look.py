@@ -15,8 +15,9 @@ import numpy as np
 
 from connectors import NO_TIME, Found, Look, Status
 from connectors.mqtt.link import Link, Message
-from connectors.mqtt.mapping import SCALE_NS, UnusableError, time_of
 from connectors.mqtt.options import Broker
+from connectors.mqtt.times import SCALE_NS, time_of
+from connectors.mqtt.values import UnusableError
 
 MOST_TOPICS: Final = 2000
 MOST_LEAVES: Final = 20_000

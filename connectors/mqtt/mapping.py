@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 
-from connectors import NO_TIME, Refusal, Status, TagBinding
-from connectors.mqtt.address import MissingValueError, Pointer, pointer, split
+from connectors import Refusal, TagBinding
+from connectors.mqtt import layouts
+from connectors.mqtt.address import Pointer, split
+from connectors.mqtt.body import Body
 from connectors.mqtt.options import TagOptions
+from connectors.mqtt.values import Convert, UnusableError, converter, is_bad, value_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
-EXACT: Final = 2**53
-INT64: Final = np.iinfo(np.int64)
-WIDEST: Final = 2**64
 EXCERPT: Final = 256
-SCALE_NS: Final[dict[str, int]] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
-QUALITIES: Final[dict[str, int]] = {"good": Status.GOOD, "uncertain": Status.UNCERTAIN, "bad": Status.BAD}
-ISO: Final = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?(Z|z|[+-]\d\d:?\d\d)")
-BAD: Final = 2
-LARGEST_CODE: Final = 0xFFFFFFFF
-WHOLE: Final = pointer("")
-
-
-class UnusableError(ValueError):
-    """Something in a payload that cannot become a reading; `reason` is the ledger's word for it."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """`detail` is for the operator."""
-        super().__init__(detail)
-        self.reason = reason
+MISSING: Final = "missing_value"
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One tag, ready to be looked up in a payload."""
+    """One tag, ready to be looked up in a message."""
 
     tag: int
     address: str
     place: Pointer
     datatype: str
-    options: TagOptions
-    time: Pointer | None
-    quality: Pointer | None
-    each: Pointer | None
+    layout: BaseModel
+    convert: Convert | None
+    optional: bool
 
     @classmethod
-    def of(cls, tag: TagBinding) -> tuple[str, Binding]:
-        """The topic and the binding of a tag. Raises ValueError for options that `TagOptions` refuses."""
-        options = TagOptions.model_validate(tag.options)
-        topic, place = split(tag.address)
-        places = (pointer(text) if text is not None else None for text in (options.time, options.quality, options.each))
-        return topic, cls(tag.id, tag.address, place, tag.datatype, options, *places)
+    def of(cls, tag: TagBinding, place: Pointer, options: TagOptions) -> Binding:
+        """That of a tag with these options."""
+        layout = layouts.load(options.format)
+        convert = converter(
+            options.value_map, tag.datatype, untyped=layout.UNTYPED, decimal_comma=options.decimal_comma
+        )
+        optional = layout.SPARSE if options.optional is None else options.optional
+        return cls(tag.id, tag.address, place, tag.datatype, options.of_layout(), convert, optional)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tags that one reading of a message serves."""
+
+    reader: layouts.Reader
+    bindings: list[Binding]
 
 
 @dataclass(slots=True)
@@ -90,203 +82,90 @@ class Mapping:
 
     def __init__(self, tags: Iterable[TagBinding]) -> None:
         """Raises ValueError for an address or options that are not valid."""
-        self._topics: dict[str, list[Binding]] = {}
+        self._topics: dict[str, dict[str, Group]] = {}
         for tag in tags:
-            topic, binding = Binding.of(tag)
-            self._topics.setdefault(topic, []).append(binding)
+            options = TagOptions.model_validate(tag.options)
+            topic, place = split(tag.address)
+            groups, key = self._topics.setdefault(topic, {}), options.reading_key()
+            if key not in groups:
+                groups[key] = Group(layouts.load(options.format).reader(options, options.of_layout()), [])
+            groups[key].bindings.append(Binding.of(tag, place, options))
 
     @property
     def topics(self) -> Sequence[str]:
         """Every topic a tag is on."""
         return tuple(self._topics)
 
-    def add(self, topic: str, payload: bytes, rows: Rows) -> None:
-        """Put the readings of one message into `rows`, and refuse there what cannot be one."""
-        bindings = self._topics.get(topic)
-        if bindings is None:
-            rows.refuse(
-                topic,
-                UnusableError("unknown_topic", "no tag is on this topic: add one, or narrow the subscription"),
-                payload,
-            )
+    def add(self, topic: str, payload: bytes, rows: Rows, received: int) -> None:
+        """Put the readings of one message into `rows`, and refuse there what cannot be one.
+
+        `received`, in ns, is what times relative to now are relative to.
+        """
+        groups = self._topics.get(topic)
+        if groups is None:
+            detail = "no tag is on this topic: add one, or narrow the subscription"
+            rows.refuse(topic, UnusableError("unknown_topic", detail), payload)
             return
-        try:
-            document = _document(payload) if any(b.options.format == "json" for b in bindings) else None
-        except UnusableError as problem:
-            rows.refuse(topic, problem, payload, len(bindings))
-            return
-        for binding in bindings:
-            if binding.options.format == "text":
-                _text(binding, payload, rows)
-            else:
-                _records(binding, document, payload, rows)
+        body = Body(payload, received)
+        absent = [_read(topic, group, body, rows) for group in groups.values()]
+        if all(one is not None for one in absent):
+            rows.refuse(topic, next(one for one in absent if one is not None), payload)
 
 
-def _document(payload: bytes) -> object:
+def _read(topic: str, group: Group, body: Body, rows: Rows) -> UnusableError | None:
+    """Readings and refusals of one group; if its tags are all absent, and may be, what to say if so are all others."""
     try:
-        return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = "broken_json"
-        raise UnusableError(reason, f"the payload is not JSON: {error}") from error
-
-
-def _text(binding: Binding, payload: bytes, rows: Rows) -> None:
-    try:
-        _put(binding, rows, NO_TIME, Status.GOOD, payload.decode())
-    except UnicodeDecodeError as error:
-        rows.refuse(binding.address, UnusableError("wrong_type", f"the payload is not UTF-8 text: {error}"), payload)
+        found = group.reader.read(body)
     except UnusableError as problem:
-        rows.refuse(binding.address, problem, payload)
-
-
-def _records(binding: Binding, document: object, payload: bytes, rows: Rows) -> None:
-    """One reading of this message for this tag, or one per record."""
-    records: list[object] = [document]
-    if binding.each is not None:
+        rows.refuse(topic, problem, body.payload, len(group.bindings))
+        return None
+    absent: UnusableError | None = None
+    told = False
+    for binding in group.bindings:
         try:
-            found = binding.each.find(document)
-        except MissingValueError as error:
-            rows.refuse(binding.address, UnusableError("missing_value", str(error)), payload)
-            return
-        if not isinstance(found, list):
-            rows.refuse(binding.address, UnusableError("wrong_type", f"{binding.each.text} is not an array"), payload)
-            return
-        records = found
-    for record in records:
-        try:
-            _reading(binding, document, record, rows)
+            problem_of = _take(binding, found, body, rows)
         except UnusableError as problem:
-            rows.refuse(binding.address, problem, payload)
+            rows.refuse(binding.address, problem, body.payload)
+            problem_of = None
+        told = told or problem_of is None
+        absent = absent or problem_of
+    return None if told else absent
 
 
-def _reading(binding: Binding, document: object, record: object, rows: Rows) -> None:
-    status = Status.GOOD
-    if binding.quality is not None:
-        status = status_of(_find(binding.quality, document, record, "unknown_quality"), binding.options)
-    time = NO_TIME
-    if binding.time is not None:
-        time = time_of(_find(binding.time, document, record, "bad_time"), binding.options.time_format)
+def _take(binding: Binding, found: layouts.Found, body: Body, rows: Rows) -> UnusableError | None:
+    """The readings of one tag; what is missing if it may be missing and is."""
     try:
-        value = binding.place.find(document if binding.place.from_message else record)
-    except MissingValueError as error:
-        if min(status >> 30, BAD) != BAD:
-            reason = "missing_value"
-            raise UnusableError(reason, str(error)) from error
-        value = None
-    _put(binding, rows, time, status, value)
-
-
-def _find(place: Pointer, document: object, record: object, reason: str) -> object:
-    try:
-        return place.find(document if place.from_message else record)
-    except MissingValueError as error:
-        raise UnusableError(reason, str(error)) from error
+        points = found.points(binding)
+    except UnusableError as problem:
+        if binding.optional and problem.reason == MISSING:
+            return problem
+        raise
+    absent: UnusableError | None = None
+    told = False
+    for time, status, value in points:
+        try:
+            _put(binding, rows, time, status, value)
+        except UnusableError as problem:
+            if binding.optional and problem.reason == MISSING:
+                absent = absent or problem
+                continue
+            rows.refuse(binding.address, problem, body.payload)
+        told = True
+    return None if told else absent
 
 
 def _put(binding: Binding, rows: Rows, time: int, status: int, value: object) -> None:
-    number, other = value_of(value, binding.datatype, bad=min(status >> 30, BAD) == BAD)
+    if isinstance(value, UnusableError):
+        raise value
+    if binding.convert is not None and value is not None:
+        value = binding.convert(value)
+    number, other = value_of(value, binding.datatype, bad=is_bad(status))
     if other is not None:
         rows.others[len(rows.tags)] = other
     rows.tags.append(binding.tag)
     rows.times.append(time)
     rows.values.append(number)
     rows.status.append(status)
-
-
-def value_of(value: object, datatype: str, *, bad: bool) -> tuple[float, object | None]:
-    """A JSON value as a number, or NaN and what `others` holds. UnusableError; a Bad reading may lack its value."""
-    if value is None:
-        if bad:
-            return math.nan, None
-        reason, detail = "missing_value", "null with a quality that is not Bad"
-        raise UnusableError(reason, detail)
-    kind = _kind(value)
-    if kind not in ACCEPTED[datatype] or (
-        datatype == "integer" and isinstance(value, float) and not value.is_integer()
-    ):
-        reason = "wrong_type"
-        raise UnusableError(reason, f"the payload has {kind}, the tag is configured as {datatype}")
-    if isinstance(value, bool):
-        return float(value), None
-    if isinstance(value, int | float):
-        return _number(value)
-    return math.nan, _array(value) if isinstance(value, list) else value
-
-
-ACCEPTED: Final[dict[str, frozenset[str]]] = {
-    "float": frozenset({"a number"}),
-    "integer": frozenset({"a number"}),
-    "boolean": frozenset({"a boolean"}),
-    "string": frozenset({"a string"}),
-    "array": frozenset({"an array"}),
-    "any": frozenset({"a number", "a boolean", "a string", "an array", "an object"}),
-}
-
-
-def _kind(value: object) -> str:
-    names = ((bool, "a boolean"), (int, "a number"), (float, "a number"), (str, "a string"), (list, "an array"))
-    return next((name for kind, name in names if isinstance(value, kind)), "an object")
-
-
-def _number(value: float) -> tuple[float, object | None]:
-    if isinstance(value, int) and not -EXACT <= value <= EXACT:
-        if not -WIDEST // 2 <= value < WIDEST:
-            reason, detail = "wrong_type", "an integer of more than 64 bits"
-            raise UnusableError(reason, detail)
-        return math.nan, value
-    if not math.isfinite(value):
-        reason, detail = "not_finite", "a number that is not finite"
-        raise UnusableError(reason, detail)
-    return float(value), None
-
-
-def _array(value: list[object]) -> object:
-    if value and all(type(item) in (int, float) for item in value):
-        try:
-            return np.array(value, dtype=np.float64)
-        except OverflowError:
-            return value
-    return value
-
-
-def status_of(value: object, options: TagOptions) -> int:
-    """The StatusCode a payload's quality means. Raises UnusableError."""
-    mapped = options.quality_map.get(value if isinstance(value, str) else str(value)) if options.quality_map else None
-    if mapped is not None:
-        return mapped
-    if isinstance(value, str) and value.lower() in QUALITIES:
-        return QUALITIES[value.lower()]
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_CODE:
-        return value
-    reason = "unknown_quality"
-    raise UnusableError(
-        reason, f"{str(value)[:80]!r} is neither Good, Uncertain, Bad nor a StatusCode: set `quality_map`"
-    )
-
-
-def time_of(value: object, form: str | None) -> int:
-    """A payload's time as ns since 1970 UTC; `NO_TIME` when int64 cannot hold it. Raises UnusableError."""
-    if form == "iso":
-        found = _iso(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        whole = int(value)
-        found = whole * SCALE_NS[str(form)] + round((value - whole) * SCALE_NS[str(form)])
-    else:
-        reason = "bad_time"
-        raise UnusableError(reason, f"{str(value)[:80]!r} is not a number of {form} since 1970")
-    return found if INT64.min < found <= INT64.max else NO_TIME
-
-
-def _iso(value: object) -> int:
-    reason = "bad_time"
-    found = ISO.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise UnusableError(reason, f"{str(value)[:80]!r} is not an ISO 8601 time with a time zone")
-    try:
-        moment = datetime.fromisoformat(found[1] + found[3].upper().replace("Z", "+00:00"))
-        return int(moment.astimezone(UTC).timestamp()) * SCALE_NS["s"] + int((found[2] or "0").ljust(9, "0"))
-    except (ValueError, OverflowError) as error:
-        raise UnusableError(reason, f"{value!r}: {error}") from error
 
 
 def columns(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint32]]:

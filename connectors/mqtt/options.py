@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from connectors.mqtt import layouts
 from connectors.mqtt.address import check_pointer
-
-TimeFormat = Literal["iso", "s", "ms", "us", "ns"]
+from connectors.mqtt.layouts import Strict
+from connectors.mqtt.times import SCALE_NS, check_format, zone_of
 
 
 def _broker(url: str) -> str:
@@ -31,15 +44,30 @@ def _pointer(text: str) -> str:
     return text
 
 
+def _time_format(text: str) -> str:
+    problem = check_format(text)
+    if problem:
+        raise ValueError(problem)
+    return text
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
 BrokerUrl = Annotated[str, AfterValidator(_broker)]
 Pointer = Annotated[str, AfterValidator(_pointer)]
+TimeFormat = Annotated[str, AfterValidator(_time_format)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Charset = Literal["utf-8", "gbk", "gb18030", "big5", "shift_jis", "utf-16", "latin-1"]
+OWN: Final = frozenset({"format", "layout", "compression", "max_unpacked_bytes", "value_map", "optional"})
+"""Options of a tag that mean something to every layout."""
+OF_TAG: Final = frozenset({"value_map", "optional", "layout"})
+"""Options that do not change how a message is read, only what a tag takes of it."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Broker(_Strict):
+class Broker(Strict):
     """How to reach a broker and to prove who we are."""
 
     url: BrokerUrl
@@ -72,7 +100,7 @@ class Broker(_Strict):
         return self
 
 
-class TopicFilter(_Strict):
+class TopicFilter(Strict):
     """A subscription beyond the tags' own topics."""
 
     filter: str = Field(min_length=1, max_length=65_535)
@@ -97,19 +125,34 @@ class Options(Broker):
     """Stamp every reading with our time of receipt: for publishers whose clock is wrong or absent."""
 
 
-class TagOptions(_Strict):
-    """Where in the payload a tag's time and quality are, and how many samples one message carries."""
+class TagOptions(Strict):
+    """How a payload is laid out, where in it a tag's time and quality are, and how many samples it carries."""
 
     time: Pointer | None = None
     time_format: TimeFormat | None = None
+    """`iso`, `s`, `ms`, `us`, `ns`, or a pattern such as `%Y/%m/%d %H:%M:%S`."""
+    time_zone: Zone | None = None
+    """Of texts that name none, e.g. Asia/Shanghai; without it they are refused."""
     quality: Pointer | None = None
     """Points to "Good", "Uncertain" or "Bad" in any case, to a StatusCode as a number, or to what `quality_map` has."""
     quality_map: dict[str, Annotated[int, Field(ge=0, le=0xFFFFFFFF)]] = Field(default_factory=dict)
     """What the payload says (as text) -> StatusCode."""
     each: Pointer | None = None
     """Points to an array of records; address, `time`, `quality` then start at a record, with `^` at the message."""
-    format: Literal["json", "text"] = "json"
-    """`text` takes the whole payload as a string."""
+    format: str = "json"
+    """What the payload is: one of `layouts.names()`."""
+    layout: dict[str, object] = Field(default_factory=dict)
+    """What only this format knows: the `Options` of its file."""
+    charset: Charset = "utf-8"
+    compression: Literal["gzip"] | None = None
+    max_unpacked_bytes: int = Field(default=16_777_216, ge=1, le=268_435_455)
+    """What a compressed payload may become; a larger one is refused."""
+    value_map: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(default_factory=dict)
+    """What the payload says (as text) -> the value, e.g. `{"ON": true, "OFF": false}`."""
+    decimal_comma: bool = False
+    """Numbers written as text look like `23,5`."""
+    optional: bool | None = None
+    """A message without the tag is no loss. By default so for formats whose messages hold some of the tags only."""
 
     @field_validator("each")
     @classmethod
@@ -121,13 +164,34 @@ class TagOptions(_Strict):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if (self.time is None) != (self.time_format is None):
+        layout = layouts.load(self.format)
+        meaningless = sorted(self.model_fields_set - layout.TAKES - OWN)
+        if meaningless:
+            message = f"a {self.format} payload takes no `{'`, `'.join(meaningless)}`"
+            raise ValueError(message)
+        if "time" in layout.TAKES and (self.time is None) != (self.time_format is None):
             message = "`time` and `time_format` go together"
             raise ValueError(message)
-        if self.format == "text" and (self.time or self.quality or self.each):
-            message = "a text payload has no time, quality or records"
+        if self.time_zone is not None and (self.time_format is None or self.time_format in SCALE_NS):
+            message = "`time_zone` is for times written as text"
             raise ValueError(message)
+        layout.reader(self, self.of_layout())
         return self
+
+    def of_layout(self) -> BaseModel:
+        """The `layout` options, of the format's own class. Raises ValueError that names the wrong key."""
+        try:
+            return layouts.load(self.format).Options.model_validate(self.layout)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            message = f"`layout`, {where}: {first['msg']}"
+            raise ValueError(message) from error
+
+    def reading_key(self) -> str:
+        """The same for tags that one reading of a message serves."""
+        own = self.of_layout().model_dump_json(exclude=set(layouts.load(self.format).OF_TAG))
+        return self.model_dump_json(exclude=set(OF_TAG)) + own
 
 
 class SinkOptions(Broker):

@@ -14,9 +14,10 @@ import numpy as np
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
 from connectors.mqtt.link import Link
-from connectors.mqtt.mapping import Mapping, Rows, UnusableError, columns
+from connectors.mqtt.mapping import Mapping, Rows, columns
 from connectors.mqtt.naming import client_id
 from connectors.mqtt.options import Options
+from connectors.mqtt.values import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +124,7 @@ class MqttSource:
             message, topic, mid, qos, received = self._waiting.popleft()
             acks.append((mid, qos))
             if message is not None:
-                self._map(message, rows)
+                self._map(message, rows, received)
             else:
                 limit = f"the payload is larger than {self._options.max_payload_bytes} bytes (`max_payload_bytes`)"
                 rows.refuse(topic, UnusableError("too_large", limit), b"")
@@ -147,13 +148,13 @@ class MqttSource:
             ack=_acknowledger(link, acks),
         )
 
-    def _map(self, message: Message, rows: Rows) -> None:
+    def _map(self, message: Message, rows: Rows, received: int) -> None:
         try:
             topic = message.topic
         except UnicodeDecodeError:
             rows.refuse("", UnusableError("unknown_topic", "the topic is not UTF-8"), bytes(message.payload))
             return
-        self._mapping.add(topic, bytes(message.payload), rows)
+        self._mapping.add(topic, bytes(message.payload), rows, received)
 
     async def close(self) -> None:
         """Let go of the broker, which keeps the session; acknowledgements not yet given are void."""

@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from connectors import NO_TIME, Refusal, Status, TagBinding
 from connectors.mqtt.address import MissingValueError, check, pointer
-from connectors.mqtt.mapping import Mapping, Rows, UnusableError, columns, time_of
+from connectors.mqtt.mapping import Mapping, Rows, columns
 from connectors.mqtt.options import Options, TagOptions
+from connectors.mqtt.times import time_of
+from connectors.mqtt.values import UnusableError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
@@ -27,7 +29,7 @@ JSON = st.recursive(
 def rows_of(payload: object, *tags: TagBinding, topic: str = "t") -> Rows:
     """What these tags make of one message."""
     rows = Rows()
-    Mapping(tags).add(topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode(), rows)
+    Mapping(tags).add(topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode(), rows, 0)
     return rows
 
 
@@ -75,7 +77,7 @@ def test_whole_payload() -> None:
     """Without a pointer the payload is the value; as text even what is not JSON."""
     assert rows_of(b"23.5", TagBinding(1, "t")).values == [23.5]
     assert rows_of(b"RUNNING", TagBinding(1, "t", "string", {"format": "text"})).others == {0: "RUNNING"}
-    assert reason(rows_of(b"\xff", TagBinding(1, "t", "string", {"format": "text"}))) == "wrong_type"
+    assert reason(rows_of(b"\xff", TagBinding(1, "t", "string", {"format": "text"}))) == "wrong_charset"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_whole_payload() -> None:
     [
         (b"{nope", "broken_json"),
         (b"", "broken_json"),
-        (b"\xff\xfe", "broken_json"),
+        (b"\xff\xfe", "wrong_charset"),
         (b'{"x": NaN}', "broken_json"),
         (b"[" * 100_000, "broken_json"),
         (b'{"x": 1e999}', "broken_json"),
@@ -247,7 +249,7 @@ def test_unknown_topic() -> None:
     """A topic without a tag is counted under its name, all its messages in one refusal."""
     rows, mapping = Rows(), Mapping([TagBinding(1, "t#/x")])
     for _ in range(3):
-        mapping.add("other", b"{}", rows)
+        mapping.add("other", b"{}", rows, 0)
     (refusal,) = rows.refusals()
     assert (refusal.address, refusal.reason, refusal.readings) == ("other", "unknown_topic", 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -152,6 +153,30 @@ async def test_bad_payloads_stop_nothing(broker: servers.Broker, data_dir: str, 
         counted[refusal.reason] = counted.get(refusal.reason, 0) + refusal.readings
     assert counted == {"broken_json": 1, "too_large": 2, "missing_value": 1}
     async with connected(broker, data_dir, tags, version=version, max_payload_bytes=2000) as source:
+        assert not refusals([await source.read()])
+
+
+async def test_wrong_layouts_stop_nothing(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
+    """Whatever a layout cannot read is refused by name and acknowledged, and the right messages around it arrive."""
+    options = {"format": "senml", "compression": "gzip", "max_unpacked_bytes": 1000}
+    bodies = [
+        gzip.compress(b'[{"n": "a", "v": 1, "t": -5}]'),
+        b"\xff\xd8\xff no gzip",
+        gzip.compress(b" " * 1_000_000),
+        gzip.compress(b'{"n": "a"}'),
+        gzip.compress('[{"n": "a", "vs": "温度"}]'.encode("gbk")),
+        gzip.compress(b'[{"n": "a", "v": 2}]'),
+    ]
+    before = time.time_ns()
+    tags = [TagBinding(1, f"{topic}#/a", options=options)]
+    async with connected(broker, data_dir, tags, version=version) as source:
+        await publish(broker, topic, *bodies)
+        batches = await gather(source, lambda b: len(values(b)) >= 2)
+    assert values(batches) == [1.0, 2.0]
+    assert [r.reason for r in refusals(batches)] == ["broken_gzip", "too_large", "wrong_layout", "wrong_charset"]
+    first = next(b for b in batches if len(b))
+    assert before - 5 * 10**9 <= first.source_time[0] <= first.received_time - 5 * 10**9
+    async with connected(broker, data_dir, tags, version=version) as source:
         assert not refusals([await source.read()])
 
 
