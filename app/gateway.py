@@ -72,12 +72,12 @@ class Gateway:
         )
         self._checkpoints = Checkpoints(self.journal, self._windowing, self.dispatcher, self._snapshots)
         self._clock = Clock(self.journal.append)
+        self._bell = queue.bell()
         self.publisher = Publisher(
             self._engine,
             str(data_dir),
-            self.dispatcher.busy,
             self._taken,
-            stirred=self.dispatcher.stirred,
+            rung=self._bell.heard,
             load=load,
             cap_s=chosen.reconnect_cap_s,
         )
@@ -113,6 +113,7 @@ class Gateway:
             await self._work(stop)
         finally:
             await self.dispatcher.close()
+            await self._bell.close()
             await asyncio.to_thread(self.journal.close)
             self._engine.dispose()
 

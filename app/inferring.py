@@ -161,7 +161,7 @@ def score(sessions: Sessions, version: Version, block: WindowBlock) -> Scored:
 
     ValueError when the block is not one that a gateway made: its columns differ in length.
     """
-    columns = _columns(block)
+    columns = _columns(block, "<f4" if version.spec.cells == "float32" else "<f8")
     quality = columns.quality.astype(int).tolist()
     reason = [""] * len(quality)
     for index, why in block.refused:
@@ -201,7 +201,7 @@ def _status(reason: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    cells: NDArray[np.float64]
+    cells: NDArray[np.floating[Any]]
     status: NDArray[np.uint32]
     first: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -210,10 +210,10 @@ class _Columns:
     quality: NDArray[np.uint32]
 
 
-def _columns(block: WindowBlock) -> _Columns:
+def _columns(block: WindowBlock, cells: str) -> _Columns:
     shape = (block.rows, block.inputs)
     found = _Columns(
-        cells=np.frombuffer(block.block, dtype="<f8").reshape(shape),
+        cells=np.frombuffer(block.block, dtype=cells).reshape(shape),
         status=_statuses(block.status, shape),
         first=np.frombuffer(block.first_row, dtype="<i8"),
         start=np.frombuffer(block.start_time, dtype="<i8"),
@@ -236,7 +236,7 @@ def _statuses(raw: bytes, shape: tuple[int, int]) -> NDArray[np.uint32]:
 
 
 def _digest(columns: _Columns, at: int, length: int) -> str:
-    """SHA-256 over the window's float64 values, then its uint32 statuses, little-endian, row-major."""
+    """SHA-256 over the window's values as they travelled, then its uint32 statuses, little-endian, row-major."""
     digest = sha256(columns.cells[at : at + length].tobytes())
     digest.update(columns.status[at : at + length].tobytes())
     return digest.hexdigest()
@@ -252,7 +252,7 @@ class _Outcome:
     dead: str = ""
 
 
-def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.float64]) -> _Outcome:
+def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> _Outcome:
     """Run them on the version's session; a device that is lost is prepared anew once."""
     reason = ""
     for _ in range(2):
@@ -271,7 +271,7 @@ def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.float64]) -
     return _Outcome([reason] * len(windows))
 
 
-def _attempt(ready: _Ready, spec: PipelineSpec, windows: NDArray[np.float64]) -> tuple[list[Answer], str]:
+def _attempt(ready: _Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> tuple[list[Answer], str]:
     """An answer per window, and what the model said if it refused any. Raises DeviceLostError."""
     fed, usable = feed(spec, ready.model, windows)
     answers: list[Answer] = ["out_of_range"] * len(windows)
@@ -318,7 +318,9 @@ def _rows(name: str, output: NDArray[Any], count: int) -> Any:  # noqa: ANN401 -
     raise InputError(message)
 
 
-def feed(spec: PipelineSpec, model: Model, windows: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def feed(
+    spec: PipelineSpec, model: Model, windows: NDArray[np.floating[Any]]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Windows of shape (n, length, inputs) in the layout and element type of the model, and which of them fit it.
 
     Only a narrower float is converted to: what does not fit its range is not fed. Whole numbers are left to the

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import redis
+import redis.asyncio
 from celery import Celery
 from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
@@ -24,6 +25,8 @@ SERIALIZER: Final = "headrace"
 CONTENT_TYPE: Final = "application/vnd.headrace.msgpack"
 MAX_BODY: Final = 64 * 2**20
 """A message larger than this is refused before it is unpacked: what comes out of a queue is foreign."""
+BELL: Final = "headrace:bell"
+"""The channel on which workers say that the outbox has something new."""
 LIVE_TTL_S: Final = 60
 """Live figures of a gateway that is gone leave by themselves."""
 CONNECT_TIMEOUT_S: Final = 1.0
@@ -195,6 +198,17 @@ class Door:
         except redis.RedisError as error:
             raise QueueError(_said(error)) from error
 
+    def ring(self) -> None:
+        """Tell every gateway that the outbox has something new."""
+        try:
+            self._redis.publish(BELL, b"")
+        except redis.RedisError as error:
+            raise QueueError(_said(error)) from error
+
+    def bell(self) -> Bell:
+        """A way to hear of it; of the same Redis."""
+        return Bell(self._url)
+
     def waiting(self, queue: str) -> int:
         """Messages in a queue that no worker has taken."""
         try:
@@ -224,6 +238,33 @@ class Door:
             connection.release()  # type: ignore[no-untyped-call]
 
 
+class Bell:
+    """Hears `Door.ring` on an event loop: it saves time and nothing else, because whoever waits looks by itself too."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is opened yet."""
+        self._redis = redis.asyncio.Redis.from_url(
+            url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=None, legacy_responses=False, retry=None
+        )
+        self._channel = self._redis.pubsub(ignore_subscribe_messages=True)
+
+    async def heard(self) -> None:
+        """Wait until it rings. QueueError when Redis is away: what was rung meanwhile is not heard."""
+        try:
+            if not self._channel.subscribed:
+                await self._channel.subscribe(BELL)
+            while await self._channel.get_message(timeout=None) is None:
+                pass
+        except (OSError, redis.RedisError) as error:
+            await self.close()
+            raise QueueError(_said(error)) from error
+
+    async def close(self) -> None:
+        """Let go of Redis. Safe to call twice; hearing opens it again."""
+        await self._channel.aclose()  # type: ignore[no-untyped-call]
+        await self._redis.aclose()
+
+
 def _marker(journal: str) -> str:
     return f"headrace:marker:{journal}"
 
@@ -241,6 +282,11 @@ def door() -> Door:
         message = "no queue is configured: set HEADRACE_REDIS_URL to redis://HOST:PORT/0"
         raise QueueError(message)
     return Door(url)
+
+
+def ring() -> None:
+    """`Door.ring` of this process."""
+    door().ring()
 
 
 def put_live(key: str, value: bytes) -> None:

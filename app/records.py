@@ -73,7 +73,7 @@ class WindowBlock(msgspec.Struct, array_like=True, frozen=True):
     inputs: int
     length: int
     block: bytes
-    """float64 (rows, inputs)."""
+    """float64 or float32, as the pipeline version says (rows, inputs)."""
     status: bytes
     """uint32 (rows, inputs), or one for all of them: where nothing is wrong, a third of the message."""
     first_row: bytes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
-from app import settings
+from app import settings, times
 from app.commands.box import prepared
 from app.commands.up import broker_variables
 from app.db import reading
@@ -135,9 +135,10 @@ class Box:
             return int(session.scalar(select(func.sum(BatchRow.count))) or 0)
 
     def due(self) -> int:
-        """Publications that the broker has not taken."""
+        """Publications that were due a second ago and are not known to be taken: new ones come for ever."""
+        old = (OutboxRow.sent_at.is_(None)) & (OutboxRow.due_at < times.now() - times.NANOS)
         with reading(self.engine) as session:
-            return int(session.scalar(select(func.count()).where(OutboxRow.sent_at.is_(None))) or 0)
+            return int(session.scalar(select(func.count()).where(old)) or 0)
 
     async def until_stored(self, wanted: int) -> bool:
         """Wait until so many readings are stored and all is published; False when it takes too long."""

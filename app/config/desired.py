@@ -87,6 +87,7 @@ class WantedPipeline:
     entry: PipelineEntry
     digest: str
     model_input: str
+    cells: str
     layout: str
     kind: str
     step_s: float

@@ -86,6 +86,7 @@ class PipelineChecker:
             entry,
             model.digest,
             chosen.name,
+            "float32" if chosen.dtype == "float32" else "float64",
             layout,
             kind,
             step_s,

@@ -107,7 +107,6 @@ class Dispatcher:
         self._skipped: dict[int, set[int]] = {}
         self._advanced_at = 0.0
         self._moved = asyncio.Event()
-        self._stirred = asyncio.Event()
         self.progress = Progress({}, {})
         """What the database last said."""
         self.known: dict[int, Version] = {}
@@ -150,12 +149,6 @@ class Dispatcher:
     def busy(self) -> bool:
         """Whether answers of the workers are expected."""
         return len(self._flight) > 0
-
-    async def stirred(self) -> None:
-        """Wait until answers of the workers are expected."""
-        while not self.busy():
-            self._stirred.clear()
-            await self._stirred.wait()
 
     @property
     def marked(self) -> bool:
@@ -203,7 +196,6 @@ class Dispatcher:
         await self._flight.room(len(message))
         await self._send(message)
         self._flight.sent(entry.position, message, time.monotonic())
-        self._stirred.set()
 
     async def _send(self, message: bytes) -> None:
         """Until the queue has it."""

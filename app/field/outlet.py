@@ -55,16 +55,21 @@ class Outlet:
         subscription: Subscription,
         data_dir: str,
         max_age_s: Callable[[str], float | None],
+        done: Callable[[], None],
         *,
         load: Load = connectors.load,
         cap_s: float,
     ) -> None:
-        """`max_age_s`: by order key, after how long without a newer value its nodes turn Bad; None: never."""
+        """`max_age_s`: by order key, after how long without a newer value its nodes turn Bad; None: never.
+
+        `done` is told whenever it is ready for more.
+        """
         self._subscription = subscription
         self._data_dir = data_dir
         self._load = load
         self._backoff = Backoff(cap_s)
         self._max_age = max_age_s
+        self._done = done
         self._offered: asyncio.Queue[list[Due]] = asyncio.Queue(1)
         self._sent: list[tuple[Due, int]] = []
         self._failed: list[Failure] = []
@@ -160,6 +165,8 @@ class Outlet:
                     await self._take(sink, rows)
             finally:
                 self._busy = self._busy and not rows
+                if rows:
+                    self._done()
             stale = self._stale()
             if stale:
                 await asyncio.wait_for(sink.publish(stale), PUBLISH_S)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from app import times
+from app.errors import QueueError
 from app.field.blocking import blocking
 from app.field.dispatcher import Outage
 from app.field.outlet import Outlet
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from app.field.runner import Load
     from app.northbound.service import Failure, Subscription
 
-POLL_S: Final = 0.015
-"""Between two looks while answers are expected; a look costs about 0.15 ms per ready subscription."""
-IDLE_S: Final = 0.25
-"""Between two looks while nothing is under way to the workers; it ends when something is."""
-SETTLE_S: Final = 0.1
-"""What peers took is written down this often, in one transaction."""
+LOOK_S: Final = 0.25
+"""Between two looks while nobody rings and nobody is done."""
+DEAF_S: Final = 1.0
+"""Until the bell is tried again when it cannot be heard."""
+SETTLE_S: Final = 0.5
+"""What peers took is written down this often, in one transaction: what was not is published again after a kill."""
 LIMIT: Final = 500
 """Rows published at a time."""
 
@@ -59,21 +60,20 @@ class Publisher:
         self,
         engine: Engine,
         data_dir: str,
-        busy: Callable[[], bool],
         taken: Callable[[int, int], None],
         *,
-        stirred: Callable[[], Awaitable[None]],
+        rung: Callable[[], Awaitable[None]],
         load: Load,
         cap_s: float,
     ) -> None:
-        """`busy`: whether answers are expected; `stirred` waits until they are.
+        """`taken(source_time, sent_at)` is told of each publication, ns.
 
-        `taken(source_time, sent_at)` is told of each publication, ns.
+        `rung` waits until the outbox has something new; QueueError when that cannot be heard.
         """
         self._engine = engine
         self._data_dir = data_dir
-        self._busy = busy
-        self._stirred = stirred
+        self._rung = rung
+        self._news = asyncio.Event()
         self._taken = taken
         self._load = load
         self._cap = cap_s
@@ -96,7 +96,8 @@ class Publisher:
             await self._stop(self._running.pop(key))
         for key, subscription in wanted.items():
             if key not in self._running:
-                outlet = Outlet(subscription, self._data_dir, self._age_limit, load=self._load, cap_s=self._cap)
+                told = self._news.set
+                outlet = Outlet(subscription, self._data_dir, self._age_limit, told, load=self._load, cap_s=self._cap)
                 shown = await blocking(service.newest_sent, self._engine, key)
                 task = asyncio.create_task(outlet.run(shown), name=f"subscription {subscription.name}")
                 self._running[key] = _Running(subscription, outlet, task)
@@ -111,53 +112,58 @@ class Publisher:
 
     async def run(self) -> None:
         """For ever."""
+        listening = asyncio.create_task(self._listen(), name="bell")
         settled_at = 0.0
         loop = asyncio.get_running_loop()
         try:
             while True:
+                # Before the look: what is new while it goes on asks for another.
+                self._news.clear()
                 for one in self._running.values():
-                    # Before the next look, or what was just taken would be found due again.
+                    # Or what was just taken would be found due again.
                     self._collect(one.outlet)
-                # Asked before the look: what is applied just after it must not wait for the idle time.
-                expected = self._busy()
-                found = await self._look()
-                if loop.time() - settled_at >= SETTLE_S and self._settling.rows():
+                await self._look()
+                left = settled_at + SETTLE_S - loop.time()
+                if left <= 0 and self._settling.rows():
                     await self._settle()
                     settled_at = loop.time()
-                await self._pause(soon=found or expected or bool(self._settling.rows()))
+                await self._pause()
         finally:
+            listening.cancel()
+            await asyncio.wait([listening])
             for one in self._running.values():
                 await self._stop(one)
             await self._settle()
 
-    async def _pause(self, *, soon: bool) -> None:
-        if soon:
-            await asyncio.sleep(POLL_S)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(IDLE_S):
-                await self._stirred()
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._rung()
+            except QueueError:
+                await asyncio.sleep(DEAF_S)
+            self._news.set()
 
-    async def _look(self) -> bool:
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._news.wait()
+
+    async def _look(self) -> None:
         """Hand out what is due to those who are ready."""
-        unsettled = self._settling.rows()
-        wanted = {key: LIMIT + len(unsettled) for key, one in self._running.items() if one.outlet.ready}
+        wanted = [key for key, one in self._running.items() if one.outlet.ready]
         if not wanted:
-            return False
+            return
         try:
-            rows = await blocking(service.due, self._engine, times.now(), wanted)
+            rows = await blocking(service.due, self._engine, times.now(), wanted, LIMIT, self._settling.rows())
         except DatabaseError as error:
             await self._outage.wait(error)
-            return False
+            return
         self._outage.over()
-        found = False
         for key in wanted:
-            mine = [row for row in rows if row.subscription == key and row.row not in unsettled]
+            mine = [row for row in rows if row.subscription == key]
             running = self._running.get(key)
             if mine and running is not None and running.outlet.ready:
-                running.outlet.offer(mine[:LIMIT])
-                found = True
-        return found
+                running.outlet.offer(mine)
 
     def _collect(self, outlet: Outlet) -> None:
         """Take over what an outlet has to report."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from app.field.latest import Latest
 from app.field.snapshots import VERSION, Snapshot
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
@@ -32,6 +34,7 @@ class Windowing:
         self.versions: tuple[int, ...] = ()
         """In force at `position`, in the order of their ids."""
         self._specs: dict[int, Spec] = {}
+        self._cells: dict[int, str] = {}
         self._router = Router({})
         self._latest = Latest()
 
@@ -54,6 +57,7 @@ class Windowing:
                 limit = found.position._replace(number=found.number - 1)
                 continue
             self.position, self.versions, self._specs = found.position, found.versions, specs
+            self._cells = _cells(specs, known)
             self._router, self._latest = router, latest
             return
 
@@ -64,6 +68,7 @@ class Windowing:
         """
         self.versions = tuple(versions)
         self._specs = _specs(self.versions, known)
+        self._cells = _cells(self._specs, known)
         self._router = Router.restore(self._specs, self._router.snapshot())
         self._latest.prime(self._router)
         self.position = position
@@ -74,7 +79,7 @@ class Windowing:
         if entry.record is None:
             return []
         closed = self._feed(entry.record)
-        return [_block(version, windows) for version, windows in closed.items()]
+        return [_block(version, windows, self._cells[version]) for version, windows in closed.items()]
 
     def _feed(self, record: Record) -> dict[int, Windows]:
         if record.connection == 0:
@@ -103,8 +108,15 @@ def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, S
     return {version: known[version].windows for version in versions if version in known}
 
 
-def _block(version: int, windows: Windows) -> WindowBlock:
-    """The same bytes on any machine."""
+def _cells(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, str]:
+    """Element type, little-endian, in which the windows of each version travel."""
+    return {version: "<f4" if known[version].spec.cells == "float32" else "<f8" for version in versions}
+
+
+def _block(version: int, windows: Windows, cells: str) -> WindowBlock:
+    """The same bytes on any machine. What is too large for `cells` becomes infinite, and is refused as out of range."""
+    with np.errstate(over="ignore"):
+        block = windows.block.astype(cells, copy=False).tobytes()
     rows, inputs = windows.block.shape
     status = windows.status.astype("<u4", copy=False)
     uniform = status.size > 0 and bool((status == status[0, 0]).all())
@@ -113,7 +125,7 @@ def _block(version: int, windows: Windows) -> WindowBlock:
         rows=rows,
         inputs=inputs,
         length=windows.length,
-        block=windows.block.astype("<f8", copy=False).tobytes(),
+        block=block,
         status=(status[:1, :1] if uniform else status).tobytes(),
         first_row=windows.first_row.astype("<i8", copy=False).tobytes(),
         start_time=windows.start_time.astype("<i8", copy=False).tobytes(),

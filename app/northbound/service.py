@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 
 from app import times
 from app.access.tables import TokenRow
@@ -15,7 +15,7 @@ from app.sources.service import opened
 from connectors import NodeValue, Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import Engine, Row
 
@@ -73,22 +73,24 @@ _COLUMNS = (
     OutboxRow.source_time,
     OutboxRow.attempts,
 )
-_DUE = (
-    select(*_COLUMNS)
-    .where(
-        OutboxRow.subscription_id == bindparam("subscription"),
-        OutboxRow.sent_at.is_(None),
-        OutboxRow.due_at <= bindparam("now"),
-    )
-    .order_by(OutboxRow.id)
-    .limit(bindparam("limit"))
+_IS_DUE = and_(
+    OutboxRow.subscription_id == bindparam("subscription"),
+    OutboxRow.sent_at.is_(None),
+    OutboxRow.due_at <= bindparam("now"),
 )
-
+_DUE = select(OutboxRow.id).where(_IS_DUE).order_by(OutboxRow.id).limit(bindparam("limit"))
+_WHOLE = (
+    select(*_COLUMNS)
+    .where(_IS_DUE, OutboxRow.id >= bindparam("first"), OutboxRow.id <= bindparam("last"))
+    .order_by(OutboxRow.id)
+)
 _SENT = (
     update(OutboxRow)
-    .where(OutboxRow.id == bindparam("row"))
+    .where(OutboxRow.id.in_(bindparam("rows", expanding=True)))
     .values(sent_at=bindparam("at"), error="", attempts=OutboxRow.attempts + 1)
 )
+ROWS_AT_ONCE: Final = 500
+"""Of one statement: databases limit how many values it may have."""
 
 
 def subscriptions(engine: Engine) -> dict[int, Subscription]:
@@ -103,14 +105,24 @@ def _subscription(row: SubscriptionRow) -> Subscription:
     return Subscription(row.id, row.name, row.connector, options, row.topic, row.revision, problem)
 
 
-def due(engine: Engine, now: int, wanted: Mapping[int, int]) -> list[Due]:
-    """What is due at this time (ns), oldest first, for each subscription id at most the number of rows wanted."""
+def due(
+    engine: Engine, now: int, wanted: Collection[int], limit: int, known: Collection[int] = ()
+) -> list[Due]:
+    """What is due at this time (ns), oldest first, for each of these subscriptions at most `limit` rows.
+
+    Rows in `known` are left out; what they hold is not read again.
+    """
+    found: list[Due] = []
     with engine.connect() as connection:
-        return [
-            _due(row)
-            for subscription, limit in wanted.items()
-            for row in connection.execute(_DUE, {"subscription": subscription, "now": now, "limit": limit})
-        ]
+        for subscription in wanted:
+            of = {"subscription": subscription, "now": now}
+            rows = connection.execute(_DUE, {**of, "limit": limit + len(known)}).scalars()
+            fresh = [row for row in rows if row not in known][:limit]
+            if fresh:
+                span = {**of, "first": fresh[0], "last": fresh[-1]}
+                mine = set(fresh)
+                found += [_due(row) for row in connection.execute(_WHOLE, span) if row.id in mine]
+    return found
 
 
 def newest_sent(engine: Engine, subscription: int, limit: int = 2000) -> list[Due]:
@@ -138,8 +150,13 @@ def _due(row: Row[Any]) -> Due:
 def settle(engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure]) -> None:
     """Mark rows as taken by their peer (row id -> ns), and put off those that failed, in one transaction."""
     with writing(engine) as session:
-        if sent:
-            session.connection().execute(_SENT, [{"row": row, "at": at} for row, at in sent.items()])
+        together: dict[int, list[int]] = {}
+        for row, at in sent.items():
+            together.setdefault(at, []).append(row)
+        for at, rows in together.items():
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                some = rows[start : start + ROWS_AT_ONCE]
+                session.connection().execute(_SENT, {"rows": some, "at": at})
         for one in failed:
             session.execute(
                 update(OutboxRow)

@@ -73,6 +73,8 @@ class PipelineSpec(Frozen):
     model_input: str
     layout: Literal["NTC", "NCT", "NC"] = "NTC"
     """N windows, T rows, C columns; NC flattens each window to one row."""
+    cells: Literal["float64", "float32"] = "float64"
+    """How windows travel: float32 where the model takes no more, which is half of a message."""
     devices: tuple[str, ...] = ("cpu",)
     """The declared order; the first that takes the model runs it."""
     window: WindowSpec

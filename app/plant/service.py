@@ -255,6 +255,7 @@ class _Applier:
                 "name": entry.name,
                 "model_digest": wanted.digest,
                 "model_input": wanted.model_input,
+                "cells": wanted.cells,
                 "layout": wanted.layout,
                 "devices": entry.devices,
                 "asset": entry.asset,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from app.db import make_engine
+from app.errors import QueueError
 from app.inferring import Scored, Sessions, refused, score
 from app.log import (
     BATCH_REFUSED,
@@ -18,12 +20,14 @@ from app.log import (
     get_logger,
 )
 from app.pipelines.service import Version, versions
-from app.queue import TASK, celery
+from app.queue import TASK, celery, ring
 from app.records import Message
 from app.scoring import service
 from app.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
 
 _log = get_logger(__name__)
@@ -36,9 +40,10 @@ TRIES: Final = 3
 class Scorer:
     """What one worker process holds: its database, its sessions, and the versions it has met."""
 
-    def __init__(self, engine: Engine, sessions: Sessions) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, engine: Engine, sessions: Sessions, tell: Callable[[], None]) -> None:
+        """Nothing is opened yet. `tell`: says that the outbox has something new; may raise QueueError."""
         self._engine = engine
+        self._tell = tell
         self._sessions = sessions
         self._known: dict[int, Version] = {}
 
@@ -66,6 +71,10 @@ class Scorer:
             if block.version_id in self._known
         ]
         stored = self._store(message, scored, unscored)
+        if stored and scored:
+            # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.
+            with suppress(QueueError):
+                self._tell()
         if not stored:
             _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
         return stored
@@ -103,7 +112,7 @@ class Scorer:
 def scorer() -> Scorer:
     """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
     here = settings()
-    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"))
+    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"), ring)
 
 
 @celery.task(name=TASK)

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from kombu.serialization import loads
 
 from app.errors import QueueError
 from app.launcher import servers
-from app.queue import CONFIGURATION, CONTENT_TYPE, MAX_BODY, SERIALIZER, TASK, Door, make_celery
+from app.queue import BELL, CONFIGURATION, CONTENT_TYPE, MAX_BODY, SERIALIZER, TASK, Door, make_celery
 from app.settings import Settings
 from tests.waiting import wait_for
 
@@ -89,6 +90,40 @@ def test_live_figures_are_found_by_their_prefix(door: Door) -> None:
     assert 0 < int(door._redis.ttl(f"{prefix}a")) <= 60  # noqa: SLF001 - what Redis itself says
 
 
+async def test_what_is_rung_is_heard(tmp_path: Path) -> None:
+    """Every listener hears a ring; one whose Redis is away says so, and hears again when it is back."""
+    async with servers.redis(tmp_path) as url:
+        door = Door(url)
+        bells = [door.bell(), door.bell()]
+        for _ in range(2):
+            waiting = [asyncio.create_task(bell.heard()) for bell in bells]
+            await wait_for(lambda: door._redis.pubsub_numsub(BELL)[0][1] == 2, 10)  # noqa: SLF001 - what Redis says
+            assert not any(one.done() for one in waiting)
+            door.ring()
+            await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        waiting = [asyncio.create_task(bells[0].heard())]
+        killed = door._redis.info("server")["process_id"]  # noqa: SLF001 - what Redis itself says
+        os.kill(killed, signal.SIGKILL)
+        with pytest.raises(QueueError):
+            await asyncio.wait_for(waiting[0], 10)
+
+        async def heard() -> bool:
+            """Rung until it is: before the bell has subscribed nobody hears it."""
+            with suppress(QueueError, TimeoutError):
+                hearing = asyncio.create_task(bells[0].heard())
+                done, _ = await asyncio.wait([hearing], timeout=0.2)
+                await asyncio.to_thread(door.ring)
+                await asyncio.wait_for(hearing, 0.5)
+                return not done
+            return False
+
+        await wait_for(heard, 20)
+        for bell in bells:
+            await bell.close()
+            await bell.close()
+        door.close()
+
+
 async def test_an_outage_is_one_kind_of_error(tmp_path: Path, queue: str) -> None:
     """Each call on a server that is gone raises QueueError, which never holds the password."""
     async with servers.redis(tmp_path) as url:
@@ -102,6 +137,7 @@ async def test_an_outage_is_one_kind_of_error(tmp_path: Path, queue: str) -> Non
         lambda: door.get_live("k"),
         lambda: door.live_keys("k"),
         lambda: door.waiting(queue),
+        door.ring,
     ):
         with pytest.raises(QueueError) as raised:
             call()

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from app import tables
 from app.db import make_engine, writing
+from app.errors import QueueError
 from app.inferring import Sessions
 from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
@@ -82,6 +83,10 @@ class Works:
     """What differs from the plainest pipeline."""
     number: int = 0
     """Of the last journal record that was sent."""
+    rung: int = 0
+    """How often its workers told of something new in the outbox."""
+    deaf: bool = False
+    """Whether telling fails."""
 
     def __post_init__(self) -> None:
         """Make the rows, in an empty database."""
@@ -134,12 +139,20 @@ class Works:
 
     def worker(self) -> Scorer:
         """A worker process's own part, with an engine of its own."""
-        return Scorer(make_engine(self.url), Sessions(self.folder / "models"))
+        return Scorer(make_engine(self.url), Sessions(self.folder / "models"), self._ring)
+
+    def _ring(self) -> None:
+        self.rung += 1
+        if self.deaf:
+            message = "nobody is there to hear it"
+            raise QueueError(message)
 
     def block(self, values: Sequence[float], sequence: int, at: int | None = None, **changes: object) -> WindowBlock:
         """Windows whose cells all hold one value each, one a second; numbered from `sequence` on."""
         n = len(values)
-        cells = np.repeat(np.array(values, dtype=np.float64), LENGTH * INPUTS)
+        narrow = self.spec.get("cells") == "float32"
+        with np.errstate(over="ignore"):
+            cells = np.repeat(np.array(values).astype("<f4" if narrow else "<f8"), LENGTH * INPUTS)
         ends = (START if at is None else at) + (sequence + np.arange(n, dtype=np.int64)) * SECOND
         made = WindowBlock(
             version_id=self.version,

@@ -28,6 +28,7 @@ def test_a_good_file_says_what_it_asks_for(check: Check, good: str) -> None:
     desired = check(good)
     pipeline = desired.pipelines["tightening"]
     assert (pipeline.kind, pipeline.length, pipeline.layout, pipeline.trigger) == ("trigger", 128, "NTC", "counter")
+    assert pipeline.cells == "float32", "the model takes no more"
     assert [one.name for one in pipeline.outputs] == ["score", "verdict", "probabilities"]
     assert desired.path == "acme/suzhou"
     station = desired.connections["station"]

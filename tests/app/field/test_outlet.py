@@ -28,7 +28,7 @@ async def _running(
 ) -> AsyncIterator[tuple[Outlet, asyncio.Task[None]]]:
     subscription = Subscription(1, "mes", "plug", {}, "", 1, problem)
     load = Plug(sinks={"mes": consumer}).load
-    outlet = Outlet(subscription, str(Path()), lambda _: max_age_s, load=load, cap_s=0.01)
+    outlet = Outlet(subscription, str(Path()), lambda _: max_age_s, lambda: None, load=load, cap_s=0.01)
     task = asyncio.create_task(outlet.run(shown))
     try:
         yield outlet, task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from tests.app.field.doubles import BASE, SECOND, batch
 START = Position(1, 0)
 
 
-def _version(key: int, *, length: int = 3, tags: tuple[int, ...] = (1, 2)) -> Version:
+def _version(key: int, *, length: int = 3, tags: tuple[int, ...] = (1, 2), **more: Any) -> Version:  # noqa: ANN401
     spec = PipelineSpec(
         name=f"p{key}",
         model_digest="sha256:0",
@@ -29,11 +30,12 @@ def _version(key: int, *, length: int = 3, tags: tuple[int, ...] = (1, 2)) -> Ve
         inputs=tuple(InputSpec(tag=tag, connection=1) for tag in tags),
         outputs=(),
         context={"unit_id": 9},
+        **more,
     )
     return Version(key, key, spec.name, 1, spec, window_spec(spec))
 
 
-KNOWN = {1: _version(1), 2: _version(2, length=2, tags=(2,))}
+KNOWN = {1: _version(1), 2: _version(2, length=2, tags=(2,)), 3: _version(3, cells="float32")}
 
 
 def _entries(count: int, switches: dict[int, tuple[int, ...]]) -> list[Entry]:
@@ -98,6 +100,25 @@ def test_windows_come_with_their_bytes_and_context() -> None:
     sequences = [number for one in blocks for number in np.frombuffer(one.sequence, "<i8").tolist()]
     assert sequences == list(range(1, len(sequences) + 1))
     assert all("unit_id" in context for one in blocks for context in one.context)
+
+
+def test_windows_travel_as_narrow_as_the_model_takes_them(tmp_path: Path) -> None:
+    """Half the bytes, the same numbers rounded once; what does not fit is infinite; a restart changes nothing."""
+    folder = Snapshots(tmp_path)
+    entries = _entries(20, {1: (1, 3)})
+    entries[9] = Entry(Position(1, 10), record=to_record(1, batch((1, 2, 9), (1e300, 0.1, 2), at=BASE + 5 * SECOND)))
+    windowing = _started(folder, START)
+    found = _run(windowing, entries[:12])
+    snapshot = windowing.snapshot()
+    assert snapshot is not None
+    folder.save(snapshot)
+    found += _run(_started(folder, Position(1, 12)), entries[12:])
+    wide, narrow = ([one for blocks in found for one in blocks if one.version_id == key] for key in (1, 3))
+    assert len(wide) == len(narrow) > 5
+    with np.errstate(over="ignore"):
+        rounded = [np.frombuffer(one.block, "<f8").astype("<f4").tobytes() for one in wide]
+    assert [one.block for one in narrow] == rounded
+    assert any(np.isinf(np.frombuffer(one.block, "<f4")).any() for one in narrow)
 
 
 def test_statuses_travel_once_where_they_agree_and_whole_where_they_differ() -> None:

@@ -86,6 +86,20 @@ def test_a_repeat_changes_nothing(works: Works) -> None:
     other.close()
 
 
+def test_gateways_are_told_when_there_is_something_new(works: Works) -> None:
+    """Once per message with windows, never for a repeat or for readings alone; whether it is heard changes nothing."""
+    body = works.message(1, works.block([2.0, 0.5], 1))
+    assert works.scorer.apply(body)
+    assert works.rung == 1
+    assert not works.scorer.apply(body)
+    assert works.scorer.apply(works.message(2))
+    assert works.rung == 1
+    works.deaf = True
+    assert works.scorer.apply(works.message(3, works.block([2.0], 3)))
+    assert works.rung == 2
+    assert count(works, PredictionRow) == 3
+
+
 def test_below_the_watermark_all_is_applied(works: Works) -> None:
     """The rows of single numbers may be gone: the watermark alone tells a repeat."""
     with writing(works.engine) as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,24 @@ def test_what_is_not_finite_is_no_answer(make: Make) -> None:
     assert bad == ({}, "not_finite:root", Status.BAD_OUT_OF_RANGE)
 
 
-def test_what_does_not_fit_the_element_type_is_not_fed(make: Make) -> None:
+@pytest.mark.parametrize("cells", ["float64", "float32"])
+def test_what_does_not_fit_the_element_type_is_not_fed(make: Make, cells: str) -> None:
     """A value beyond float32 would reach the model as infinity: the window is refused, the others are answered."""
-    good, bad = scored(make(), [4.0, 1e300])
+    good, bad = scored(make(cells=cells), [4.0, 1e300])
     assert good[0] == {"score": 4.0, "kind": 4}
     assert bad == ({}, "out_of_range", Status.BAD_OUT_OF_RANGE)
+
+
+def test_windows_that_travel_narrow_are_answered_alike(make: Make) -> None:
+    """A model of float32 answers the same for windows in either width; the digest is that of what travelled."""
+    works = make(cells="float32")
+    version = versions(works.engine, {works.version})[0][works.version]
+    found = score(works.scorer._sessions, version, works.block([0.1, 2.5], 1))  # noqa: SLF001 - its devices
+    assert [one["score"] for one in found.outputs] == [pytest.approx(0.1, rel=1e-6), 2.5]
+    assert found.digest[1] == sha256(np.full(8, 2.5, "<f4").tobytes() + bytes(32)).hexdigest()
+    wide = version.spec.model_copy(update={"cells": "float64"})
+    with pytest.raises(ValueError, match="reshape"):
+        score(works.scorer._sessions, replace(version, spec=wide), works.block([2.5], 1))  # noqa: SLF001 - see above
 
 
 def test_windows_that_the_gateway_refused_are_tombstones(make: Make) -> None:
