@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=10, help="seconds left out of latency and CPU, not of loss")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--pipelines", type=int, help="min(39, tags / 100) by default")
-    parser.add_argument("--publishing-ms", type=float, default=50)
+    parser.add_argument("--publishing-ms", type=float, default=20)
     parser.add_argument("--lateness", type=float, default=0.05, help="of every pipeline, seconds")
     parser.add_argument("--opcua-north", action="store_true", help="show the predictions as OPC UA nodes, too")
     parser.add_argument("--keep", type=Path, help="leave data and logs in this folder")
