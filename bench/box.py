@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,16 +17,16 @@ from app import settings, times
 from app.commands.box import prepared
 from app.commands.up import broker_variables
 from app.db import reading
-from app.launcher import usage
 from app.launcher.ports import Port
 from app.launcher.postgres import postgres_server
 from app.launcher.servers import HERE
-from app.launcher.stack import SOURCE, Stack, prepare
+from app.launcher.stack import Stack, prepare
 from app.launcher.supervisor import Supervisor
 from app.northbound.tables import OutboxRow
 from app.readings.tables import BatchRow
 from app.settings import Settings
 from bench import figures, plant_file
+from bench.peers import Peer, peer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,60 +41,6 @@ LIFE_S: Final = 500.0
 """The plant's library ends a process after ten minutes; a longer run needs several plants, one after another."""
 SETTLE_S: Final = 30.0
 """How long what was written may take until it is stored and published."""
-
-
-@dataclass(slots=True)
-class Peer:
-    """A child that says `ready`, and answers lines."""
-
-    process: asyncio.subprocess.Process
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds so far."""
-        return usage.of_process(self.process.pid).cpu_s
-
-    async def line(self) -> str:
-        """Its next line. Raises RuntimeError when it has ended instead."""
-        assert self.process.stdout is not None
-        text = (await self.process.stdout.readline()).decode().strip()
-        if not text:
-            message = f"a process of the benchmark ended: {self.process.pid}"
-            raise RuntimeError(message)
-        return text
-
-    def tell(self, text: str) -> None:
-        """One line for it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{text}\n".encode())
-
-    async def end(self) -> None:
-        """Close its standard input and wait until it is gone."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            await asyncio.wait_for(self.process.wait(), 10)
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
-
-
-@asynccontextmanager
-async def peer(module: str, *arguments: object) -> AsyncIterator[Peer]:
-    """Run one module of the benchmark until this context ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", module, *map(str, arguments),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
-        env={**settings.inherited(), "PYTHONPATH": str(SOURCE)},
-    )  # fmt: skip
-    made = Peer(process)
-    try:
-        # The plant's library greets on standard output first.
-        while await made.line() != "ready":
-            pass
-        yield made
-    finally:
-        await made.end()
 
 
 @dataclass(slots=True)

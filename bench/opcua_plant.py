@@ -1,9 +1,9 @@
 """A plant that is never the bottleneck: an open62541 server (`o6`) that changes N tags at a fixed rate.
 
 `python -m bench.opcua_plant --port P --tags 5000 --hz 10 --for 300` prints `ready`, waits for a line on standard input,
-and prints one JSON line at the end: what it wrote, and the source time of every scan. Values are a sine and noise with
-a full mantissa, so that nothing compresses better than a plant's own would. All writes of one scan carry one source
-time. The licence-free mode of `o6` ends a process after ten minutes.
+and prints one JSON line at the end: what it wrote, and the source time and fingerprint of every scan. Values are a sine
+and noise with a full mantissa, so that nothing compresses better than a plant's own would. All writes of one scan carry
+one source time. The licence-free mode of `o6` ends a process after ten minutes.
 """
 
 from __future__ import annotations
@@ -63,13 +63,17 @@ async def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: flo
     period, start, used = 1 / hz, time.monotonic(), time.process_time()
     written, scans, late = 0, 0, 0
     times: list[int] = []
+    fingerprints: list[int] = []
+    odd = 2 * np.arange(len(nodes), dtype=np.uint64) + np.uint64(1)
     while (due := start + scans * period) < start + seconds:
         wait = due - time.monotonic()
         if wait < -period:
             late += 1
         await asyncio.sleep(max(LEAST_S, wait))
-        micros, took = scan(server, nodes, cells, np.sin(phase + scans * 0.05) + random.normal(0, 0.01, len(nodes)))
+        values = np.sin(phase + scans * 0.05) + random.normal(0, 0.01, len(nodes))
+        micros, took = scan(server, nodes, cells, values)
         times.append(micros)
+        fingerprints.append(int(np.bitwise_xor.reduce(values.view(np.uint64) * odd)))
         written += took
         scans += 1
     return {
@@ -79,6 +83,7 @@ async def run(server: o6.Server, nodes: list[o6.NodeId], hz: float, seconds: flo
         "seconds": time.monotonic() - start,
         "cpu_s": time.process_time() - used,
         "times_us": times,
+        "fingerprints": fingerprints,
     }
 
 
