@@ -102,6 +102,7 @@ class Counted:
     def __init__(self, session: Session) -> None:
         """Nothing is counted yet."""
         self._session = session
+        self.placement = session.placement
         self.sizes: list[int] = []
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +120,7 @@ def counted(works: Works) -> Counted:
     version = versions(works.engine, {works.version})[0][works.version]
     ready = works.scorer._sessions.get(version.spec)  # noqa: SLF001 - its devices
     assert isinstance(ready, Ready)
-    ready.session = made = Counted(ready.session)  # type: ignore[assignment] - has all that is called
+    ready.session = made = Counted(ready.session)
     return made
 
 
