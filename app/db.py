@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,12 +13,15 @@ from sqlalchemy import (
     BigInteger,
     Dialect,
     Engine,
+    Insert,
     Integer,
     MetaData,
     Table,
     Text,
     TypeDecorator,
+    Update,
     and_,
+    bindparam,
     create_engine,
     event,
     insert,
@@ -128,7 +132,12 @@ def table(row: type[Base]) -> Table:
 def insert_all(session: Session, row: type[Base], values: Sequence[Mapping[str, object]]) -> None:
     """Insert many rows in one call to the driver; nothing for none. IntegrityError when one is there already."""
     if values:
-        session.connection().execute(insert(table(row)), [dict(one) for one in values])
+        session.connection().execute(_insert(row), [dict(one) for one in values])
+
+
+@cache
+def _insert(row: type[Base]) -> Insert:
+    return insert(table(row))
 
 
 def insert_new(session: Session, row: type[Base], *values: Mapping[str, object]) -> bool:
@@ -146,13 +155,20 @@ def insert_new(session: Session, row: type[Base], *values: Mapping[str, object])
 
 def add_to(session: Session, row: type[Base], key: Mapping[str, object], amounts: Mapping[str, int]) -> None:
     """Add to counters of the row with this key; the row is made when it is not there yet."""
-    target = table(row)
-    mine = and_(*(target.c[name] == value for name, value in key.items()))
-    grown = update(target).where(mine).values({name: target.c[name] + amount for name, amount in amounts.items()})
-    if session.connection().execute(grown).rowcount:
+    grown = _grown(row, tuple(key), tuple(amounts))
+    by = {f"of_{name}": value for name, value in key.items()} | {f"by_{name}": n for name, n in amounts.items()}
+    if session.connection().execute(grown, by).rowcount:
         return
     if not insert_new(session, row, {**key, **amounts}):
-        session.connection().execute(grown)
+        session.connection().execute(grown, by)
+
+
+@cache
+def _grown(row: type[Base], key: tuple[str, ...], amounts: tuple[str, ...]) -> Update:
+    """The statement that adds to counters: `of_NAME` names the row, `by_NAME` is added."""
+    target = table(row)
+    mine = and_(*(target.c[name] == bindparam(f"of_{name}") for name in key))
+    return update(target).where(mine).values({name: target.c[name] + bindparam(f"by_{name}") for name in amounts})
 
 
 def upgrade(url: str) -> None:

@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from app.log import DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
+from app.log import DEVICE_LOST, get_logger
+from app.sessions import Failed, Passport, Ready, Sessions
 from connectors import Status
-from inference import DeviceLostError, InferenceError, InputError, Options
+from inference import DeviceLostError, InputError
 from inference.adapters.tensors import numpy_dtype
-from inference.devices import choose
-from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from app.pipelines.schemas import PipelineSpec
     from app.pipelines.service import Version
     from app.records import WindowBlock
-    from inference import Model, Session
+    from inference import Model
 
 _log = get_logger(__name__)
 
-MAX_SESSIONS: Final = 128
-BUSY_S: Final = 30.0
-"""A model that no device takes is tried again after this long, not for every message."""
-BLANK: Final[dict[str, Any]] = {"f": 0.0, "i": 0, "u": 0, "b": False}
+MOST_TOGETHER: Final = 1024
+"""Windows of several pipelines in one call."""
 
 Answer = dict[str, Any] | str
 """Output name to value; or why there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passport:
-    """What computed an answer."""
-
-    device_wanted: str = ""
-    device: str = ""
-    backend: str = ""
-    nodes: int = 0
-    on_device: int = 0
 
 
 NOWHERE: Final = Passport()
@@ -89,110 +75,112 @@ def refused(scored: Scored, reason: str) -> Scored:
     )
 
 
-@dataclass(slots=True)
-class _Ready:
-    session: Session
-    model: Model
-    passport: Passport
-
-
-@dataclass(slots=True)
-class _Failed:
-    reason: str
-    until: float
-
-
-@dataclass(slots=True)
-class Sessions:
-    """The sessions of this process, one per model and order of devices."""
-
-    store: Path
-    _held: dict[tuple[str, tuple[str, ...]], _Ready | _Failed] = field(default_factory=dict)
-    _blanks: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def get(self, spec: PipelineSpec) -> _Ready | _Failed:
-        """A prepared session, or why no device takes the model now."""
-        key = (spec.model_digest, spec.devices)
-        held = self._held.get(key)
-        if isinstance(held, _Ready) or (isinstance(held, _Failed) and held.until > time.monotonic()):
-            return held
-        if held is None and len(self._held) >= MAX_SESSIONS:
-            self.drop_all()
-        made = self._held[key] = self._prepare(spec)
-        return made
-
-    def blanks(self, spec: PipelineSpec) -> Mapping[str, Any]:
-        """Per output of the model a value of its type; empty while the model could never be opened."""
-        return self._blanks.get(spec.model_digest, {})
-
-    def _prepare(self, spec: PipelineSpec) -> _Ready | _Failed:
-        try:
-            model = load_model(self.store, spec.model_digest)
-            self._blanks[spec.model_digest] = {
-                one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
-            }
-            session, device, refusals = choice = choose(spec.devices, model, Options(threads=1))
-        except (InferenceError, OSError) as error:
-            _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
-            return _Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
-        for one in refusals:
-            _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
-        _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend)
-        placed = session.placement
-        passport = Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
-        return _Ready(session, model, passport)
-
-    def drop(self, spec: PipelineSpec) -> None:
-        """Close one session: the next call prepares a new one."""
-        held = self._held.pop((spec.model_digest, spec.devices), None)
-        if isinstance(held, _Ready):
-            held.session.close()
-
-    def drop_all(self) -> None:
-        """Close every session."""
-        for held in self._held.values():
-            if isinstance(held, _Ready):
-                held.session.close()
-        self._held.clear()
-
-
 def score(sessions: Sessions, version: Version, block: WindowBlock) -> Scored:
-    """Run one block. What a model or a device cannot do refuses its windows with the reason; nothing is raised for it.
+    """One block by itself; see `score_all`."""
+    return score_all(sessions, [(version, block)])[0]
 
-    ValueError when the block is not one that a gateway made: its columns differ in length.
+
+def score_all(sessions: Sessions, blocks: Sequence[tuple[Version, WindowBlock]]) -> list[Scored]:
+    """Run blocks, those that go to one session in the same shape together: a call costs more than its windows.
+
+    What a model or a device cannot do refuses windows with the reason; nothing is raised for it. ValueError when a
+    block is not one that a gateway made: its columns differ in length.
     """
-    columns = _columns(block, "<f4" if version.spec.cells == "float32" else "<f8")
-    quality = columns.quality.astype(int).tolist()
-    reason = [""] * len(quality)
-    for index, why in block.refused:
-        reason[index] = why
-    outputs: list[dict[str, Any]] = [{} for _ in quality]
-    wanted = [index for index, why in enumerate(reason) if not why]
-    outcome = _Outcome([])
-    if wanted:
+    works = [_Work.of(version, block) for version, block in blocks]
+    for together in _alike(works):
+        _run_together(sessions, together)
+    return [work.scored(sessions) for work in works]
+
+
+def _alike(works: Iterable[_Work]) -> list[list[_Work]]:
+    """Those with windows to run, in groups that one call can take."""
+    groups: dict[tuple[object, ...], list[list[_Work]]] = {}
+    for work in works:
+        if not len(work.windows):
+            continue
+        parts = groups.setdefault(work.kind, [[]])
+        if parts[-1] and sum(len(one.windows) for one in parts[-1]) + len(work.windows) > MOST_TOGETHER:
+            parts.append([])
+        parts[-1].append(work)
+    return [part for parts in groups.values() for part in parts]
+
+
+def _run_together(sessions: Sessions, works: Sequence[_Work]) -> None:
+    """Give each its outcome; where windows were refused as they are, each by itself, so that it is known whose."""
+    spec = works[0].version.spec
+    if len(works) > 1:
+        outcome = _run(sessions, spec, np.concatenate([work.windows for work in works]))
+        if not outcome.dead:
+            answers = iter(outcome.answers)
+            each_ns = outcome.taken_ns / max(1, len(outcome.answers))
+            for work in works:
+                count = len(work.windows)
+                mine = [*islice(answers, count)]
+                work.outcome = replace(outcome, answers=mine, taken_ns=round(each_ns * count))
+            return
+    for work in works:
+        work.outcome = _run(sessions, work.version.spec, work.windows)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One block on its way through a session."""
+
+    version: Version
+    block: WindowBlock
+    columns: _Columns
+    reason: list[str]
+    wanted: list[int]
+    """Windows that the gateway did not refuse."""
+    windows: NDArray[np.floating[Any]]
+    """Of shape (wanted, length, inputs)."""
+    outcome: _Outcome
+
+    @classmethod
+    def of(cls, version: Version, block: WindowBlock) -> Self:
+        """Nothing is run yet. ValueError for a block that no gateway made."""
+        columns = _columns(block, "<f4" if version.spec.cells == "float32" else "<f8")
+        reason = [""] * len(columns.quality)
+        for index, why in block.refused:
+            reason[index] = why
+        wanted = [index for index, why in enumerate(reason) if not why]
         rows = columns.first[wanted][:, None] + np.arange(block.length)
-        outcome = _run(sessions, version.spec, columns.cells[rows])
-    for index, answer in zip(wanted, outcome.answers, strict=True):
-        if isinstance(answer, str):
-            reason[index], quality[index] = answer, _status(answer)
-        else:
-            outputs[index] = answer
-    return Scored(
-        version=version,
-        start_time=columns.start,
-        end_time=columns.end,
-        sequence=columns.sequence,
-        status=quality,
-        reason=reason,
-        outputs=outputs,
-        context=block.context,
-        digest=[_digest(columns, int(at), block.length) for at in columns.first],
-        latency_ns=outcome.taken_ns // max(1, len(wanted)),
-        newest=block.newest,
-        passport=outcome.passport,
-        blanks=sessions.blanks(version.spec),
-        dead=outcome.dead,
-    )
+        return cls(version, block, columns, reason, wanted, columns.cells[rows], _Outcome([]))
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal for what one call can take."""
+        spec = self.version.spec
+        outputs = tuple(one.name for one in spec.outputs)
+        model = (spec.model_digest, spec.devices, spec.model_input, spec.layout, outputs)
+        return (*model, self.windows.shape[1:], self.windows.dtype.str)
+
+    def scored(self, sessions: Sessions) -> Scored:
+        """With its answers."""
+        columns, outcome = self.columns, self.outcome
+        quality, reason = columns.quality.astype(int).tolist(), self.reason
+        outputs: list[dict[str, Any]] = [{} for _ in quality]
+        for index, answer in zip(self.wanted, outcome.answers, strict=True):
+            if isinstance(answer, str):
+                reason[index], quality[index] = answer, _status(answer)
+            else:
+                outputs[index] = answer
+        return Scored(
+            version=self.version,
+            start_time=columns.start,
+            end_time=columns.end,
+            sequence=columns.sequence,
+            status=quality,
+            reason=reason,
+            outputs=outputs,
+            context=self.block.context,
+            digest=[_digest(columns, int(at), self.block.length) for at in columns.first],
+            latency_ns=outcome.taken_ns // max(1, len(self.wanted)),
+            newest=self.block.newest,
+            passport=outcome.passport,
+            blanks=sessions.blanks(self.version.spec),
+            dead=outcome.dead,
+        )
 
 
 def _status(reason: str) -> int:
@@ -257,7 +245,7 @@ def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[An
     reason = ""
     for _ in range(2):
         ready = sessions.get(spec)
-        if isinstance(ready, _Failed):
+        if isinstance(ready, Failed):
             return _Outcome([reason or ready.reason] * len(windows))
         start = time.perf_counter_ns()
         try:
@@ -271,7 +259,7 @@ def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[An
     return _Outcome([reason] * len(windows))
 
 
-def _attempt(ready: _Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> tuple[list[Answer], str]:
+def _attempt(ready: Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> tuple[list[Answer], str]:
     """An answer per window, and what the model said if it refused any. Raises DeviceLostError."""
     fed, usable = feed(spec, ready.model, windows)
     answers: list[Answer] = ["out_of_range"] * len(windows)
@@ -291,14 +279,14 @@ def _attempt(ready: _Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any
     return answers, dead
 
 
-def _alone(ready: _Ready, spec: PipelineSpec, fed: NDArray[Any]) -> Answer:
+def _alone(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> Answer:
     try:
         return _together(ready, spec, fed)[0]
     except InputError as error:
         return f"input_refused: {error}"
 
 
-def _together(ready: _Ready, spec: PipelineSpec, fed: NDArray[Any]) -> list[dict[str, Any]]:
+def _together(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> list[dict[str, Any]]:
     """Raises InputError when the model does not take the windows, or does not answer each of them."""
     found = ready.session.run({spec.model_input: fed})
     missing = [one.name for one in spec.outputs if one.name not in found]

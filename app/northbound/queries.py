@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+_CONSUMERS = (
+    select(SubscriptionRow.id, SubscriptionRow.connector, SubscriptionRow.topic)
+    .where(SubscriptionRow.enabled.is_(True))
+    .order_by(SubscriptionRow.id)
+)
+
+
 def north(session: Session) -> North:
     """Every enabled subscription, and the plant's path in force."""
-    columns = (SubscriptionRow.id, SubscriptionRow.connector, SubscriptionRow.topic)
-    query = select(*columns).where(SubscriptionRow.enabled.is_(True)).order_by(SubscriptionRow.id)
-    consumers = tuple(Consumer(row.id, row.connector, row.topic) for row in session.execute(query))
+    consumers = tuple(Consumer(*row) for row in session.connection().execute(_CONSUMERS))
     return North(consumers, path_in_force(session) if consumers else "")

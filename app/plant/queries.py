@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+_PATH = select(PlantRevisionRow.path).order_by(PlantRevisionRow.number.desc()).limit(1)
+
+
 def path_in_force(session: Session) -> str:
     """The plant's path, which begins every topic; empty before the first plant file."""
-    query = select(PlantRevisionRow.path).order_by(PlantRevisionRow.number.desc()).limit(1)
-    return session.scalar(query) or ""
+    return session.connection().scalar(_PATH) or ""
 
 
 def number(engine: Engine) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from app.db import make_engine
 from app.errors import QueueError
-from app.inferring import Scored, Sessions, refused, score
+from app.inferring import Scored, refused, score_all
 from app.log import (
     BATCH_REFUSED,
     BATCH_REPEATED,
@@ -23,6 +23,7 @@ from app.pipelines.service import Version, versions
 from app.queue import TASK, celery, ring
 from app.records import Message
 from app.scoring import service
+from app.sessions import Sessions
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -65,11 +66,9 @@ class Scorer:
 
     def _apply(self, message: Message) -> bool:
         unscored = self._learn({block.version_id for block in message.windows})
-        scored = [
-            score(self._sessions, self._known[block.version_id], block)
-            for block in message.windows
-            if block.version_id in self._known
-        ]
+        known = self._known
+        blocks = [(known[one.version_id], one) for one in message.windows if one.version_id in known]
+        scored = score_all(self._sessions, blocks)
         stored = self._store(message, scored, unscored)
         if stored and scored:
             # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.

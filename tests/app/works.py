@@ -13,13 +13,13 @@ from onnx import TensorProto, helper
 from app import tables
 from app.db import make_engine, writing
 from app.errors import QueueError
-from app.inferring import Sessions
 from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.plant.tables import PlantRevisionRow
 from app.records import Message, Record, WindowBlock, to_record
 from app.scoring.tasks import Scorer
+from app.sessions import Sessions
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import Batch, Refusal
 from inference.model import import_model

@@ -17,17 +17,20 @@ from onnx import TensorProto, helper
 from sqlalchemy import select
 
 from app.db import reading
-from app.inferring import Sessions, finite, plain, score
+from app.inferring import MOST_TOGETHER, finite, plain, score, score_all
 from app.pipelines.service import versions
 from app.readings.service import counts
 from app.readings.tables import DeadLetterRow
 from app.scoring.tables import PredictionRow
+from app.sessions import Ready, Sessions
 from connectors import Status
 from inference import DeviceLostError
 from tests.app.works import Works, mean_model
 
 if TYPE_CHECKING:
-    from inference import Tensor
+    from collections.abc import Mapping
+
+    from inference import Session, Tensor
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -91,6 +94,77 @@ def test_windows_that_travel_narrow_are_answered_alike(make: Make) -> None:
     wide = version.spec.model_copy(update={"cells": "float64"})
     with pytest.raises(ValueError, match="reshape"):
         score(works.scorer._sessions, replace(version, spec=wide), works.block([2.5], 1))  # noqa: SLF001 - see above
+
+
+class Counted:
+    """A real session that counts its calls."""
+
+    def __init__(self, session: Session) -> None:
+        """Nothing is counted yet."""
+        self._session = session
+        self.placement = session.placement
+        self.sizes: list[int] = []
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Note how many windows, and run them."""
+        self.sizes.append(len(next(iter(feeds.values()))))
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        """As the real one."""
+        self._session.close()
+
+
+def counted(works: Works) -> Counted:
+    """Put the counter in place of the session of this pipeline's model."""
+    version = versions(works.engine, {works.version})[0][works.version]
+    ready = works.scorer._sessions.get(version.spec)  # noqa: SLF001 - its devices
+    assert isinstance(ready, Ready)
+    ready.session = made = Counted(ready.session)
+    return made
+
+
+def test_pipelines_of_one_model_are_run_together(make: Make) -> None:
+    """One call for all of them; each gets its own answers, refusals and digests, as if it were alone."""
+    works = make()
+    same = works.put_in_force(name="watch")
+    other = works.put_in_force(outputs=[{"name": "kind", "tag": 3, "tag_name": "watch.kind"}])
+    known = versions(works.engine, {works.version, same, other})[0]
+    blocks = [
+        (known[works.version], works.block([1.0, 1e300], 1)),
+        (known[same], works.block([2.0, 3.0, 4.0], 1, refused=((1, "gap:17"),))),
+        (known[other], works.block([5.0], 1)),
+        (known[same], works.block([6.0], 4, refused=((0, "gap:17"),))),
+    ]
+    sessions = works.scorer._sessions  # noqa: SLF001 - its devices
+    alone = [score(sessions, *one) for one in blocks]
+    calls = counted(works)
+    together = score_all(sessions, blocks)
+    assert calls.sizes == [3, 1], "what is refused is not run, and other outputs are another call"
+    for one, mine in zip(together, alone, strict=True):
+        assert (one.outputs, one.reason, one.status) == (mine.outputs, mine.reason, mine.status)
+        assert (one.version, one.passport, one.dead) == (mine.version, mine.passport, mine.dead)
+        assert one.digest == mine.digest
+    assert [one.reason for one in together] == [["", "out_of_range"], ["", "gap:17", ""], [""], ["gap:17"]]
+    assert together[1].outputs == [{"score": 2.0, "kind": 2}, {}, {"score": 4.0, "kind": 4}]
+
+
+def test_no_call_grows_without_bound(make: Make) -> None:
+    """Blocks are put together up to so many windows; one that has more by itself is run whole."""
+    works = make()
+    version = versions(works.engine, {works.version})[0][works.version]
+    calls = counted(works)
+    sizes = [MOST_TOGETHER - 1, 1, 2, MOST_TOGETHER + 5]
+    score_all(works.scorer._sessions, [(version, works.block([1.0] * n, 1)) for n in sizes])  # noqa: SLF001 - see above
+    assert sorted(calls.sizes) == sorted([MOST_TOGETHER, 2, MOST_TOGETHER + 5])
+
+
+def test_a_model_that_refuses_windows_refuses_those_of_their_own_pipeline(make: Make) -> None:
+    """A model of batch one takes none of them together: each is answered by itself, and nobody for another."""
+    works = make(mean_model(1))
+    version = versions(works.engine, {works.version})[0][works.version]
+    found = score_all(works.scorer._sessions, [(version, works.block([n, n + 1.0], 1)) for n in (1.0, 7.0)])  # noqa: SLF001 - see above
+    assert [[one["score"] for one in each.outputs] for each in found] == [[1.0, 2.0], [7.0, 8.0]]
 
 
 def test_windows_that_the_gateway_refused_are_tombstones(make: Make) -> None:

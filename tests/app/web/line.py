@@ -11,12 +11,13 @@ from sqlalchemy import Engine, select
 from app.config.check import check_text
 from app.db import reading
 from app.field.windowing import Windowing
-from app.inferring import Sessions, score
+from app.inferring import score
 from app.journal.frames import Entry, Position
 from app.pipelines.service import active
 from app.plant import service as plant
 from app.records import Message, to_record
 from app.scoring import service as scoring
+from app.sessions import Sessions
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import Batch, Refusal
 
