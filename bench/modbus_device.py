@@ -20,7 +20,7 @@ async def main() -> None:
     await server.serve_forever(background=True)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await server.shutdown()
+    await server.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

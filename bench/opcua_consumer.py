@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from asyncua import Client
+from asyncua.client.client import Client
 from numpy.typing import NDArray
 
 import connectors

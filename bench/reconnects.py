@@ -43,15 +43,20 @@ async def opcua(_folder: Path) -> AsyncIterator[Peer]:
             yield options, tuple(TagBinding(n, f"ns=1;s=T{n}") for n in range(TAGS))
 
 
+def retain(broker: servers.Broker) -> None:
+    """Leave a message on every topic. Blocking."""
+    messages: list[Any] = [(f"bench/r{n}", '{"v":1.5}', 1, True) for n in range(TAGS)]
+    assert broker.user is not None
+    login: paho.mqtt.publish.AuthParameter = {"username": broker.user, "password": broker.password or ""}
+    paho.mqtt.publish.multiple(messages, hostname=broker.host, port=broker.port, auth=login)
+
+
 @asynccontextmanager
 async def mqtt(folder: Path) -> AsyncIterator[Peer]:
     """A broker with a retained message per tag."""
     async with servers.broker(folder) as broker:
+        await asyncio.to_thread(retain, broker)
         login = {"username": broker.user, "password": broker.password}
-        messages = [{"topic": f"bench/r{n}", "payload": '{"v":1.5}', "qos": 1, "retain": True} for n in range(TAGS)]
-        await asyncio.to_thread(
-            paho.mqtt.publish.multiple, messages, hostname=broker.host, port=broker.port, auth=login
-        )
         options = {"url": f"mqtt://{broker.host}:{broker.port}", **login}
         yield options, tuple(TagBinding(n, f"bench/r{n}#/v") for n in range(TAGS))
 

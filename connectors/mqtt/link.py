@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 PING_EVERY_S: Final = 1.0
+GOODBYE_S: Final = 1.0
+"""How long a broker may take to close after we have said goodbye."""
 HEADER_ROOM: Final = 70_000
 """A topic has at most 65,535 bytes; the rest is for MQTT 5 properties."""
 FAILURE: Final = 0x80
@@ -248,8 +250,10 @@ class Link:
             self._timer = None
         if self.alive:
             self._lose(self._error)
+            self._wire.leave()
             self._client.disconnect()
             self._client.loop_write()
+            await self._wire.left(GOODBYE_S)
         self._lose(self._error)
         self._wire.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 PINGREQ: Final = b"\xc0\x00"
@@ -42,6 +43,8 @@ class Wire(asyncio.Protocol):
         self._full = False
         self._paused = False
         self._ended = False
+        self._leaving = False
+        self._gone = asyncio.Event()
         self.heard = time.monotonic()
         self.bytes_received = 0
 
@@ -52,6 +55,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
+        if self._leaving:
+            return
         self.heard = time.monotonic()
         self.bytes_received += len(data)
         self._raw += data
@@ -62,6 +67,7 @@ class Wire(asyncio.Protocol):
         """Called by asyncio."""
         self._ended = True
         self._transport = None
+        self._gone.set()
         self._on_lost(exc)
 
     def pause_writing(self) -> None:
@@ -176,9 +182,27 @@ class Wire(asyncio.Protocol):
             self._transport.write(bytes(self._unsent))
         self._unsent.clear()
 
+    def leave(self) -> None:
+        """From now on take nothing and do not close: the last words are being written."""
+        self._leaving = True
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    async def left(self, within_s: float) -> None:
+        """Send the last words and wait until the peer has read them and closes; then close whether it did or not.
+
+        A broker that finds us connected again before it has read what came with the goodbye throws that away.
+        """
+        self._flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._gone.wait()
+        self._leaving = False
+        self.close()
+
     def close(self) -> None:
         """Close once what was written has been sent."""
-        if self._transport is not None:
+        if self._transport is not None and not self._leaving:
             self._flush()
             self._transport.close()
 

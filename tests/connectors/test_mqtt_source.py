@@ -120,6 +120,18 @@ async def test_acknowledged_in_part(broker: servers.Broker, data_dir: str, topic
         assert values(await gather(source, lambda b: bool(values(b)))) == [2.0]
 
 
+async def test_last_words(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
+    """What was acknowledged just before closing does not come again, however soon we are back."""
+    tags = [TagBinding(1, f"{topic}#/x")]
+    for _ in range(5):
+        async with connected(broker, data_dir, tags, version=version) as source:
+            await publish(broker, topic, *numbers(200))
+            batches = await gather(source, lambda b: len(values(b)) >= 200, ack=False)
+            assert values(batches) == [float(n) for n in range(200)]
+            for batch in batches:
+                await batch.ack()
+
+
 async def test_ack_is_void_after_the_end(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
     """An acknowledgement given after a reconnect is void: message ids begin anew and would hit another message."""
     tags = [TagBinding(1, f"{topic}#/x")]
