@@ -102,6 +102,7 @@ main.command()(migrate.migrate)
 main.command()(demo.demo)
 main.command()(show.status)
 main.command()(show.ledger)
+main.command()(show.gaps)
 main.command()(show.devices)
 main.command("try")(look.attempt)
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from app.field.runner import Load
-    from app.records import Record
-    from connectors import Batch
 
 log = get_logger(__name__)
 
@@ -87,7 +85,7 @@ class Gateway:
             self.journal,
             clock=self._clock,
             publisher=self.publisher,
-            seen=self._seen,
+            alive=self._windowing.alive_until,
             load=load,
             cap_s=chosen.reconnect_cap_s,
         )
@@ -100,9 +98,6 @@ class Gateway:
             standings=self.follower.standings,
             published=lambda: self.publisher.published,
         )
-
-    def _seen(self, _connection: int, record: Record, _batch: Batch) -> None:
-        self._clock.seen(record)
 
     def _taken(self, source_time: int, at: int) -> None:
         self.reporter.taken(source_time, at)

@@ -59,6 +59,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     refused: tuple[RefusalRecord, ...]
     columns: bytes
     """Empty when count is 0."""
+    gap_since: int = 0
+    """ns: from here to `received_time` changes may be missing, because the connection could not take up; 0: none."""
 
     def readings(self) -> int:
         """What the ledger counts as read: good ones and refused ones."""
@@ -115,7 +117,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True):
     others: list[tuple[int, object]]
 
 
-def to_record(connection: int, batch: Batch) -> Record:
+def to_record(connection: int, batch: Batch, gap_since: int = 0) -> Record:
     """Pack a batch; compresses once for disk, queue and history. TypeError for a value no contract allows."""
     count = len(batch)
     times = np.where(batch.source_time == NO_TIME, batch.received_time, batch.source_time)
@@ -130,6 +132,7 @@ def to_record(connection: int, batch: Batch) -> Record:
         lost=batch.lost,
         refused=tuple(RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings) for r in batch.refused),
         columns=encode_columns(batch) if count else b"",
+        gap_since=gap_since if gap_since < batch.received_time else 0,
     )
 
 

@@ -117,6 +117,9 @@ class Batch:
     """What arrived with these readings and could not be taken."""
     lost: int = 0
     """Readings the peer itself says it dropped (overflow bit, missing sequence number) since the last batch."""
+    continues: bool = True
+    """False for the first batch of a connection that could not take up where the last one ended: what changed in
+    between may be missing. OPC UA: a new subscription; MQTT: a session that the broker no longer had."""
     ack: Callable[[], Awaitable[None]] = field(default=no_ack, compare=False)
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import live
+from app import live, times
 from app.commands.console import as_json, fail, out, t, table
 from app.commands.plant import database
 from app.commands.running import Data, choose_data
@@ -63,6 +63,33 @@ def ledger(*, json_: Json = False, data: Data = None) -> None:
         out.print(t("Every connection balances.") if good else t("NOT BALANCED: keep the data folder and report this."))
     if not good:
         raise typer.Exit(1)
+
+
+def gaps(
+    *,
+    connection: Annotated[str | None, typer.Option(help="Of this connection only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, newest first.")] = 100,
+    json_: Json = False,
+    data: Data = None,
+) -> None:
+    """Show from when to when changes may be missing: a connection was lost, and its peer could not send them again."""
+    choose_data(data)
+    with database(make=False) as engine:
+        found = ledger_service.gaps(engine, connection=connection, limit=limit)
+    if json_:
+        as_json([
+            {"connection": one.connection, "since": times.rfc3339(one.since), "until": times.rfc3339(one.until)}
+            for one in found
+        ])
+    elif not found:
+        out.print(t("No gaps."))
+    else:
+        rows = [
+            (one.connection, times.rfc3339(one.since), times.rfc3339(one.until),
+             f"{(one.until - one.since) / times.NANOS:.3f}")
+            for one in found
+        ]  # fmt: skip
+        table("", [t(c) for c in ("connection", "from", "to", "seconds")], rows, numbers=(3,))
 
 
 def ledger_view(one: ledger_service.Account) -> dict[str, Any]:

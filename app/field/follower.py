@@ -64,18 +64,18 @@ class Follower:
         *,
         clock: Clock,
         publisher: Publisher,
-        seen: Callable[[int, Record, Batch], None],
+        alive: Callable[[int], int],
         load: Load,
         cap_s: float,
     ) -> None:
-        """`seen` is told of every batch that is durable. Blocking: reads the end of the journal."""
+        """`alive`: until when a connection was alive, see `Runner`. Blocking: reads the end of the journal."""
         self._engine = engine
         self._repeats = of_journal(journal)
         self._data_dir = data_dir
         self._journal = journal
         self._clock = clock
         self._publisher = publisher
-        self._seen = seen
+        self._alive = alive
         self._load_connector = load
         self._cap = cap_s
         self._running: dict[int, _Running] = {}
@@ -159,9 +159,13 @@ class Follower:
             load=self._load_connector,
             cap_s=self._cap,
             repeats=self._repeats.setdefault(connection.id, Repeats()),
+            alive=self._alive,
         )
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, task)
+
+    def _seen(self, _connection: int, record: Record, _batch: Batch) -> None:
+        self._clock.seen(record)
 
     async def _stop(self, keys: list[int]) -> None:
         stopping = [self._running.pop(key) for key in keys]

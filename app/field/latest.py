@@ -104,6 +104,11 @@ class Latest:
         if columns is not None:
             mine.take(columns)
 
+    def alive_until(self, connection: int) -> int:
+        """ns: up to when a connection was alive; negative when it never was."""
+        mine = self._connections.get(connection)
+        return -1 if mine is None else mine.alive_until
+
     def prime(self, router: Router) -> None:
         """Let windows that were never fed know what is in force."""
         for connection, mine in sorted(self._connections.items()):

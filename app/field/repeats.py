@@ -50,6 +50,8 @@ class Repeats:
 
     def __init__(self) -> None:
         """Nothing was journaled yet."""
+        self.alive_until = 0
+        """ns: up to when the connection was alive, as far as it was noted; 0 when it never was."""
         self._name = ""
         self._tail: deque[_Written] = deque()
         self._marks = np.empty(0, np.uint64)
@@ -61,6 +63,7 @@ class Repeats:
 
     def note(self, record: Record) -> None:
         """A record of this connection is being journaled."""
+        self.alive_until = max(self.alive_until, record.alive_until)
         if record.count:
             self._tail.append(_Written(record.received_time, record.columns))
         while self._tail and self._tail[0].received_time < record.received_time - KEEP_NS:

@@ -15,12 +15,14 @@ from app.log import (
     CONNECTION_BACK,
     CONNECTION_ENDED,
     CONNECTION_FAILED,
+    CONNECTION_GAP,
     CONNECTION_LOST,
     CONNECTION_REFUSED,
     CONNECTION_UP,
     get_logger,
 )
 from app.records import to_record
+from app.times import NANOS, rfc3339
 from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstalledError, RefusedError
 
 if TYPE_CHECKING:
@@ -65,10 +67,12 @@ class Runner:
         load: Load = connectors.load,
         cap_s: float,
         repeats: Repeats | None = None,
+        alive: Callable[[int], int] = lambda _: 0,
     ) -> None:
         """`append`: the journal's; `seen` is told of every durable batch; `load` finds a connector by its name.
 
-        `repeats`: what the journal has of this connection.
+        `repeats`: what the end of the journal has of this connection; `alive`: until when one was alive, by its id,
+        as far as is known from before that (ns).
         """
         self._connection = connection
         self._append = append
@@ -76,6 +80,7 @@ class Runner:
         self._seen = seen
         self._load = load
         self._repeats = repeats or Repeats()
+        self._alive = alive
         self._backoff = Backoff(cap_s)
         self._was_up = False
 
@@ -130,7 +135,7 @@ class Runner:
         self._up()
         while True:
             batch = await source.read()
-            record = to_record(self._connection.id, self._repeats.without(batch))
+            record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
             # Before: it is journaled even when we are cancelled while we wait for that.
             self._repeats.note(record)
             await self._append(record)
@@ -138,6 +143,16 @@ class Runner:
             self._seen(self._connection.id, record, batch)
             await batch.ack()
             self._backoff.reset()
+
+    def _gap_since(self, batch: Batch) -> int:
+        """When the connection was last alive, if the batch does not take up there (ns); 0 when nothing is missing."""
+        if batch.continues:
+            return 0
+        since = max(self._repeats.alive_until, self._alive(self._connection.id), 0)
+        if since:
+            name, seconds = self._connection.config.name, (batch.received_time - since) / NANOS
+            log.warning(CONNECTION_GAP, connection=name, seconds=round(seconds, 3), since=rfc3339(since))
+        return since
 
     async def _close(self, source: Source) -> None:
         with suppress(ConnectorError, OSError, TimeoutError):

@@ -95,6 +95,10 @@ class Windowing:
         self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
         return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
 
+    def alive_until(self, connection: int) -> int:
+        """ns: up to when a connection was alive, as far as the journal was fed; negative when it never was."""
+        return self._latest.alive_until(connection)
+
     def snapshot(self) -> Snapshot | None:
         """As it stands between two records; None before `start`."""
         if self.position is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from app import times
 from app.access.api import Database, Viewer
-from app.api import View
+from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
 from app.ledger import service
+
+Connection = Annotated[str | None, Query(max_length=100)]
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
@@ -63,3 +67,31 @@ def ledger(_who: Viewer, engine: Database) -> LedgerView:
         for a in service.accounts(engine)
     ]
     return LedgerView(balanced=all(a.balanced for a in accounts), connections=accounts)
+
+
+class GapView(View):
+    """Between these times changes of a connection may be missing: it could not take up where it was lost."""
+
+    connection: str
+    since: str
+    until: str
+    seconds: float
+
+
+@router.get("/gaps", operation_id="listGaps")
+def gaps(
+    _who: Viewer, engine: Database, *, connection: Connection = None, cursor: Cursor = None, limit: Limit = 100
+) -> Page[GapView]:
+    """What may be missing, newest first."""
+    key = open_cursor(cursor, 1)
+    found = service.gaps(engine, connection=connection, before=int(key[0]) if key else None, limit=limit)
+    items = [
+        GapView(
+            connection=one.connection,
+            since=times.rfc3339(one.since),
+            until=times.rfc3339(one.until),
+            seconds=(one.until - one.since) / times.NANOS,
+        )
+        for one in found
+    ]
+    return Page(items=items, next=seal_cursor(found[-1].id) if len(found) == limit else None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from app.db import reading
-from app.ledger.tables import JournalStateRow, LedgerRow
+from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
 from app.sources.tables import ConnectionRow
 
 if TYPE_CHECKING:
@@ -65,3 +65,29 @@ def accounts(engine: Engine) -> list[Account]:
             read, stored, refused, dropped, held, lost, at = (int(number) for number in numbers)
             found.append(Account(name, read, stored, refused, dropped, held, lost, reasons.get(connection, {}), at))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Changes of this connection may be missing between these times (ns)."""
+
+    id: int
+    connection: str
+    since: int
+    until: int
+
+
+def gaps(engine: Engine, *, connection: str | None = None, before: int | None = None, limit: int = 100) -> list[Gap]:
+    """Newest first; of one connection, and from before an id, if given."""
+    query = (
+        select(GapRow.id, ConnectionRow.name, GapRow.since, GapRow.until)
+        .join(ConnectionRow, ConnectionRow.id == GapRow.connection_id)
+        .order_by(GapRow.id.desc())
+        .limit(limit)
+    )
+    if connection is not None:
+        query = query.where(ConnectionRow.name == connection)
+    if before is not None:
+        query = query.where(GapRow.id < before)
+    with reading(engine) as session:
+        return [Gap(row.id, row.name, row.since, row.until) for row in session.execute(query)]

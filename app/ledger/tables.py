@@ -23,6 +23,19 @@ class LedgerRow(Base):
     batches: Mapped[int] = mapped_column(Big)
 
 
+class GapRow(Base):
+    """From when to when changes of a connection may be missing, because it could not take up where it was lost."""
+
+    __tablename__ = "gaps"
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    connection_id: Mapped[int] = mapped_column(Big, index=True)
+    since: Mapped[int] = mapped_column(Big)
+    """ns: the last sign of life before."""
+    until: Mapped[int] = mapped_column(Big)
+    """ns: the first receipt after."""
+
+
 class JournalStateRow(Base):
     """What a gateway found in its journal by scanning it, per connection, at one head position."""
 

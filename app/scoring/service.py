@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from app import times
 from app.db import UnreachableError, add_to, insert_all, insert_new, table, writing
 from app.events import service as events
-from app.ledger.tables import LedgerRow
+from app.ledger.tables import GapRow, LedgerRow
 from app.northbound.queries import north
 from app.northbound.schemas import (
     PREDICTION_TYPE,
@@ -76,6 +76,7 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
         if _known(session, message):
             return False
         _store_readings(session, message)
+        _store_gap(session, message)
         _store_dead(session, message, scored, unscored)
         told = north(session) if scored else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
@@ -116,6 +117,13 @@ def _store_readings(session: Session, message: Message) -> None:
         "count": record.count,
         "columns": record.columns,
     }])
+
+
+def _store_gap(session: Session, message: Message) -> None:
+    record = message.record
+    if record.gap_since:
+        span = {"connection_id": record.connection, "since": record.gap_since, "until": record.received_time}
+        insert_all(session, GapRow, [span])
 
 
 def _store_dead(

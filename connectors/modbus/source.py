@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
@@ -35,6 +36,7 @@ class ModbusSource:
             self._groups[None] = {}
         self._session: Session | None = None
         self._polling: asyncio.Task[Batch] | None = None
+        self._continues = True
 
     async def connect(self) -> None:
         """Open a connection. Raises NotConnectedError, NotInstalledError."""
@@ -42,6 +44,8 @@ class ModbusSource:
         self._session = Session(self._options, self._groups, self._revision)
         try:
             await self._session.open()
+            # What a device has changed while nobody asked, it does not tell.
+            self._continues = False
         except BaseException:
             await self.close()
             raise
@@ -59,7 +63,8 @@ class ModbusSource:
             self._polling = asyncio.create_task(self._session.poll())
         batch = await asyncio.shield(self._polling)
         self._polling = None
-        return batch
+        went_on, self._continues = self._continues, True
+        return replace(batch, continues=went_on)
 
     async def close(self) -> None:
         """Let go of the device. Safe to call twice."""

@@ -42,6 +42,7 @@ class MqttSource:
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
+        self._continues = True
 
     async def connect(self) -> None:
         """Log in, resume or make the session, subscribe. Raises NotConnectedError, RefusedError."""
@@ -60,13 +61,16 @@ class MqttSource:
         self._link = link
         try:
             kept = await link.open()
-            await self._subscribe(link, kept=kept)
+            self._continues = await self._subscribe(link, kept=kept)
         except BaseException:
             await self.close()
             raise
 
-    async def _subscribe(self, link: Link, *, kept: bool) -> None:
-        """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration."""
+    async def _subscribe(self, link: Link, *, kept: bool) -> bool:
+        """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration.
+
+        Returns whether the broker has kept what came meanwhile: at QoS 0 it keeps nothing.
+        """
         wanted = {f.filter: f.qos for f in self._options.subscriptions} or dict.fromkeys(
             self._mapping.topics, self._options.qos
         )
@@ -75,6 +79,7 @@ class MqttSource:
         await link.subscribe(list(wanted.items()))
         self._note_filters(list(wanted))
         self._alive_ns = time.time_ns()
+        return kept and all(wanted.values())
 
     def _filters_before(self) -> list[str]:
         path = Path(self._config.data_dir) / FILTERS_FILE
@@ -145,8 +150,14 @@ class MqttSource:
             self._alive_ns,
             self._config.revision,
             rows.refusals(),
+            continues=self._went_on(),
             ack=_acknowledger(link, acks),
         )
+
+    def _went_on(self) -> bool:
+        """What the first batch of a connection says; every other one continues."""
+        went_on, self._continues = self._continues, True
+        return went_on
 
     def _map(self, message: Message, rows: Rows, received: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +52,7 @@ class OpcUaSource:
         self._fingerprint = resume.fingerprint(config, self._options)
         self._alive_ns = 0
         self._first: Batch | None = None
+        self._continues = True
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
@@ -60,13 +62,16 @@ class OpcUaSource:
         self._subscription = Subscription(self._session, self._options)
         try:
             resumed = await self._session.open(kept)
-            await self._subscribe(self._session, self._subscription, kept if resumed else None)
+            self._continues = await self._subscribe(self._session, self._subscription, kept if resumed else None)
         except BaseException:
             await self._let_go(leave=False)
             raise
 
-    async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> None:
-        """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case."""
+    async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> bool:
+        """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case.
+
+        Returns whether it went on.
+        """
         namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
         session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
         limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
@@ -83,6 +88,7 @@ class OpcUaSource:
         self._first = self._missing(missing)
         if self._options.resume:
             resume.keep(self._folder, self._fingerprint, subscription.kept(missing))
+        return resumed
 
     def _item(self, index: int, node: ua.NodeId | None) -> ua.MonitoredItemCreateRequest:
         mine = self._tag_options[index]
@@ -114,7 +120,7 @@ class OpcUaSource:
             raise NotConnectedError(message)
         if self._first is not None:
             first, self._first = self._first, None
-            return first
+            return replace(first, continues=self._went_on())
         await self._subscription.ready(MOST_READINGS)
         return self._batch(self._subscription, self._subscription.take(MOST_READINGS))
 
@@ -136,8 +142,14 @@ class OpcUaSource:
             self._config.revision,
             columns.refused + broken,
             columns.lost + taken.lost,
+            self._went_on(),
             _acknowledger(subscription, taken.sequences),
         )
+
+    def _went_on(self) -> bool:
+        """What the first batch of a connection says; every other one continues."""
+        went_on, self._continues = self._continues, True
+        return went_on
 
     def _columns(self, taken: Taken) -> Columns:
         if taken.rows:

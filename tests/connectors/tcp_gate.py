@@ -1,4 +1,4 @@
-"""A gate on the way to a real server: it lets bytes through, cuts every connection, or holds them back in silence."""
+"""A gate on the way to a real server: lets bytes through, late if asked, or cuts, half-closes, holds them back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ class Gate:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._never = asyncio.Event()
+        self._answers: set[asyncio.StreamWriter] = set()
+        """Those that carry the server's bytes."""
         self.port = 0
+        self.delay_s = 0.0
+        """How late bytes are passed on."""
         self.opened = asyncio.Event()
 
     async def start(self) -> None:
@@ -33,6 +38,7 @@ class Gate:
             writer.close()
             return
         self._writers.add(there_writer)
+        self._answers.add(writer)
         self.opened.set()
         for source, sink in ((reader, there_writer), (there_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink))
@@ -42,10 +48,27 @@ class Gate:
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65_536):
+                await self._late()
                 await self._flowing.wait()
                 sink.write(data)
                 await sink.drain()
         sink.close()
+
+    async def _late(self) -> None:
+        if self.delay_s:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._never.wait(), self.delay_s)
+
+    def half_close(self) -> None:
+        """The server's side ends, as when its process is gone and its kernel says so; ours may still send."""
+        for writer in self._answers:
+            if not writer.is_closing():
+                writer.write_eof()
+        self._answers.clear()
+
+    def thaw(self) -> None:
+        """Let bytes through again."""
+        self._flowing.set()
 
     def freeze(self) -> None:
         """Hold every byte back, but keep the connections."""
@@ -58,6 +81,7 @@ class Gate:
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
+        self._answers.clear()
         self._flowing.set()
         for task in list(self._tasks):
             task.cancel()

@@ -176,7 +176,10 @@ async def test_reconnect(plc: Plc) -> None:
     await plc.put("holding", 1, 7)
     await gate.start()
     await modbus.connect()
-    assert readings(await modbus.read()) == {1: 0.0, 2: 7.0}
+    first = await modbus.read()
+    assert readings(first) == {1: 0.0, 2: 7.0}
+    assert not first.continues, "what changed and changed back meanwhile is not known"
+    assert (await modbus.read()).continues
     await modbus.close()
     await gate.cut()
 

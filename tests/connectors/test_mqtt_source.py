@@ -89,11 +89,12 @@ def numbers(count: int) -> list[bytes]:
 async def test_while_away(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
     """What is published while we are away is kept by the broker and comes at the next connect, in order."""
     tags = [TagBinding(1, f"{topic}#/x")]
-    async with connected(broker, data_dir, tags, version=version):
-        pass
+    async with connected(broker, data_dir, tags, version=version) as source:
+        assert not (await source.read()).continues, "a session that is new"
     await publish(broker, topic, *numbers(200))
     async with connected(broker, data_dir, tags, version=version) as source:
         batches = await gather(source, lambda b: len(values(b)) >= 200)
+    assert all(one.continues for one in batches)
     assert values(batches) == [float(n) for n in range(200)]
 
 
@@ -105,7 +106,20 @@ async def test_clean_session(broker: servers.Broker, data_dir: str, topic: str, 
     await publish(broker, topic, *numbers(5))
     async with connected(broker, data_dir, tags, version=version, clean_session=True) as source:
         await publish(broker, topic, json.dumps({"x": 99}).encode())
-        assert values(await gather(source, lambda b: bool(values(b)))) == [99.0]
+        batches = await gather(source, lambda b: bool(values(b)))
+    assert values(batches) == [99.0]
+    assert [one.continues for one in batches] == [False, *(True for _ in batches[1:])]
+
+
+@pytest.mark.parametrize("asked", [{"qos": 0}, {"subscriptions": [{"filter": "{topic}", "qos": 0}]}])
+async def test_at_qos_0_nothing_is_kept(
+    broker: servers.Broker, data_dir: str, topic: str, asked: dict[str, object]
+) -> None:
+    """A session that is kept holds no message of QoS 0: what came meanwhile is missing, and that is said."""
+    options = json.loads(json.dumps(asked).replace("{topic}", topic))
+    for _ in range(2):
+        async with connected(broker, data_dir, [TagBinding(1, f"{topic}#/x")], **options) as source:
+            assert not (await source.read()).continues
 
 
 async def test_acknowledged_in_part(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:

@@ -54,6 +54,7 @@ async def test_outage(plant: Plant, plant_gate: Gate, data_dir: str, security: d
     await source.connect()
     batches = await gather(source, lambda b: changes[-1] in values(b, 1))
     assert [v for v in values(batches, 1) if v in changes] == changes
+    assert all(one.continues for one in batches)
     assert set(plant.subscriptions()) == before
     await source.close()
 
@@ -97,13 +98,16 @@ async def test_server_has_forgotten(plant: Plant, data_dir: str) -> None:
     await source.close()
     await plant.server.iserver.subscription_service.delete_subscriptions([max(plant.subscriptions())])
     await source.connect()
-    await gather(source, lambda b: bool(values(b, 1)))
+    found = await gather(source, lambda b: bool(values(b, 1)))
+    assert not found[0].continues, "what changed meanwhile is not known"
+    await plant.write("Level", time.monotonic())
+    assert all(one.continues for one in await gather(source, lambda b: bool(values(b, 1))))
     await source.close()
     path = Path(data_dir) / FILE
     kept = json.loads(path.read_text())
     path.write_text(json.dumps({**kept, "token": ua.NodeId(ua.Int32(424242), ua.Int16(0)).to_string()}))
     await source.connect()
-    await gather(source, lambda b: bool(values(b, 1)))
+    assert not (await gather(source, lambda b: bool(values(b, 1))))[0].continues
     await source.close()
 
 

@@ -22,6 +22,7 @@ from app.launcher.process import Process
 from app.launcher.stack import SOURCE, module, module_path, prepare
 from app.launcher.supervisor import Supervisor
 from app.settings import Settings
+from tests.connectors.tcp_gate import Gate
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -69,14 +70,16 @@ class Box:
         broker: Broker,
         api: httpx2.AsyncClient,
         addresses: Mapping[str, str],
+        gates: Mapping[str, Gate],
     ) -> None:
-        """Everything answers."""
+        """Everything answers. `gates`: on the way from the field to the gateway, by kind of connector."""
         self.data = chosen.data_dir
         self.engine = engine
         self.supervisor = supervisor
         self.broker = broker
         self.api = api
         self.variables = addresses
+        self.gates = gates
         self.plant = self.data / "journey.yaml"
 
     @property
@@ -140,8 +143,19 @@ def plant_file(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Box]:
-    """A box from an empty folder, with its plant file applied and an administrator logged in; no plant runs yet."""
+async def _gate(host: str, port: int) -> AsyncIterator[Gate]:
+    made = Gate(host, port)
+    await made.start()
+    yield made
+    await made.cut()
+
+
+@asynccontextmanager
+async def running(folder: Path, *, gated: bool = False) -> AsyncIterator[Box]:
+    """A box from an empty folder, with its plant file applied and an administrator logged in; no plant runs yet.
+
+    `gated`: the gateway reaches plant and broker through gates that can be shut.
+    """
     async with AsyncExitStack() as held:
         chosen = Settings(data_dir=folder, api_port=0, admin_password=SecretStr(ADMIN), reconnect_cap_s=2)
         settings.use(chosen)
@@ -154,7 +168,19 @@ async def running(folder: Path) -> AsyncIterator[Box]:
             **broker_variables(stack, f"{EXAMPLE}MQTT_"),
         }
         addresses[f"{EXAMPLE}MQTT"] = addresses[f"{EXAMPLE}MQTT_URL"]
-        settings.provide(addresses)
+        gates: dict[str, Gate] = {}
+        if gated:
+            gates = {
+                "opcua": await held.enter_async_context(_gate("127.0.0.1", opcua.number)),
+                "mqtt": await held.enter_async_context(_gate(stack.broker.host, stack.broker.port)),
+            }
+            settings.provide({
+                **addresses,
+                f"{EXAMPLE}OPCUA": f"opc.tcp://127.0.0.1:{gates['opcua'].port}/headrace/tep",
+                f"{EXAMPLE}MQTT": f"mqtt://127.0.0.1:{gates['mqtt'].port}",
+            })
+        else:
+            settings.provide(addresses)
         engine, _ = await asyncio.to_thread(prepared, chosen, plant_file(folder))
         held.callback(engine.dispose)
         supervisor = await held.enter_async_context(started(chosen, stack))
@@ -162,7 +188,7 @@ async def running(folder: Path) -> AsyncIterator[Box]:
         answer = await api.post("/api/v1/session", json={"name": "admin", "password": ADMIN})
         assert answer.status_code == 201, answer.text
         api.headers["Authorization"] = f"Bearer {answer.json()['token']}"
-        yield Box(chosen, engine, supervisor, stack.broker, api, addresses)
+        yield Box(chosen, engine, supervisor, stack.broker, api, addresses, gates)
 
 
 @asynccontextmanager

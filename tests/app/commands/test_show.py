@@ -15,7 +15,7 @@ from app import live, queue, settings, times
 from app.commands import running
 from app.db import make_engine, upgrade, writing
 from app.launcher.ports import Port
-from app.ledger.tables import JournalStateRow
+from app.ledger.tables import GapRow, JournalStateRow
 from app.sources.tables import ConnectionRow
 
 Run = Callable[..., Result]
@@ -63,7 +63,25 @@ def test_a_ledger_that_does_not_balance_is_an_error(run: Run, counted: Callable[
     assert (found.exit_code, json.loads(found.stdout)["balanced"]) == (1, False)
 
 
-@pytest.mark.parametrize("command", ["ledger", "status", "migrate", "revisions"])
+def test_gaps_are_shown(run: Run, counted: Callable[..., None], data: Path) -> None:
+    """From when to when, newest first; of one connection if asked; none is said to be none."""
+    counted()
+    assert "No gaps" in run("gaps").stdout
+    engine = make_engine(f"sqlite:///{data / 'headrace.db'}")
+    with writing(engine) as session:
+        for second in (5, 60):
+            session.add(GapRow(connection_id=1, since=second * 10**9, until=(second + 2) * 10**9))
+    engine.dispose()
+    found = json.loads(run("gaps", "--json").stdout)
+    assert [one["since"] for one in found] == ["1970-01-01T00:01:00.000000000Z", "1970-01-01T00:00:05.000000000Z"]
+    assert json.loads(run("gaps", "--json", "--connection", "other").stdout) == []
+    assert len(json.loads(run("gaps", "--json", "--limit", "1").stdout)) == 1
+    shown = run("gaps", "--lang", "zh-CN").stdout
+    assert "plc" in shown
+    assert "2.000" in shown
+
+
+@pytest.mark.parametrize("command", ["ledger", "gaps", "status", "migrate", "revisions"])
 def test_a_database_that_is_away_is_a_sentence(run: Run, command: str) -> None:
     """No traceback, no password, exit status 1; in either language."""
     with Port() as port:

@@ -22,6 +22,7 @@ def batch(
     at: int = BASE,
     refused: tuple[Refusal, ...] = (),
     lost: int = 0,
+    continues: bool = True,
     ack: Callable[[], Awaitable[None]] = no_ack,
 ) -> Batch:
     """Good readings, all of one source time that is the received time too."""
@@ -37,6 +38,7 @@ def batch(
         revision=1,
         refused=refused,
         lost=lost,
+        continues=continues,
         ack=ack,
     )
 

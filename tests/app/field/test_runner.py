@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,23 @@ import structlog
 
 from app.field.runner import Runner, Standing
 from app.journal import Journal, JournalError, Position
-from app.log import CONNECTION_BACK, CONNECTION_FAILED, CONNECTION_LOST, CONNECTION_REFUSED, CONNECTION_UP
+from app.log import (
+    CONNECTION_BACK,
+    CONNECTION_FAILED,
+    CONNECTION_GAP,
+    CONNECTION_LOST,
+    CONNECTION_REFUSED,
+    CONNECTION_UP,
+)
 from app.sources.service import Connection
-from connectors import ConnectionConfig, EndOfInput, NotConnectedError, Refusal, RefusedError
+from connectors import Batch, ConnectionConfig, ConnectorError, EndOfInput, NotConnectedError, Refusal, RefusedError
 from tests.app.field.doubles import Peer, Plug, batch
 from tests.waiting import wait_for
 
 
 @asynccontextmanager
 async def _running(
-    peer: Peer, journal: Journal, *, connector: str = "plug", problem: str = ""
+    peer: Peer, journal: Journal, *, connector: str = "plug", problem: str = "", alive: int = 0
 ) -> AsyncIterator[tuple[Standing, asyncio.Task[None]]]:
     config = ConnectionConfig("line", {}, (), 1, "")
     standing = Standing("line")
@@ -33,6 +41,7 @@ async def _running(
         lambda *_: None,
         load=Plug(sources={"line": peer}).load,
         cap_s=0.01,
+        alive=lambda connection: alive * connection,
     )
     task = asyncio.create_task(runner.run())
     try:
@@ -101,6 +110,51 @@ async def test_what_comes_again_after_an_outage_is_journaled_once(journal: Journ
         assert standing.readings == 2
     records = [one.record for one in journal.read_after(Position(journal.epoch, 0)) if one.record is not None]
     assert [one.count for one in records if one.count] == [1, 1]
+
+
+async def _gaps(journal: Journal, sent: list[Batch | ConnectorError], *, alive: int = 0) -> list[int]:
+    """Since when each record says that changes may be missing."""
+    peer, acks = Peer(), asyncio.Queue[int]()
+
+    async def ack() -> None:
+        acks.put_nowait(1)
+
+    async with _running(peer, journal, alive=alive):
+        for one in sent:
+            peer.inbox.put_nowait(replace(one, ack=ack) if isinstance(one, Batch) else one)
+        await wait_for(lambda: acks.qsize() == sum(isinstance(one, Batch) for one in sent))
+    records = [one.record for one in journal.read_after(Position(journal.epoch, 0))]
+    return [one.gap_since for one in records if one is not None]
+
+
+async def test_a_gap_is_recorded_where_a_connection_could_not_take_up(journal: Journal) -> None:
+    """From the last sign of life; not at the first connection ever, and not where the peer kept what came meanwhile."""
+    now, second = time.time_ns(), 10**9
+    sent: list[Batch | ConnectorError] = [
+        batch(at=now, continues=False),
+        batch(at=now + second),
+        NotConnectedError("lost"),
+        batch((), (), at=now + 5 * second, continues=False),
+        batch(at=now + 6 * second),
+        NotConnectedError("lost"),
+        batch(at=now + 9 * second),
+    ]
+    with structlog.testing.capture_logs() as logs:
+        assert await _gaps(journal, sent) == [0, 0, now + second, 0, 0]
+    (line,) = [one for one in logs if one["event"] == CONNECTION_GAP]
+    assert (line["connection"], line["seconds"]) == ("line", 4.0)
+
+
+async def test_what_was_alive_before_a_restart_counts(journal: Journal) -> None:
+    """A gateway that starts knows from its snapshot until when a connection was alive."""
+    now = time.time_ns()
+    assert await _gaps(journal, [batch(at=now, continues=False)], alive=now - 7) == [now - 7]
+
+
+async def test_a_connection_that_is_made_anew_at_once_has_no_gap(journal: Journal) -> None:
+    """What begins no later than the last sign of life misses nothing."""
+    now = time.time_ns()
+    assert await _gaps(journal, [batch(at=now, continues=False)], alive=now) == [0]
 
 
 async def test_an_outage_costs_a_reconnect_and_two_lines(journal: Journal) -> None:

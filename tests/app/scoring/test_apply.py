@@ -7,10 +7,12 @@ import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from sqlalchemy import func, select
 
 from app.db import add_to, reading, table, writing
+from app.ledger.service import Gap, gaps
 from app.ledger.tables import LedgerRow
 from app.northbound.tables import OutboxRow, SubscriptionRow
 from app.readings.tables import AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
@@ -98,6 +100,17 @@ def test_gateways_are_told_when_there_is_something_new(works: Works) -> None:
     assert works.scorer.apply(works.message(3, works.block([2.0], 3)))
     assert works.rung == 2
     assert count(works, PredictionRow) == 3
+
+
+def test_a_gap_is_stored_once(works: Works) -> None:
+    """With the record that tells of it, whether it has readings or not."""
+    taken = msgspec.structs.replace(record(1, [1.0]), gap_since=START - SECOND)
+    body = works.message(1, of=taken)
+    assert works.scorer.apply(body)
+    assert not works.scorer.apply(body)
+    assert works.scorer.apply(works.message(2))
+    assert gaps(works.engine) == [Gap(1, "field", START - SECOND, taken.received_time)]
+    assert gaps(works.engine, connection="other") == gaps(works.engine, before=1) == []
 
 
 def test_below_the_watermark_all_is_applied(works: Works) -> None:

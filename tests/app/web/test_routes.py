@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from app import settings
 from app.access.tables import UserRow
 from app.db import reading, writing
-from app.ledger.tables import JournalStateRow
+from app.ledger.tables import GapRow, JournalStateRow
 from app.northbound.tables import OutboxRow
 from app.settings import Settings
 from connectors import Refusal
@@ -188,6 +188,21 @@ def test_refused_readings_are_shown_and_counted(admin: TestClient, line: Line, e
     metrics = admin.get("/metrics").text
     assert 'headrace_readings_total{connection="station",fate="refused"} 3.0' in metrics
     assert 'headrace_ledger_balanced{connection="station"} 0.0' in metrics
+
+
+def test_gaps_are_listed_page_by_page(admin: TestClient, line: Line, engine: Engine) -> None:
+    """Newest first, of one connection if asked."""
+    with writing(engine) as session:
+        for number in range(3):
+            since = START + number * SECOND
+            session.add(GapRow(connection_id=line.connection, since=since, until=since + SECOND // 2))
+    first = admin.get("/api/v1/gaps?limit=2&connection=station").json()
+    second = admin.get("/api/v1/gaps", params={"limit": 2, "cursor": first["next"]}).json()
+    found = first["items"] + second["items"]
+    assert [one["seconds"] for one in found] == [0.5, 0.5, 0.5]
+    assert [one["since"] for one in found] == sorted((one["since"] for one in found), reverse=True)
+    assert second["next"] is None
+    assert admin.get("/api/v1/gaps?connection=none").json()["items"] == []
 
 
 def test_metrics_need_a_token_from_another_host(web: TestClient) -> None:
