@@ -17,14 +17,15 @@ from connectors import Look, Status
 SEVERITY = ("Good", "Uncertain", "Bad")
 
 
-def _connector(url: str) -> Any:  # noqa: ANN401 - a connector module with the capability `look`
+def connector_for(url: str, capability: str) -> Any:  # noqa: ANN401 - a connector module with that capability
+    """The connector of this address's scheme; typer.Exit when none of them can do that."""
     scheme = urlsplit(url).scheme
     for name in connectors.names():
         try:
             module: Any = connectors.load(name)
         except connectors.NotInstalledError:
             continue
-        if scheme in module.SCHEMES and hasattr(module, "look"):
+        if scheme in module.SCHEMES and hasattr(module, capability):
             return module
     raise fail(t("There is no connector for {url}.", url=url), 2)
 
@@ -38,7 +39,7 @@ def attempt(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
-    module = _connector(url)
+    module = connector_for(url, "look")
     given: dict[str, Any] = {}
     if user is not None:
         given["username"] = user

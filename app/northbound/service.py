@@ -16,6 +16,7 @@ from connectors import NodeValue, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Engine, Row
 
@@ -89,6 +90,11 @@ _SENT = (
     .where(OutboxRow.id == bindparam("row"))
     .values(sent_at=bindparam("at"), error="", attempts=OutboxRow.attempts + 1)
 )
+
+
+def folder(data_dir: Path, subscription: int) -> str:
+    """A subscription's own folder, for certificates and session state."""
+    return str(data_dir / "subscriptions" / str(subscription))
 
 
 def subscriptions(engine: Engine) -> dict[int, Subscription]:

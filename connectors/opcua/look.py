@@ -20,10 +20,11 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from connectors import NO_TIME, Found, Look
 from connectors.opcua.address import text_of
+from connectors.opcua.border import border
 from connectors.opcua.columns import NAMES
 from connectors.opcua.decode import ARRAY, TYPE_BITS, Changes
 from connectors.opcua.options import Options
-from connectors.opcua.session import Session, border
+from connectors.opcua.session import Session
 from connectors.opcua.source import NAMESPACE_ARRAY
 from connectors.opcua.subscription import Subscription
 

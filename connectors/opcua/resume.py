@@ -13,7 +13,7 @@ from asyncua import ua
 from asyncua.ua.uaerrors import UaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connectors.opcua.security import write_private
+from connectors.opcua.own import write_private
 
 if TYPE_CHECKING:
     from connectors import ConnectionConfig

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from asyncua.ua.uaerrors import BadNotWritable, BadUserAccessDenied
 
 from app.launcher.ports import Port
 from connectors import ConnectionConfig, NodeValue, NotConnectedError, Publication, RefusedError, Status, TagBinding
-from connectors.opcua import security
 from connectors.opcua.look import look
+from connectors.opcua.security import POLICIES, trust
 from connectors.opcua.server import HEARTBEAT, OpcUaSink
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import Plant, string_node
@@ -38,6 +37,11 @@ class North:
     sink: OpcUaSink
     url: str
     folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        """What its clients trust."""
+        return self.folder / "own" / "certificate.der"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -60,7 +64,14 @@ def shown(*nodes: NodeValue) -> list[Publication]:
 
 def reader(north: North, data_dir: str, tags: tuple[TagBinding, ...], **options: object) -> OpcUaSource:
     """Our own source as a client of our own server."""
-    given = {"url": north.url, "username": "scada", "password": SECRET, "publishing_interval_ms": 20, **options}
+    given = {
+        "url": north.url,
+        "username": "scada",
+        "password": SECRET,
+        "trusted_certificates": [north.certificate],
+        "publishing_interval_ms": 20,
+        **options,
+    }
     return OpcUaSource(ConnectionConfig("reader", given, tags, 1, data_dir))
 
 
@@ -157,11 +168,12 @@ async def test_heartbeat(north: North, data_dir: str) -> None:
 
 async def test_secured_client(north: North, data_dir: str) -> None:
     """A secured client is let in once its certificate has been trusted, and not before."""
-    server = north.folder / "own" / "certificate.der"
-    source = reader(north, data_dir, (TagBinding(1, f"nsu={NAMESPACE};s={HEARTBEAT}"),), trusted_certificates=[server])
-    with pytest.raises(RefusedError):
+    source = reader(north, data_dir, (TagBinding(1, f"nsu={NAMESPACE};s={HEARTBEAT}"),))
+    with pytest.raises(RefusedError, match="does not trust our certificate"):
         await source.connect()
-    shutil.copy(Path(data_dir) / "own" / "certificate.der", north.folder / "trusted" / "reader.der")
+    (shown,) = trust(ConnectionConfig("north", {}, (), 1, str(north.folder))).peers()
+    assert shown.state == "pending"
+    trust(ConnectionConfig("north", {}, (), 1, str(north.folder))).decide(shown.certificate.fingerprint, "trusted")
     await source.connect()
     await source.close()
 
@@ -186,7 +198,8 @@ async def test_port_taken(north: North, data_dir: str) -> None:
 async def test_look_at_ourselves(north: North) -> None:
     """A look shows unit and path of our own nodes, the clock's offset and what looking cost."""
     await north.sink.publish(shown(NodeValue("E/p", 1.5, 0, NOW, "bar", "A pressure")))
-    found = await look(north.url, 0.5, security="None", username="scada", password=SECRET)
+    access = {"username": "scada", "password": SECRET, "trusted_certificates": [north.certificate]}
+    found = await look(north.url, 0.5, security="None", **access)
     (node,) = [f for f in found.found if f.name == "E/p"]
     assert (node.address, node.unit, node.datatype, node.value) == (f"nsu={NAMESPACE};s=E/p", "bar", "Double", "1.5")
     assert found.peer.startswith("Headrace Headrace")
@@ -220,4 +233,4 @@ async def test_look_secured(plant: Plant, tmp_path: Path) -> None:
     """With a user name a look is secured by default, and an untrusted server is refused."""
     with pytest.raises(RefusedError, match="not trusted"):
         await look(plant.url, 0.2, username="operator", password="x", data_dir=tmp_path)  # noqa: S106
-    assert security.POLICIES["Basic256Sha256"] is SecurityPolicyBasic256Sha256
+    assert POLICIES["Basic256Sha256"] is SecurityPolicyBasic256Sha256
