@@ -154,8 +154,8 @@ class ConnectionConfig:
     """One connection as a connector is opened with it."""
 
     name: str
-    options: Mapping[str, object]
-    """Already validated by the connector's `Options`."""
+    options: Mapping[str, object] = field(repr=False)
+    """Already validated by the connector's `Options`; secrets stand in it in the clear, so it is never shown."""
     tags: tuple[TagBinding, ...]
     revision: int
     data_dir: str

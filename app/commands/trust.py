@@ -35,14 +35,14 @@ Name = Annotated[str | None, typer.Option("--connection", help="Only this connec
 
 
 @dataclass(frozen=True, slots=True)
-class _Owner:
+class Owner:
     """A connection or subscription that has certificates."""
 
     name: str
     trust: Trust
 
 
-def _owners(engine: Engine, name: str | None) -> list[_Owner]:
+def _owners(engine: Engine, name: str | None) -> list[Owner]:
     """Every connection and subscription whose connector knows certificates, or the one of this name."""
     data = settings().data_dir.resolve()
     configs = [(one.connector, one.config) for one in sources.running(engine, data).values()]
@@ -56,19 +56,19 @@ def _owners(engine: Engine, name: str | None) -> list[_Owner]:
         except (KeyError, connectors.NotInstalledError):
             continue
         if hasattr(module, "trust"):
-            found.append(_Owner(config.name, module.trust(config)))
+            found.append(Owner(config.name, module.trust(config)))
     named = [one for one in found if name in {None, one.name}]
     if name is not None and not named:
         raise fail(t("No connection {name} with certificates; there are: {names}", name=name, names=_names(found)))
     return named
 
 
-def _names(owners: Sequence[_Owner]) -> str:
+def _names(owners: Sequence[Owner]) -> str:
     return ", ".join(sorted({one.name for one in owners})) or "-"
 
 
 @contextmanager
-def _opened(data: object, name: str | None) -> Iterator[tuple[Engine, list[_Owner]]]:
+def _opened(data: object, name: str | None) -> Iterator[tuple[Engine, list[Owner]]]:
     """The database, and whose certificates are meant; what a file says wrong is a sentence."""
     choose_data(data)  # type: ignore[arg-type]
     with database(make=False) as engine:
@@ -137,7 +137,7 @@ def remove(fingerprint: Print, *, connection: Name = None, data: Data = None) ->
 
 def _decide(wanted: str, name: str | None, data: object, state: TrustState | None) -> None:
     with _opened(data, name) as (engine, owners):
-        found = _matching(owners, _digits(wanted))
+        found = matching(owners, _digits(wanted))
         for owner, one in found:
             shown = one.certificate.fingerprint
             if state is None:
@@ -164,7 +164,7 @@ def _digits(wanted: str) -> str:
     return digits
 
 
-def _matching(owners: Sequence[_Owner], digits: str) -> list[tuple[_Owner, PeerCertificate]]:
+def matching(owners: Sequence[Owner], digits: str) -> list[tuple[Owner, PeerCertificate]]:
     """Whose certificate it is, once for each; one certificate may be known to several."""
     known = [(owner, one) for owner in owners for one in owner.trust.peers()]
     found = [(owner, one) for owner, one in known if one.certificate.fingerprint.startswith(digits)]
@@ -209,7 +209,7 @@ def switch(
     out.print(t("{name} uses {fingerprint} from now on.", name=owner.name, fingerprint=used), markup=False)
 
 
-def _ask(owner: _Owner, following: OwnCertificate) -> None:
+def _ask(owner: Owner, following: OwnCertificate) -> None:
     _show(owner.name, t(following.use), following.certificate, [(t("file"), following.file)])
     if not typer.confirm(t("A peer that does not trust it will refuse us. Switch?")):
         raise fail(t("Nothing was changed."))

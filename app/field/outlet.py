@@ -137,6 +137,7 @@ class Outlet:
         try:
             await sink.connect()
             self._up()
+            tending.begin()
             await self._publish(sink, tending)
         except (RefusedError, NotInstalledError) as error:
             self._refused(error)

@@ -135,6 +135,7 @@ class Runner:
         await source.connect()
         await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
+        tending.begin()
         while True:
             await tending.look()
             self._standing.notes = tending.notes

@@ -41,6 +41,10 @@ class Tending:
         self.notes: tuple[str, ...] = ()
         """What the operator should know now."""
 
+    def begin(self) -> None:
+        """A connection was made: the next look is due."""
+        self._due, self.notes = 0.0, ()
+
     async def look(self) -> None:
         """Look after it if that is due. Raises what `Tended.tend` does."""
         now = self._clock()
@@ -59,7 +63,6 @@ class Tending:
         self.notes = ()
         if self._peer is None:
             return False
-        self._due = 0.0
         # A person or another machine mends it: there is no event to wait for.
         while not await asyncio.to_thread(self._peer.mended):  # noqa: ASYNC110
             await asyncio.sleep(self._look_s)

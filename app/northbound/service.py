@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, delete, select, update
@@ -33,7 +33,8 @@ class Subscription:
     id: int
     name: str
     connector: str
-    options: Mapping[str, object]
+    options: Mapping[str, object] = field(repr=False)
+    """With secrets in the clear."""
     topic: str
     revision: int
     problem: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ STRONG: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 """What an authority may have signed with; an older hash can be forged."""
 LONGEST_NAME: Final = 500
 MOST_HOSTS: Final = 32
+MOST_AUTHORITIES: Final = 4
+"""Between a peer's certificate and one that is trusted."""
 
 
 def first_of_chain(der: bytes) -> bytes:
@@ -53,6 +56,17 @@ def of_file(path: Path) -> tuple[x509.Certificate, ...]:
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror or error}"
         raise RefusedError(message) from error
+
+
+def chain_of(der: bytes) -> tuple[x509.Certificate, ...]:
+    """The authorities' certificates that a peer sends behind its own: none of them is trusted for that."""
+    found: list[x509.Certificate] = []
+    rest = der[len(first_of_chain(der)) :]
+    with suppress(ValueError):
+        while rest and len(found) < MOST_AUTHORITIES and len(first_of_chain(rest)) <= LARGEST:
+            found.append(x509.load_der_x509_certificate(first_of_chain(rest)))
+            rest = rest[len(first_of_chain(rest)) :]
+    return tuple(found)
 
 
 def shown_by_peer(der: bytes | None) -> x509.Certificate:
@@ -115,13 +129,38 @@ def alternative_names(certificate: x509.Certificate) -> tuple[list[str], list[st
     ]
 
 
-def vouches(anchor: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether this trusted certificate is that of an authority that issued the other one and is valid today."""
+def vouches(anchor: x509.Certificate, certificate: x509.Certificate, below: int = 0) -> bool:
+    """Whether this certificate is that of an authority that issued the other one, and is valid today.
+
+    `below`: authorities between that one and the peer's own certificate.
+    """
     if not isinstance(certificate.signature_hash_algorithm, STRONG) or out_of_date(anchor):
         return False
     with suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
         certificate.verify_directly_issued_by(anchor)
-        return bool(anchor.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+        return _may_issue(anchor, below)
+    return False
+
+
+def _may_issue(anchor: x509.Certificate, below: int) -> bool:
+    """Raises x509.ExtensionNotFound when it does not even say that it is an authority."""
+    limits = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
+    with suppress(x509.ExtensionNotFound):
+        if not anchor.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            return False
+    return limits.ca and (limits.path_length is None or limits.path_length >= below)
+
+
+def vouched(
+    certificate: x509.Certificate, anchors: Sequence[x509.Certificate], between: Sequence[x509.Certificate]
+) -> bool:
+    """Whether a trusted authority issued it, or issued an authority that did, and so on through `between`."""
+    reached, frontier = [certificate], [certificate]
+    for below in range(MOST_AUTHORITIES + 1):
+        if any(vouches(anchor, one, below) for anchor in anchors for one in frontier):
+            return True
+        frontier = [a for a in between if a not in reached and any(vouches(a, one, below) for one in frontier)]
+        reached += frontier
     return False
 
 

@@ -57,7 +57,7 @@ class Inbox:
         if any(one.fingerprint == shown for one in self._held("rejected")):
             message = f"the peer's certificate was rejected here; to take that back: headrace trust accept {shown}"
             raise RefusedError(message)
-        self._trusted(certificate, host, uri)
+        self._trusted(certificate, certificates.chain_of(der or b""), host, uri)
         weak = certificates.weak(certificate)
         if weak:
             message = f"the peer's certificate has {weak}: its policy wants RSA with 2048 to 4096 bits"
@@ -68,11 +68,11 @@ class Inbox:
             raise RefusedError(message)
         return certificate
 
-    def _trusted(self, certificate: x509.Certificate, host: str, uri: str) -> None:
+    def _trusted(self, certificate: x509.Certificate, between: Sequence[x509.Certificate], host: str, uri: str) -> None:
         anchors = self.anchors()
         if certificate in anchors:
             return
-        vouched = any(certificates.vouches(anchor, certificate) for anchor in anchors)
+        vouched = certificates.vouched(certificate, anchors, between)
         why = certificates.mismatch(certificate, host, uri) if vouched else "it is not known here"
         if why:
             raise RefusedError(self._put(certificate, why))
@@ -97,6 +97,10 @@ class Inbox:
         if not path.exists():
             _write(path, certificate.public_bytes(Encoding.DER))
         return f"{said}. If it is the right one: headrace trust accept {shown.fingerprint}"
+
+    def pending(self) -> int:
+        """How many certificates wait for a person."""
+        return len(_files(self._folder / "pending"))
 
     def marks(self) -> Iterator[Path]:
         """The files on which trust depends."""

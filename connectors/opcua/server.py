@@ -122,7 +122,9 @@ class OpcUaSink:
         if self._keys.own_mark() != self._own_mark:
             message = "our own certificate was switched: starting anew with it"
             raise NotConnectedError(message)
-        return self._keys.mine.tend()
+        waiting = self._keys.inbox.pending()
+        notes = (f"{waiting} clients with unknown certificates were refused: see headrace trust",) if waiting else ()
+        return self._keys.mine.tend() + notes
 
     def mended(self) -> bool:
         """See `connectors.Tended`."""

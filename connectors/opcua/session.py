@@ -45,7 +45,8 @@ class Session:
         self._credentials = credentials
         self._keys = security.keys_of(credentials, name, Path(data_dir))
         self._marks: tuple[Mark, Mark] | None = None
-        self._peer, self._peer_uri = b"", ""
+        self._shown: tuple[bytes | None, str] = (None, "")
+        self._ends = datetime.max.replace(tzinfo=UTC)
         self._user: security.UserCertificate | None = None
         self._client = Client(credentials.url, timeout=credentials.timeout_s)
         self._client.name = self._client.description = f"Headrace {name}"
@@ -101,9 +102,9 @@ class Session:
         # Before the look: what is changed meanwhile is seen by `tend`.
         self._marks = self._keys.mark(), self._keys.own_mark()
         host = urlsplit(self._credentials.url).hostname or ""
-        self._peer = self._keys.inbox.check(shown, host, uri).public_bytes(Encoding.DER)
-        self._peer_uri = uri
-        return self._peer
+        certificate = self._keys.inbox.check(shown, host, uri)
+        self._shown, self._ends = (shown, uri), certificate.not_valid_after_utc
+        return certificate.public_bytes(Encoding.DER)
 
     def tend(self) -> tuple[str, ...]:
         """See `connectors.Tended`; of this session."""
@@ -114,11 +115,10 @@ class Session:
             message = "our own certificate was switched: connecting anew with it"
             raise NotConnectedError(message)
         if everything != self._marks[0]:
-            self._believe(self._peer, self._peer_uri)
+            self._believe(*self._shown)
         mine = self._keys.mine.tend() if self._secured else ()
-        ends = certificates.shown_by_peer(self._peer).not_valid_after_utc
-        soon = ends - datetime.now(UTC) < WARN
-        peer = (f"the peer's certificate ends on {ends:%Y-%m-%d}: it will need another one by then",) if soon else ()
+        soon = self._ends - datetime.now(UTC) < WARN
+        peer = (f"the peer's certificate ends on {self._ends:%Y-%m-%d}: then it needs another one",) if soon else ()
         return mine + peer + self._keys.notes()
 
     async def _log_in(self) -> None:

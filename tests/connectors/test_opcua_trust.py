@@ -167,6 +167,22 @@ def test_an_authority_vouches_for_whom_it_names(tmp_path: Path, authority: Issue
     assert inbox.check(issued.der, "192.0.2.9", "urn:else") == issued.certificate
 
 
+def test_authorities_between(tmp_path: Path, authority: Issued) -> None:
+    """A peer may send the authorities between itself and the trusted one; none that is no authority counts."""
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "ca.der").write_bytes(authority.der)
+    inbox = Inbox(tmp_path, ())
+    line, leaf = issue("line CA", authority, ca=True), issue("leaf", authority)
+    cell = issue("cell CA", line, ca=True)
+    good, forged = (issue("server", one, uri=SERVER, host="press.example") for one in (cell, leaf))
+    assert inbox.check(good.der + cell.der + line.der, "press.example", SERVER) == good.certificate
+    assert inbox.check(good.der + line.der + cell.der, "press.example", SERVER) == good.certificate
+    for chain in (good.der, good.der + cell.der, good.der + cell.der + b"noise", forged.der + leaf.der):
+        with pytest.raises(RefusedError, match="not trusted, it is not known here"):
+            inbox.check(chain, "press.example", SERVER)
+    assert inbox.pending() == 2
+
+
 def test_who_is_no_authority_vouches_for_itself_alone(tmp_path: Path, authority: Issued) -> None:
     """Neither a trusted certificate that is no CA's, nor a CA that has expired, lets another one in."""
     (tmp_path / "trusted").mkdir()
