@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 import connectors
+from app.commands.certificates import as_plain, show_certificate
 from app.commands.console import as_json, fail, out, t, table
 from app.commands.look import connector_for
-from app.times import rfc3339
 from connectors import Offer
 
 
@@ -43,29 +43,20 @@ def _said(error: ValueError) -> str:
 
 def _json(found: Offer) -> dict[str, Any]:
     plain = asdict(found)
-    for one in plain["endpoints"]:
-        certificate = one["certificate"]
-        if certificate is not None:
-            for key in ("valid_from", "valid_to"):
-                certificate[key] = rfc3339(certificate[key])
+    for one, shown in zip(found.endpoints, plain["endpoints"], strict=True):
+        shown["certificate"] = as_plain(one.certificate) if one.certificate else None
     return plain
 
 
 def _show(found: Offer) -> None:
-    servers = [(one.name, one.kind, one.uri, " ".join(one.urls)) for one in found.applications]
-    table("", [t(c) for c in ("server", "kind", "application URI", "address")], servers)
-    rows = [
-        (
-            one.url,
-            one.policy,
-            one.mode,
-            one.level,
-            ", ".join(one.tokens),
-            one.certificate.fingerprint if one.certificate else "-",
-        )
-        for one in found.endpoints
-    ]
-    columns = ("address", "policy", "mode", "level", "log-in", "certificate, SHA-256")
-    table("", [t(c) for c in columns], rows, numbers=(3,))
+    """The certificate once, where all endpoints show the same: a fingerprint is long."""
+    for one in found.applications:
+        rows = [(t("kind"), one.kind), (t("application URI"), one.uri), (t("address"), "\n".join(one.urls))]
+        table("", [t("server"), one.name], rows)
+    offered = [(one.policy, one.mode, one.level, ", ".join(one.tokens), one.url) for one in found.endpoints]
+    columns = [t(c) for c in ("policy", "mode", "level", "log-in", "address")]
+    table("", columns, offered, numbers=(2,))
+    for certificate in dict.fromkeys(one.certificate for one in found.endpoints if one.certificate):
+        show_certificate(t("server"), t("certificate"), certificate)
     for note in found.notes:
         out.print(f"· {note}", markup=False)

@@ -120,5 +120,5 @@ ZH: Final[dict[str, str]] = {
     "mode": "安全模式",
     "level": "等级",
     "log-in": "登录方式",
-    "certificate, SHA-256": "证书 SHA-256",
+    "certificate": "证书",
 }

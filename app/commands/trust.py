@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import getpass
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 import connectors
 from app.access import service as access
-from app.commands.console import as_json, fail, out, t, table
+from app.commands.certificates import as_plain, show_certificate
+from app.commands.console import as_json, fail, out, t
 from app.commands.plant import database
 from app.commands.running import Data, choose_data
 from app.northbound import service as northbound
 from app.settings import settings
 from app.sources import service as sources
 from app.times import rfc3339
-from connectors import Certificate, ConnectionConfig, PeerCertificate, RefusedError
+from connectors import ConnectionConfig, PeerCertificate, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,31 +94,13 @@ def listed(context: typer.Context, *, json_: Json = False, data: Data = None) ->
         out.print(t("No peer has shown a certificate yet."))
     else:
         for name, one in peers:
-            _show(name, t(one.state), one.certificate, [(t("first seen"), rfc3339(one.first_seen)[:19])])
+            show_certificate(name, t(one.state), one.certificate, [(t("first seen"), rfc3339(one.first_seen)[:19])])
         if any(one.state == "pending" for _, one in peers):
             out.print(t("Compare a fingerprint with the one the device shows, then: headrace trust accept FINGERPRINT"))
 
 
 def _peer(one: PeerCertificate) -> dict[str, Any]:
-    return {"state": one.state, "first_seen": rfc3339(one.first_seen), "file": one.file, **_json(one.certificate)}
-
-
-def _json(one: Certificate) -> dict[str, Any]:
-    times = {"valid_from": rfc3339(one.valid_from), "valid_to": rfc3339(one.valid_to)}
-    return {**asdict(one), **times}
-
-
-def _show(name: str, state: str, one: Certificate, more: Sequence[tuple[str, str]]) -> None:
-    """A certificate as a small table: a fingerprint must be readable in one piece."""
-    rows = [
-        (t("SHA-256"), one.fingerprint),
-        (t("subject"), one.subject),
-        (t("application URI"), one.application_uri),
-        (t("hosts"), ", ".join(one.hosts)),
-        (t("valid"), f"{rfc3339(one.valid_from)[:10]} – {rfc3339(one.valid_to)[:10]}"),
-        *more,
-    ]
-    table("", [f"{name}", state], rows)
+    return {"state": one.state, "first_seen": rfc3339(one.first_seen), "file": one.file, **as_plain(one.certificate)}
 
 
 def accept(fingerprint: Print, *, connection: Name = None, data: Data = None) -> None:
@@ -181,11 +164,11 @@ def own(*, connection: Name = None, json_: Json = False, data: Data = None) -> N
     with _opened(data, connection) as (_, owners):
         ours = [(owner.name, one) for owner in owners for one in owner.trust.own()]
     if json_:
-        as_json([{"connection": n, "use": one.use, "file": one.file, **_json(one.certificate)} for n, one in ours])
+        as_json([{"connection": n, "use": one.use, "file": one.file, **as_plain(one.certificate)} for n, one in ours])
     elif not ours:
         out.print(t("We have no certificate yet: it is made with the first secured connection."))
     for name, one in [] if json_ else ours:
-        _show(name, t(one.use), one.certificate, [(t("file"), one.file)])
+        show_certificate(name, t(one.use), one.certificate, [(t("file"), one.file)])
 
 
 def switch(
@@ -210,6 +193,6 @@ def switch(
 
 
 def _ask(owner: Owner, following: OwnCertificate) -> None:
-    _show(owner.name, t(following.use), following.certificate, [(t("file"), following.file)])
+    show_certificate(owner.name, t(following.use), following.certificate, [(t("file"), following.file)])
     if not typer.confirm(t("A peer that does not trust it will refuse us. Switch?")):
         raise fail(t("Nothing was changed."))

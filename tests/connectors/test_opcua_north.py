@@ -199,7 +199,7 @@ async def test_look_at_ourselves(north: North) -> None:
     """A look shows unit and path of our own nodes, the clock's offset and what looking cost."""
     await north.sink.publish(shown(NodeValue("E/p", 1.5, 0, NOW, "bar", "A pressure")))
     access = {"username": "scada", "password": SECRET, "trusted_certificates": [north.certificate]}
-    found = await look(north.url, 0.5, security="None", **access)
+    found = await look(north.url, 2.0, security="None", **access)
     (node,) = [f for f in found.found if f.name == "E/p"]
     assert (node.address, node.unit, node.datatype, node.value) == (f"nsu={NAMESPACE};s=E/p", "bar", "Double", "1.5")
     assert found.peer.startswith("Headrace Headrace")

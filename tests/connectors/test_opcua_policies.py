@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -75,7 +76,7 @@ async def other(tmp_path_factory: pytest.TempPathFactory, users: Users, client: 
         yield running
 
 
-def source(server: opcua_plant.Plant | Other, folder: Path, address: str = "", **options: object) -> OpcUaSource:
+def source(server: opcua_plant.Plant | Other, folder: Path, address: str = "", **options: Any) -> OpcUaSource:  # noqa: ANN401
     """A source of one tag of this server, which it trusts."""
     given = {"url": server.url, "timeout_s": 5, "trusted_certificates": [server.certificate], **options}
     tags = (TagBinding(1, address or f"nsu={opcua_plant.URI};s=Level"),)
@@ -95,7 +96,7 @@ async def value(wanted: OpcUaSource) -> float:
         await wanted.close()
 
 
-def by_certificate(files: tuple[Path, Path]) -> dict[str, object]:
+def by_certificate(files: tuple[Path, Path]) -> dict[str, Any]:
     """Options to log in with these."""
     return {"user_certificate_file": files[0], "user_key_file": files[1]}
 
@@ -123,7 +124,7 @@ async def test_asyncua(
 @pytest.mark.parametrize(("policy", "mode"), WAYS)
 async def test_open62541(other: Other, users: Users, client: Path, policy: str, mode: str, login: str) -> None:
     """The same against the other make, which checks every signature itself."""
-    how = {"anonymous": {}, "password": GOOD, "certificate": by_certificate(users.known)}[login]
+    how: dict[str, Any] = {"anonymous": {}, "password": GOOD, "certificate": by_certificate(users.known)}[login]
     wanted = source(other, client, "ns=1;s=Level", security=policy, mode=mode, resume=False, **how)
     assert await value(wanted) == 1.5
 

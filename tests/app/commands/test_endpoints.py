@@ -38,6 +38,7 @@ async def test_what_a_server_offers(tmp_path: Path) -> None:
             assert code == 0, complained
             for part in ("Basic256Sha256", "SignAndEncrypt", "username", "lets clients in without any security"):
                 assert part in printed
+            assert printed.count(shown) == 1
             assert not data.exists()
         finally:
             await sink.close()

@@ -50,8 +50,8 @@ async def test_a_gateway_connects_when_a_person_has_accepted(secured: Plant, red
     stop = asyncio.Event()
     running = asyncio.create_task(gateway.run(stop))
     try:
-        standing = await wait_for(lambda: gateway.follower.standings.get(1), 20)
-        await _decided(standing, data)
+        await wait_for(lambda: 1 in gateway.follower.standings, 20)
+        await _decided(gateway.follower.standings[1], data)
     finally:
         stop.set()
         await asyncio.wait_for(running, 30)
