@@ -47,6 +47,7 @@ ZH: Final[dict[str, str]] = {
     "SHA-256 fingerprint, or its first digits: at least 8.": "SHA-256 指纹，或其开头至少 8 位。",
     "Only this connection or subscription.": "只限此连接或订阅。",
     "How long to look.": "观察多久。",
+    "SHA-256 fingerprint of the peer's certificate.": "对端证书的 SHA-256 指纹。",
     "User name.": "用户名。",
     "File that holds the password.": "存放密码的文件。",
     "Stop after so many seconds.": "运行多少秒后停止。",

@@ -36,6 +36,7 @@ def attempt(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long to look.")] = 60,
     user: Annotated[str | None, typer.Option(help="User name.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File that holds the password.", exists=True)] = None,
+    trust: Annotated[str | None, typer.Option("--trust", help="SHA-256 fingerprint of the peer's certificate.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
@@ -43,6 +44,8 @@ def attempt(
     given: dict[str, Any] = {}
     if user is not None:
         given["username"] = user
+    if trust is not None:
+        given["fingerprint"] = trust
     if password_file is not None:
         given["password"] = password_file.read_text(encoding="utf-8").rstrip("\r\n")
     if not json_:

@@ -38,6 +38,15 @@ class _Held:
         return certificates.fingerprint(self.certificate)
 
 
+class UnknownPeerError(RefusedError):
+    """Nobody has trusted the peer's certificate yet. Its `fingerprint` is what a person compares."""
+
+    def __init__(self, message: str, fingerprint: str) -> None:
+        """`fingerprint`: SHA-256, hex."""
+        super().__init__(message)
+        self.fingerprint = fingerprint
+
+
 class Inbox:
     """`pending/`, `trusted/` and `rejected/` in a connection's folder. What is rejected stays so, whoever vouches."""
 
@@ -75,7 +84,7 @@ class Inbox:
         vouched = certificates.vouched(certificate, anchors, between)
         why = certificates.mismatch(certificate, host, uri) if vouched else "it is not known here"
         if why:
-            raise RefusedError(self._put(certificate, why))
+            raise UnknownPeerError(self._put(certificate, why), certificates.fingerprint(certificate))
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Every trusted certificate: a peer's own, or an authority's. RefusedError names a file that is none."""

@@ -10,13 +10,22 @@ from pathlib import Path
 
 import structlog
 
+from app.field.outlet import Outlet
 from app.field.runner import Runner, Standing
 from app.field.tending import AGAIN_S, Tending
 from app.journal import Journal
-from app.log import CONNECTION_NOTE, CONNECTION_REFUSED, CONNECTION_UP
+from app.log import (
+    CONNECTION_NOTE,
+    CONNECTION_REFUSED,
+    CONNECTION_UP,
+    SUBSCRIPTION_BACK,
+    SUBSCRIPTION_NOTE,
+    SUBSCRIPTION_REFUSED,
+)
+from app.northbound.service import Subscription
 from app.sources.service import Connection
 from connectors import ConnectionConfig, NotConnectedError, RefusedError
-from tests.app.field.doubles import Peer, Plug, batch
+from tests.app.field.doubles import Consumer, Peer, Plug, batch
 from tests.waiting import wait_for
 
 ENDS = "our own certificate ends on 2027-01-01"
@@ -106,6 +115,49 @@ async def test_a_refused_connection_goes_on_when_it_is_mended(tmp_path: Path) ->
     events = [one["event"] for one in logs if one["log_level"] != "debug"]
     assert events[:3] == [CONNECTION_REFUSED, CONNECTION_UP, CONNECTION_NOTE]
     assert events.count(CONNECTION_REFUSED) == 1
+
+
+@dataclass
+class TendedConsumer(Consumer):
+    """A consumer whose certificate is in the test's hand."""
+
+    refuses: bool = True
+    notes: tuple[str, ...] = (ENDS,)
+
+    async def connect(self) -> None:
+        """See `Sink`."""
+        await super().connect()
+        if self.refuses:
+            message = "our own certificate has ended"
+            raise RefusedError(message)
+
+    def tend(self) -> tuple[str, ...]:
+        """See `connectors.Tended`."""
+        return self.notes
+
+    def mended(self) -> bool:
+        """See `connectors.Tended`."""
+        return not self.refuses
+
+
+async def test_a_refused_subscription_goes_on_when_it_is_mended() -> None:
+    """The same northbound: refused once, then up, and its notes are in the log."""
+    consumer = TendedConsumer()
+    consumer.up.set()
+    load = Plug(sinks={"mes": consumer}).load
+    outlet = Outlet(Subscription(1, "mes", "plug", {}, "", 1), str(Path()), lambda _: None, load=load, cap_s=0.01)
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.create_task(outlet.run([]))
+        try:
+            await wait_for(lambda: outlet.state == "refused")
+            consumer.refuses = False
+            await wait_for(lambda: outlet.ready)
+            await wait_for(lambda: len(logs) >= 3)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    assert [one["event"] for one in logs] == [SUBSCRIPTION_REFUSED, SUBSCRIPTION_BACK, SUBSCRIPTION_NOTE]
 
 
 def _nudged(peer: Tended) -> bool:
