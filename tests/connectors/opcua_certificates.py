@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,7 +41,7 @@ class Issued:
         return shown, key
 
 
-def issue(
+def issue(  # noqa: PLR0913 - what a certificate may say
     name: str,
     issuer: Issued | None = None,
     *,
@@ -49,8 +50,14 @@ def issue(
     uri: str = "",
     host: str = "",
     bits: int = 2048,
+    below: int | None = None,
+    more: Sequence[x509.ExtensionType] = (),
+    digest: hashes.HashAlgorithm | None = None,
 ) -> Issued:
-    """A certificate of this name, self-signed without an issuer; valid from and to so many days from now."""
+    """A certificate of this name, self-signed without an issuer; valid from and to so many days from now.
+
+    `below`: how many authorities it allows below itself; `more`: extensions; `digest`: SHA-256 by default.
+    """
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -58,10 +65,13 @@ def issue(
     builder = builder.issuer_name(issuer.certificate.subject if issuer else subject)
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now + timedelta(days=days[0])).not_valid_after(now + timedelta(days=days[1]))
-    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=below), critical=True)
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)] if uri else []
     if host:
         names.append(x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host))
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=True)
+    signed = builder.sign(issuer.key if issuer else key, digest or hashes.SHA256())  # type: ignore[arg-type]
+    return Issued(signed, key)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from connectors import ConnectionConfig, RefusedError, Trust
 from connectors.opcua import trust
@@ -181,6 +185,36 @@ def test_authorities_between(tmp_path: Path, authority: Issued) -> None:
         with pytest.raises(RefusedError, match="not trusted, it is not known here"):
             inbox.check(chain, "press.example", SERVER)
     assert inbox.pending() == 2
+
+
+def _no_signing_key() -> x509.KeyUsage:
+    used = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False, **used
+    )
+
+
+@pytest.mark.parametrize("what", ["key usage", "path length", "short hash", "other use"])
+def test_what_an_authority_may_not_do(tmp_path: Path, authority: Issued, what: str) -> None:
+    """Sign without being allowed to, have authorities below itself, use a short hash, vouch for another use."""
+    server: dict[str, Any] = {"uri": SERVER, "host": "press.example"}
+    anchor, between, said = authority, b"", "not known here"
+    if what == "key usage":
+        anchor = issue("CA", ca=True, more=[_no_signing_key()])
+        shown = issue("server", anchor, **server)
+    elif what == "path length":
+        anchor = issue("CA", ca=True, below=0)
+        line = issue("line CA", anchor, ca=True)
+        shown, between = issue("server", line, **server), line.der
+    elif what == "short hash":
+        shown = issue("server", anchor, digest=hashes.SHA224(), **server)
+    else:
+        clients_only = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        shown, said = issue("server", anchor, more=[clients_only], **server), "did not issue it for this use"
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "ca.der").write_bytes(anchor.der)
+    with pytest.raises(RefusedError, match=said):
+        Inbox(tmp_path, ()).check(shown.der + between, "press.example", SERVER)
 
 
 def test_who_is_no_authority_vouches_for_itself_alone(tmp_path: Path, authority: Issued) -> None:
