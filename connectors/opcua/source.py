@@ -42,13 +42,18 @@ TRIGGERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class Refused:
     """What was so when the peer, or we, refused."""
 
     mark: Mark
     at: float
     """Monotonic, s."""
     log_in: bool
+    """Whether it was the user that was refused."""
+
+    def worth_a_try(self, mark: Mark, now: float) -> bool:
+        """A user is tried again only when something has changed here: more tries may lock the account."""
+        return mark != self.mark or (not self.log_in and now - self.at >= LOOK_AGAIN_S)
 
 
 class OpcUaSource:
@@ -68,7 +73,7 @@ class OpcUaSource:
         self._alive_ns = 0
         self._first: Batch | None = None
         self._keys = keys_of(self._options, config.name, self._folder)
-        self._refused: _Refused | None = None
+        self._refused: Refused | None = None
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
@@ -81,7 +86,7 @@ class OpcUaSource:
             resumed = await self._session.open(kept)
             await self._subscribe(self._session, self._subscription, kept if resumed else None)
         except RefusedError as error:
-            self._refused = _Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
+            self._refused = Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
             await self._let_go(leave=False)
             raise
         except BaseException:
@@ -94,11 +99,9 @@ class OpcUaSource:
         return session.tend() if session is not None else ()
 
     def mended(self) -> bool:
-        """See `connectors.Tended`. The peer may have been mended too, unless it was the user it refused."""
+        """See `connectors.Tended`. The peer may have been mended too."""
         refused = self._refused
-        if refused is None or refused.mark != self._keys.mark():
-            return True
-        return not refused.log_in and time.monotonic() - refused.at >= LOOK_AGAIN_S
+        return refused is None or refused.worth_a_try(self._keys.mark(), time.monotonic())
 
     async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> None:
         """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case."""
