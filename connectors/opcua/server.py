@@ -123,7 +123,9 @@ class OpcUaSink:
             message = "our own certificate was switched: starting anew with it"
             raise NotConnectedError(message)
         waiting = self._keys.inbox.pending()
-        notes = (f"clients were refused whose certificates wait in the trust inbox: {waiting}; see headrace trust",) if waiting else ()
+        notes = (
+            (f"certificates of clients that wait in the trust inbox: {waiting}; see headrace trust",) if waiting else ()
+        )
         return self._keys.mine.tend() + notes
 
     def mended(self) -> bool:

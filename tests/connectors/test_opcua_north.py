@@ -205,7 +205,7 @@ async def test_what_the_operator_is_told(tmp_path: Path) -> None:
         )
         with pytest.raises(RefusedError, match="does not trust our certificate"):
             await source.connect()
-        assert sink.tend() == ("clients were refused whose certificates wait in the trust inbox: 1; see headrace trust",)
+        assert sink.tend() == ("certificates of clients that wait in the trust inbox: 1; see headrace trust",)
         make(tmp_path / "own" / "next", "urn:us")
         keys.switch()
         with pytest.raises(NotConnectedError, match="switched"):
