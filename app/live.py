@@ -24,6 +24,8 @@ class ConnectionLive(msgspec.Struct, frozen=True):
     readings_per_s: float | None = None
     readings: int = 0
     """Since the gateway started."""
+    notes: tuple[str, ...] = ()
+    """What the operator should know though it works, such as a certificate that ends soon."""
 
 
 class GatewayLive(msgspec.Struct, frozen=True):

@@ -15,6 +15,18 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 
+from connectors._trust import (
+    Application,
+    Certificate,
+    Endpoint,
+    Offer,
+    OwnCertificate,
+    PeerCertificate,
+    Tended,
+    Trust,
+    TrustState,
+)
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
@@ -145,8 +157,8 @@ class ConnectionConfig:
     """One connection as a connector is opened with it."""
 
     name: str
-    options: Mapping[str, object]
-    """Already validated by the connector's `Options`."""
+    options: Mapping[str, object] = field(repr=False)
+    """Already validated by the connector's `Options`; secrets stand in it in the clear, so it is never shown."""
     tags: tuple[TagBinding, ...]
     revision: int
     data_dir: str
@@ -251,7 +263,8 @@ class Connector(Protocol):
     """What a connector module offers; the module itself satisfies this protocol.
 
     Optional capabilities are functions of their own, absent where the protocol has none:
-    `sink(config) -> Sink`, `look(url, seconds) -> Look`, and later `browse`, `history`, `write`, `call`.
+    `sink(config) -> Sink`, `look(url, seconds) -> Look`, `trust(config) -> Trust`, `offer(url, timeout_s) -> Offer`,
+    and later `browse`, `history`, `write`, `call`. A source or sink may be `Tended`.
     """
 
     SCHEMES: tuple[str, ...]
@@ -289,7 +302,8 @@ def load(name: str) -> Connector:
 
 
 __all__ = [
-    "NO_TIME", "Batch", "ConnectionConfig", "Connector", "ConnectorError", "EndOfInput", "Found",
-    "Look", "NodeValue", "NotConnectedError", "NotInstalledError", "Publication", "Refusal", "RefusedError", "Sink",
-    "Source", "Status", "TagBinding", "Value", "load", "names", "no_ack",
+    "NO_TIME", "Application", "Batch", "Certificate", "ConnectionConfig", "Connector", "ConnectorError", "EndOfInput",
+    "Endpoint", "Found", "Look", "NodeValue", "NotConnectedError", "NotInstalledError", "Offer", "OwnCertificate",
+    "PeerCertificate", "Publication", "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended",
+    "Trust", "TrustState", "Value", "load", "names", "no_ack",
 ]

@@ -229,6 +229,12 @@ def audit(session: Session, who: str, action: str, target: str, detail: Mapping[
     session.flush()
 
 
+def record(engine: Engine, who: str, action: str, target: str, detail: Mapping[str, object]) -> None:
+    """Append to the audit log what was done outside the database."""
+    with writing(engine) as session:
+        audit(session, who, action, target, detail)
+
+
 def audit_page(engine: Engine, before: int | None, limit: int) -> tuple[list[AuditRow], bool]:
     """Entries newest first, and whether each digest on the page fits the entry before it."""
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)

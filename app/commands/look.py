@@ -17,14 +17,15 @@ from connectors import Look, Status
 SEVERITY = ("Good", "Uncertain", "Bad")
 
 
-def _connector(url: str) -> Any:  # noqa: ANN401 - a connector module with the capability `look`
+def connector_for(url: str, capability: str) -> Any:  # noqa: ANN401 - a connector module with that capability
+    """The connector of this address's scheme; typer.Exit when none of them can do that."""
     scheme = urlsplit(url).scheme
     for name in connectors.names():
         try:
             module: Any = connectors.load(name)
         except connectors.NotInstalledError:
             continue
-        if scheme in module.SCHEMES and hasattr(module, "look"):
+        if scheme in module.SCHEMES and hasattr(module, capability):
             return module
     raise fail(t("There is no connector for {url}.", url=url), 2)
 
@@ -35,13 +36,16 @@ def attempt(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long to look.")] = 60,
     user: Annotated[str | None, typer.Option(help="User name.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File that holds the password.", exists=True)] = None,
+    trust: Annotated[str | None, typer.Option("--trust", help="SHA-256 fingerprint of the peer's certificate.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
-    module = _connector(url)
+    module = connector_for(url, "look")
     given: dict[str, Any] = {}
     if user is not None:
         given["username"] = user
+    if trust is not None:
+        given["fingerprint"] = trust
     if password_file is not None:
         given["password"] = password_file.read_text(encoding="utf-8").rstrip("\r\n")
     if not json_:

@@ -153,6 +153,10 @@ def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]])
         for c in g.connections
     ]
     table("", [t("connection"), t("state"), t("readings/s"), t("error")], peers, numbers=(2,))
+    for g in gateways:
+        for c in g.connections:
+            for note in c.notes:
+                out.print(f"· {c.name}: {note}", style="yellow", markup=False)
     pipelines = sorted({name for name, _, _ in counts})
     totals = {(name, refused): n for name, refused, n in counts}
     table(

@@ -22,22 +22,23 @@ class AsideSink:
 
     def __init__(self, sink: Sink, name: str) -> None:
         """`name`: of the thread, for whoever looks at the process."""
-        self._sink = sink
+        self.inner = sink
+        """What runs in the thread; only what blocks and waits for nothing may be called on it from elsewhere."""
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     async def connect(self) -> None:
         """See `connectors.Sink`."""
-        await self._call(self._sink.connect())
+        await self._call(self.inner.connect())
 
     async def publish(self, items: Sequence[Publication]) -> None:
         """See `connectors.Sink`."""
-        await self._call(self._sink.publish(items))
+        await self._call(self.inner.publish(items))
 
     async def close(self) -> None:
         """See `connectors.Sink`."""
-        await self._call(self._sink.close())
+        await self._call(self.inner.close())
 
     def leave(self) -> None:
         """End the thread: blocking, for as long as the call in work takes to be cancelled. Safe to call twice."""

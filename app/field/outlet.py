@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import connectors
 from app import times
 from app.field.aside import AsideSink
 from app.field.backoff import Backoff
+from app.field.tending import Tending
 from app.log import (
     SUBSCRIPTION_BACK,
     SUBSCRIPTION_FAILED,
     SUBSCRIPTION_LOST,
+    SUBSCRIPTION_NOTE,
     SUBSCRIPTION_REFUSED,
     SUBSCRIPTION_UP,
     get_logger,
 )
+from app.northbound import service as northbound
 from app.northbound.service import Due, Failure
 from connectors import ConnectionConfig, ConnectorError, NotInstalledError, RefusedError, Status
 
@@ -100,18 +104,22 @@ class Outlet:
         return failed
 
     async def run(self, shown: Sequence[Due]) -> None:
-        """Until the peer refuses. `shown`: what it was sent last, per key, for a peer that keeps nothing itself."""
+        """Until the peer refuses and nothing but another configuration helps.
+
+        `shown`: what it was sent last, per key, for a peer that keeps nothing itself.
+        """
         self._remember(shown)
         try:
             sink = self._sink()
         except (KeyError, ValueError, RefusedError, NotInstalledError) as error:
             self._refused(error)
             return
+        tending = Tending(sink.inner, self._note)
         try:
-            again = await self._once(sink)
+            again = await self._once(sink, tending)
             while again:
                 await asyncio.sleep(self._backoff.next_s())
-                again = await self._once(sink)
+                again = await self._once(sink, tending)
         finally:
             await self._close(sink)
             await asyncio.to_thread(sink.leave)
@@ -125,19 +133,22 @@ class Outlet:
         if not hasattr(connector, "sink"):
             message = f"the connector {one.connector!r} only reads: it cannot publish"
             raise RefusedError(message)
-        folder = f"{self._data_dir}/subscriptions/{one.id}"
+        folder = northbound.folder(Path(self._data_dir), one.id)
         made: Sink = connector.sink(ConnectionConfig(one.name, one.options, (), one.revision, folder))
         return AsideSink(made, f"north {one.name}")
 
-    async def _once(self, sink: Sink) -> bool:
+    async def _once(self, sink: Sink, tending: Tending) -> bool:
         """One connection from its opening to its loss; False when there must not be another."""
         try:
             await sink.connect()
             self._up()
-            await self._publish(sink)
+            tending.begin()
+            await self._publish(sink, tending)
         except (RefusedError, NotInstalledError) as error:
             self._refused(error)
-            return False
+            await self._close(sink)
+            self._backoff.reset()
+            return await tending.mended()
         except (ConnectorError, TimeoutError) as error:
             if self.state != "lost":
                 log.warning(SUBSCRIPTION_LOST, subscription=self._subscription.name, reason=str(error))
@@ -150,13 +161,14 @@ class Outlet:
         await self._close(sink)
         return True
 
-    async def _publish(self, sink: Sink) -> None:
+    async def _publish(self, sink: Sink, tending: Tending) -> None:
         """Rows as they are offered; between them, values that are too old turn Bad."""
         self._stale()
         shown = [one.publication for one in self._shown.values()]
         if shown:
             await asyncio.wait_for(sink.publish(shown), PUBLISH_S)
         while True:
+            await tending.look()
             rows: list[Due] = []
             with suppress(TimeoutError):
                 rows = await asyncio.wait_for(self._offered.get(), AGE_CHECK_S)
@@ -217,10 +229,15 @@ class Outlet:
             await asyncio.wait_for(sink.close(), CLOSE_S)
 
     def _up(self) -> None:
-        event = SUBSCRIPTION_BACK if self.state == "lost" else SUBSCRIPTION_UP
+        event = SUBSCRIPTION_BACK if self.state in {"lost", "refused"} else SUBSCRIPTION_UP
         self.state, self.error = "connected", ""
         log.info(event, subscription=self._subscription.name)
 
+    def _note(self, note: str) -> None:
+        log.warning(SUBSCRIPTION_NOTE, subscription=self._subscription.name, note=note)
+
     def _refused(self, error: Exception) -> None:
+        if (self.state, self.error) == ("refused", str(error)):
+            return
         self.state, self.error = "refused", str(error)
         log.error(SUBSCRIPTION_REFUSED, subscription=self._subscription.name, reason=str(error))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import connectors
 from app.field.backoff import Backoff
 from app.field.repeats import Repeats
+from app.field.tending import Tending
 from app.journal import JournalError
 from app.log import (
     CONNECTION_BACK,
@@ -17,6 +18,7 @@ from app.log import (
     CONNECTION_FAILED,
     CONNECTION_GAP,
     CONNECTION_LOST,
+    CONNECTION_NOTE,
     CONNECTION_REFUSED,
     CONNECTION_UP,
     get_logger,
@@ -49,6 +51,8 @@ class Standing:
     state: str = "connecting"
     """connecting, connected, lost, refused, stopped, ended."""
     error: str = ""
+    notes: tuple[str, ...] = ()
+    """What the operator should know though it works."""
     readings: int = 0
     """Taken since the gateway started."""
     reconnects: int = 0
@@ -85,7 +89,7 @@ class Runner:
         self._was_up = False
 
     async def run(self) -> None:
-        """Until the source ends or refuses; then return, because only another configuration helps."""
+        """Until the source ends, or refuses and nothing but another configuration helps."""
         name = self._connection.config.name
         if self._connection.problem:
             self._refused(self._connection.problem)
@@ -95,8 +99,9 @@ class Runner:
         except (KeyError, ValueError, NotInstalledError) as error:
             self._refused(str(error))
             return
+        tending = Tending(source, lambda note: log.warning(CONNECTION_NOTE, connection=name, note=note))
         try:
-            while await self._once(source):
+            while await self._once(source, tending):
                 await asyncio.sleep(self._backoff.next_s())
                 self._standing.reconnects += 1
         finally:
@@ -105,17 +110,19 @@ class Runner:
                 self._standing.state = "stopped"
             log.debug(CONNECTION_ENDED, connection=name)
 
-    async def _once(self, source: Source) -> bool:
+    async def _once(self, source: Source, tending: Tending) -> bool:
         """One connection from its opening to its loss; False when there must not be another."""
         try:
-            await self._read(source)
+            await self._read(source, tending)
         except EndOfInput:
             self._standing.state = "ended"
             log.info(CONNECTION_ENDED, connection=self._connection.config.name)
             return False
         except (RefusedError, NotInstalledError) as error:
             self._refused(str(error))
-            return False
+            await self._close(source)
+            self._backoff.reset()
+            return await tending.mended()
         except (NotConnectedError, ConnectorError) as error:
             self._lost(str(error))
         except JournalError:
@@ -129,11 +136,14 @@ class Runner:
         await self._close(source)
         return True
 
-    async def _read(self, source: Source) -> None:
+    async def _read(self, source: Source, tending: Tending) -> None:
         await source.connect()
         await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
+        tending.begin()
         while True:
+            await tending.look()
+            self._standing.notes = tending.notes
             batch = await source.read()
             record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
             # Before: it is journaled even when we are cancelled while we wait for that.
@@ -159,7 +169,7 @@ class Runner:
             await asyncio.wait_for(source.close(), CLOSE_S)
 
     def _up(self) -> None:
-        lost = self._standing.state == "lost"
+        lost = self._standing.state in {"lost", "refused"}
         self._standing.state, self._standing.error = "connected", ""
         if lost and self._was_up:
             log.info(CONNECTION_BACK, connection=self._connection.config.name)
@@ -169,10 +179,14 @@ class Runner:
 
     def _lost(self, error: str) -> None:
         """One line when it is lost; the tries that follow are seen in the status."""
+        self._standing.notes = ()
         if self._standing.state != "lost":
             log.warning(CONNECTION_LOST, connection=self._connection.config.name, reason=error)
         self._standing.state, self._standing.error = "lost", error
 
     def _refused(self, error: str) -> None:
-        self._standing.state, self._standing.error = "refused", error
+        """One line for each reason, however often it is looked whether the peer was mended."""
+        if (self._standing.state, self._standing.error) == ("refused", error):
+            return
+        self._standing.state, self._standing.error, self._standing.notes = "refused", error, ()
         log.error(CONNECTION_REFUSED, connection=self._connection.config.name, reason=error)

@@ -142,4 +142,4 @@ class Reporter:
     def _connection(self, key: int, one: Standing) -> ConnectionLive:
         rate = (one.readings - self._before.get(key, one.readings)) / PERIOD_S
         self._before[key] = one.readings
-        return ConnectionLive(one.name, one.state, one.error, rate, one.readings)
+        return ConnectionLive(one.name, one.state, one.error, rate, one.readings, one.notes)

@@ -81,6 +81,11 @@ def _results(engine: Engine) -> Iterator[Metric]:
 
 def _gateways() -> Iterator[Metric]:
     up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
+    notes = GaugeMetricFamily(
+        "headrace_connection_notes",
+        "What an operator should look at though it works, such as a certificate that ends soon.",
+        labels=["connection"],
+    )
     size = GaugeMetricFamily("headrace_journal_bytes", "Journal on disk.", labels=["gateway"])
     latency = GaugeMetricFamily(
         "headrace_latency_seconds",
@@ -94,7 +99,8 @@ def _gateways() -> Iterator[Metric]:
                 latency.add_metric([gateway.gateway, quantile], value / 1000)
         for connection in gateway.connections:
             up.add_metric([connection.name], int(connection.state == "connected"))
-    yield from (up, size, latency)
+            notes.add_metric([connection.name], len(connection.notes))
+    yield from (up, notes, size, latency)
 
 
 class _Now:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, select, update
@@ -16,6 +16,7 @@ from connectors import NodeValue, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Engine, Row
 
@@ -32,7 +33,8 @@ class Subscription:
     id: int
     name: str
     connector: str
-    options: Mapping[str, object]
+    options: Mapping[str, object] = field(repr=False)
+    """With secrets in the clear."""
     topic: str
     revision: int
     problem: str = ""
@@ -91,6 +93,11 @@ _SENT = (
 )
 ROWS_AT_ONCE: Final = 500
 """Of one statement: databases limit how many values it may have."""
+
+
+def folder(data_dir: Path, subscription: int) -> str:
+    """A subscription's own folder, for certificates and session state."""
+    return str(data_dir / "subscriptions" / str(subscription))
 
 
 def subscriptions(engine: Engine) -> dict[int, Subscription]:

@@ -26,6 +26,8 @@ class ConnectionView(View):
     tags: int
     state: str
     error: str
+    notes: list[str]
+    """What an operator should look at though it works, such as a certificate that ends soon."""
     readings_per_s: float | None
     options: dict[str, Any]
     """Without secrets."""
@@ -70,6 +72,7 @@ def connections(_who: Viewer, engine: Database) -> list[ConnectionView]:
                 tags=tags,
                 state=seen.state,
                 error=seen.error,
+                notes=list(seen.notes),
                 readings_per_s=seen.readings_per_s,
                 options=_without_secrets(row.options or {}),
             ),

@@ -80,7 +80,7 @@ async function refresh() {
     call("/connections"), call("/ledger"), call("/predictions?limit=15"), call("/events?limit=10"), call("/dead-letters?limit=5"),
   ]);
   show("connections", ["connection", "kind", "state", "tags", "rate", "error"], connections.map((c) =>
-    [c.name, c.connector, [c.state, mark[c.state]], c.tags, c.readings_per_s && Math.round(c.readings_per_s), [c.error, "wide"]]));
+    [c.name, c.connector, [c.state, mark[c.state]], c.tags, c.readings_per_s && Math.round(c.readings_per_s), [c.error || c.notes.join(" "), "wide"]]));
   show("ledger", ["connection", "read", "stored", "refusedCount", "dropped", "held", "lost", "balanced"], ledger.connections.map((l) =>
     [l.name, l.read, l.stored, l.refused, l.dropped, l.held, l.lost_by_peer, [t(l.balanced ? "yes" : "no"), l.balanced ? "good" : "bad"]]));
   show("predictions", ["time", "pipeline", "quality", "outputs", "unit", "device", "id"], predictions.items.map((p) =>

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.opcua.address import check as check_address
+from connectors.opcua.discovery import offer
 from connectors.opcua.look import look
 from connectors.opcua.options import Options, SinkOptions, TagOptions
+from connectors.opcua.security import trust
 from connectors.opcua.server import OpcUaSink
 from connectors.opcua.source import OpcUaSource
 
@@ -26,4 +28,6 @@ def sink(config: ConnectionConfig) -> Sink:
     return OpcUaSink(config)
 
 
-__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "sink", "source"]
+__all__ = [
+    "SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "offer", "sink", "source", "trust",
+]  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -18,12 +19,14 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
-from connectors import NO_TIME, Found, Look
+from connectors import NO_TIME, Found, Look, RefusedError
 from connectors.opcua.address import text_of
+from connectors.opcua.border import border
 from connectors.opcua.columns import NAMES
 from connectors.opcua.decode import ARRAY, TYPE_BITS, Changes
+from connectors.opcua.inbox import Inbox, UnknownPeerError
 from connectors.opcua.options import Options
-from connectors.opcua.session import Session, border
+from connectors.opcua.session import Session
 from connectors.opcua.source import NAMESPACE_ARRAY
 from connectors.opcua.subscription import Subscription
 
@@ -79,13 +82,13 @@ class _Tree:
 
 
 async def look(url: str, seconds: float, **credentials: object) -> Look:
-    """Look for `seconds`; `credentials` are those of `Options`, and `data_dir` for certificates.
+    """Look for `seconds`; `credentials` are those of `Options`, and `fingerprint`: of the one certificate to trust.
 
     Without `security` the server is looked at unsecured, or secured with our defaults if a user name is given. Nothing
     is written. Raises NotConnectedError, RefusedError, and ValueError for credentials that `Options` refuses.
     """
     given = dict(credentials)
-    folder = given.pop("data_dir", None)
+    trusted = given.pop("fingerprint", None)
     given.setdefault("security", "Basic256Sha256" if given.get("username") else "None")
     options = Options.model_validate(
         {
@@ -97,12 +100,28 @@ async def look(url: str, seconds: float, **credentials: object) -> Look:
         }
     )
     with tempfile.TemporaryDirectory() as own:
-        session = Session(options, "look", str(folder or own))
+        session = Session(options, "look", own)
         try:
-            await session.open()
+            await _open(session, str(trusted or ""), Path(own))
             return await _look(session, options, seconds)
         finally:
             await session.close()
+
+
+async def _open(session: Session, trusted: str, own: Path) -> None:
+    """Nothing outlives a look: whom to trust is said with the command, as a fingerprint."""
+    try:
+        await session.open()
+    except UnknownPeerError as error:
+        if error.fingerprint == trusted.replace(":", "").lower():
+            Inbox(own, ()).decide(error.fingerprint, "trusted")
+            await session.open()
+            return
+        message = (
+            f"the peer's certificate has the SHA-256 fingerprint {error.fingerprint}. "
+            f"If the device shows the same, add: --trust {error.fingerprint}"
+        )
+        raise RefusedError(message) from error
 
 
 async def _look(session: Session, options: Options, seconds: float) -> Look:

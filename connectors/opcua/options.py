@@ -41,10 +41,14 @@ class Credentials(_Strict):
     """Message security mode; without meaning when the policy is `None`."""
     username: str | None = None
     password: SecretStr | None = None
+    user_certificate_file: Path | None = None
+    """A user's X.509 certificate, DER or PEM, to log in with instead of a user name."""
+    user_key_file: Path | None = None
+    """Its RSA key, PEM, not encrypted: readable for the gateway alone."""
     trusted_certificates: tuple[Path, ...] = ()
-    """Server certificates, or their CA's, as DER or PEM: files or folders. `trusted/` in the data folder counts too."""
+    """Server certificates, or their CA's, as DER or PEM: files or folders. What `headrace trust` accepts counts too."""
     application_uri: str | None = None
-    """Ours; `urn:<host>:headrace:<connection>` by default. It stands in our certificate."""
+    """Ours; `urn:<host>:headrace:<connection>` by default. It stands in our certificate: change it, then switch."""
     timeout_s: float = Field(default=5.0, gt=0, le=120)
     """For connecting and for each request; also the least time without a publish response that counts as an outage."""
 
@@ -52,6 +56,12 @@ class Credentials(_Strict):
     def _both(self) -> Self:
         if (self.username is None) != (self.password is None):
             message = "`username` and `password` go together"
+            raise ValueError(message)
+        if (self.user_certificate_file is None) != (self.user_key_file is None):
+            message = "`user_certificate_file` and `user_key_file` go together"
+            raise ValueError(message)
+        if self.username is not None and self.user_certificate_file is not None:
+            message = "log in with a user name or with a user certificate, not with both"
             raise ValueError(message)
         return self
 
@@ -103,7 +113,7 @@ class SinkOptions(_Strict):
     username: str | None = None
     password: SecretStr | None = None
     trusted_certificates: tuple[Path, ...] = ()
-    """Client certificates, or those of their CA: files or folders. `trusted/` in the data folder counts too."""
+    """Client certificates, or those of their CA: files or folders. What `headrace trust` accepts counts too."""
     application_uri: str | None = None
     namespace: str = "urn:headrace:north"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +13,7 @@ from asyncua import ua
 from asyncua.ua.uaerrors import UaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connectors.opcua.security import write_private
+from connectors.opcua.own import write_private
 
 if TYPE_CHECKING:
     from connectors import ConnectionConfig
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "opcua-session.json"
 LARGEST_FILE: Final = 4 * 1024 * 1024
+MOST_TRIES: Final = 3
+"""A session that could not be taken up so often is given up: something about it may be what breaks the connection."""
 
 
 class _File(BaseModel):
@@ -32,6 +34,7 @@ class _File(BaseModel):
     subscription: int
     silence_s: float
     missing: dict[int, int]
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Kept:
     """How long the server may be silent before that is an outage."""
     missing: Mapping[int, int]
     """Index of a tag that could not be monitored -> StatusCode."""
+    tries: int = 0
+    """How often it was tried to resume it, and the connection was lost over it."""
 
 
 def fingerprint(config: ConnectionConfig, options: Options) -> str:
@@ -57,7 +62,7 @@ def fingerprint(config: ConnectionConfig, options: Options) -> str:
 
 
 def take(folder: Path, wanted: str) -> Kept | None:
-    """What was kept for this fingerprint, if anything. The file is gone then: no second try at what failed."""
+    """What was kept for this fingerprint, if anything. The file is gone then: see `again`."""
     path = folder / FILE
     try:
         content = path.read_bytes()[:LARGEST_FILE]
@@ -65,7 +70,8 @@ def take(folder: Path, wanted: str) -> Kept | None:
         found = _File.model_validate_json(content)
         if found.fingerprint == wanted:
             token = ua.NodeId.from_string(found.token)
-            return Kept(token, bytes.fromhex(found.nonce), found.subscription, found.silence_s, found.missing)
+            nonce = bytes.fromhex(found.nonce)
+            return Kept(token, nonce, found.subscription, found.silence_s, found.missing, found.tries)
     except (OSError, ValidationError, ValueError, UaError):
         return None
     return None
@@ -80,6 +86,17 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
         subscription=kept.subscription,
         silence_s=kept.silence_s,
         missing=dict(kept.missing),
+        tries=kept.tries,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_private(folder / FILE, file.model_dump_json().encode())
+
+
+def again(folder: Path, wanted: str, kept: Kept, *, tried: bool) -> None:
+    """The connection was lost before the session was taken up: the next one may, unless it failed too often.
+
+    `tried`: whether the server was asked for it.
+    """
+    tries = kept.tries + tried
+    if tries < MOST_TRIES:
+        keep(folder, wanted, replace(kept, tries=tries))

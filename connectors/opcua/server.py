@@ -23,8 +23,8 @@ from asyncua.ua.uaerrors import UaError
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors import NO_TIME, ConnectionConfig, NodeValue, NotConnectedError, RefusedError, Status
-from connectors.opcua import security
 from connectors.opcua.options import SinkOptions
+from connectors.opcua.security import Keys, Mark
 
 if TYPE_CHECKING:
     from asyncua.common.node import Node
@@ -52,8 +52,10 @@ class OpcUaSink:
     def __init__(self, config: ConnectionConfig) -> None:
         """Nothing is opened yet. Raises ValueError for options that `SinkOptions` refuses."""
         self._options = SinkOptions.model_validate(config.options)
-        self._folder = Path(config.data_dir)
-        self._name = config.name
+        self._keys = Keys(
+            Path(config.data_dir), config.name, self._options.application_uri, self._options.trusted_certificates
+        )
+        self._own_mark: Mark = ()
         self._server: Server | None = None
         self._namespace = 0
         self._nodes: dict[str, tuple[ua.NodeId, ua.VariantType]] = {}
@@ -83,12 +85,10 @@ class OpcUaSink:
         await server.set_build_info("urn:headrace", "Headrace", "Headrace", VERSION, VERSION, datetime.now(UTC))
         server.limits.max_message_size = LARGEST_REQUEST
         server.set_endpoint(options.endpoint)
-        mine = security.identity(self._folder, options.application_uri, self._name)
-        await server.set_application_uri(mine.application_uri)
-        if any(policy != "None" for policy in options.security):
-            await server.load_certificate(mine.certificate)
-            await server.load_private_key(mine.key)
-            server.set_certificate_validator(self._check_client)
+        if self._secured:
+            await self._secure(server)
+        else:
+            await server.set_application_uri(self._keys.mine.uri)
         names = ["NoSecurity" if policy == "None" else f"{policy}_SignAndEncrypt" for policy in options.security]
         server.set_security_policy([ua.SecurityPolicyType[name] for name in names])
         tokens = [ua.AnonymousIdentityToken] if options.anonymous else []
@@ -97,15 +97,44 @@ class OpcUaSink:
         self._nodes, self._folders = {}, {"": server.nodes.objects}
         return server
 
-    async def _check_client(self, certificate: x509.Certificate, _description: ua.ApplicationDescription) -> None:
-        """Hold a client's certificate against the trust list, read afresh: the operator may have copied it there."""
-        der = certificate.public_bytes(Encoding.DER)
+    async def _secure(self, server: Server) -> None:
+        """Show our certificate, and look at those of the clients."""
         try:
-            security.check_peer(
-                der, security.load_trusted(self._options.trusted_certificates, self._folder), self._folder
-            )
+            mine = self._keys.mine.use()
+        finally:
+            self._own_mark = self._keys.own_mark()
+        await server.set_application_uri(mine.application_uri)
+        await server.load_certificate(mine.certificate)
+        await server.load_private_key(mine.key)
+        server.set_certificate_validator(self._check_client)
+
+    async def _check_client(self, certificate: x509.Certificate, client: ua.ApplicationDescription) -> None:
+        """Hold a client's certificate against the trust inbox, read afresh: the operator may just have accepted it."""
+        try:
+            self._keys.inbox.check(certificate.public_bytes(Encoding.DER), uri=str(client.ApplicationUri or ""))
         except RefusedError as error:
             raise ServiceError(StatusCodes.BadCertificateUntrusted) from error
+
+    def tend(self) -> tuple[str, ...]:
+        """See `connectors.Tended`."""
+        if not self._secured or self._server is None:
+            return ()
+        if self._keys.own_mark() != self._own_mark:
+            message = "our own certificate was switched: starting anew with it"
+            raise NotConnectedError(message)
+        waiting = self._keys.inbox.pending()
+        notes = (
+            (f"certificates of clients that wait in the trust inbox: {waiting}; see headrace trust",) if waiting else ()
+        )
+        return self._keys.mine.tend() + notes
+
+    def mended(self) -> bool:
+        """See `connectors.Tended`."""
+        return self._keys.own_mark() != self._own_mark
+
+    @property
+    def _secured(self) -> bool:
+        return any(policy != "None" for policy in self._options.security)
 
     async def publish(self, items: Sequence[Publication]) -> None:
         """Show every node value of these items. NotConnectedError when the server does not run."""

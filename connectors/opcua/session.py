@@ -3,91 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import InvalidSignature  # type: ignore[attr-defined]  # asyncua's own class, not cryptography's
 from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors import NotConnectedError, RefusedError
-from connectors.opcua import security
+from connectors.opcua import certificates, security
+from connectors.opcua.border import LogInRefusedError, border
+from connectors.opcua.discovery import TOKENS, endpoints_of, limit, mode_name, policy_name
+from connectors.opcua.own import WARN
 
 if TYPE_CHECKING:
     from asyncua.common.utils import Buffer
 
     from connectors.opcua.options import Credentials
     from connectors.opcua.resume import Kept
+    from connectors.opcua.security import Mark
 
-# The caller hears of an outage as an exception, once; the library would write several lines and a traceback for it.
-for _noisy in ("asyncua.client", "asyncua.common.connection", "asyncua.crypto.uacrypto"):
-    logging.getLogger(_noisy).setLevel(logging.CRITICAL + 1)
-
-REFUSALS: Final = frozenset(
-    getattr(StatusCodes, name)
-    for name in (
-        "BadUserAccessDenied",
-        "BadIdentityTokenInvalid",
-        "BadIdentityTokenRejected",
-        "BadSecurityChecksFailed",
-        "BadSecurityPolicyRejected",
-        "BadSecurityModeRejected",
-        "BadSecurityModeInsufficient",
-        "BadApplicationSignatureInvalid",
-        "BadUserSignatureInvalid",
-        "BadCertificateInvalid",
-        "BadCertificateTimeInvalid",
-        "BadCertificateIssuerTimeInvalid",
-        "BadCertificateHostNameInvalid",
-        "BadCertificateUriInvalid",
-        "BadCertificateUseNotAllowed",
-        "BadCertificateUntrusted",
-        "BadCertificateRevoked",
-        "BadCertificateIssuerRevoked",
-        "BadCertificateChainIncomplete",
-        "BadCertificatePolicyCheckFailed",
-        "BadNoMatch",
-        "BadPasswordChangeRequired",
-        "BadLicenseNotAvailable",
-    )
-    if hasattr(StatusCodes, name)
-)
-"""Answers that waiting does not mend (IEC 62541-4, tables 177 and 178)."""
-WEAK_FOR_PASSWORDS: Final = frozenset(
-    {"", security_policies.SecurityPolicyNone.URI, security_policies.SecurityPolicyBasic128Rsa15.URI}
-)
 SESSION_TIMEOUT_MS: Final = 60_000
 CHANNEL_LIFETIME_MS: Final = 3_600_000
 RENEW_AFTER: Final = 0.75
 """Of the channel's lifetime (IEC 62541-4, 5.5.2.1)."""
-LARGEST_MESSAGE: Final = 64 * 1024 * 1024
-MOST_CHUNKS: Final = 4096
-
-
-@asynccontextmanager
-async def border(doing: str) -> AsyncIterator[None]:
-    """Turn what asyncua and the network raise into our errors, which say whose move it is."""
-    try:
-        yield
-    except UaStatusCodeError as error:
-        kind = RefusedError if error.code in REFUSALS else NotConnectedError
-        message = f"{doing}: the server answers {get_name_and_doc(error.code)[0]}"
-        raise kind(message) from error
-    except TimeoutError as error:
-        message = f"{doing}: no answer in time"
-        raise NotConnectedError(message) from error
-    except (OSError, UaError) as error:
-        message = f"{doing}: {error or type(error).__name__}"
-        raise NotConnectedError(message) from error
 
 
 class Session:
@@ -96,14 +43,18 @@ class Session:
     def __init__(self, credentials: Credentials, name: str, data_dir: str) -> None:
         """Nothing is opened yet; `data_dir` holds our certificate and the trusted ones."""
         self._credentials = credentials
-        self._name = name
-        self._folder = Path(data_dir)
+        self._keys = security.keys_of(credentials, name, Path(data_dir))
+        self._marks: tuple[Mark, Mark] | None = None
+        self._shown: tuple[bytes | None, str] = (None, "")
+        self._ends = datetime.max.replace(tzinfo=UTC)
+        self._user: security.UserCertificate | None = None
         self._client = Client(credentials.url, timeout=credentials.timeout_s)
         self._client.name = self._client.description = f"Headrace {name}"
         self._client.product_uri = "urn:headrace"
         self._client.session_timeout = SESSION_TIMEOUT_MS
         self._client.secure_channel_timeout = CHANNEL_LIFETIME_MS
         self._renew_at = float("inf")
+        self.asked_to_resume = False
         self.requests = 0
         self.bytes_received = 0
         self.namespaces: list[str] = []
@@ -111,12 +62,13 @@ class Session:
     async def open(self, kept: Kept | None = None) -> bool:
         """Connect, secure, log in; returns whether the kept session was resumed. NotConnectedError, RefusedError."""
         try:
-            if self._credentials.security != "None":
+            self._user = self._keys.user()
+            if self._secured:
                 await self._secure()
             async with border(f"connecting to {self._credentials.url}"):
                 await self._client.connect_socket()
                 await self._client.send_hello()
-                self._limit()
+                limit(self._client)
                 await self._client.open_secure_channel()
             self._renew_at = time.monotonic() + self._client.secure_channel_timeout / 1000 * RENEW_AFTER
             resumed = kept is not None and await self._resume(kept)
@@ -127,30 +79,48 @@ class Session:
             raise
         return resumed
 
+    @property
+    def _secured(self) -> bool:
+        return self._credentials.security != "None"
+
     async def _secure(self) -> None:
-        """Find the endpoint we were told to use, check its certificate against the trust list, set up our own."""
+        """Find the endpoint we were told to use, check its certificate against the trust inbox, set up our own."""
         policy, mode = security.POLICIES[self._credentials.security], ua.MessageSecurityMode[self._credentials.mode]
-        mine = security.identity(self._folder, self._credentials.application_uri, self._name)
-        trusted = security.load_trusted(self._credentials.trusted_certificates, self._folder)
-        async with border(f"asking {self._credentials.url} for its endpoints"):
-            endpoints = await self._client.connect_and_get_server_endpoints()
+        mine = self._keys.mine.use()
+        endpoints = [e for e in await endpoints_of(self._client) if str(e.EndpointUrl).startswith("opc.tcp")]
         offered = [e for e in endpoints if e.SecurityPolicyUri == policy.URI and e.SecurityMode == mode]
         if not offered:
-            names = sorted({f"{str(e.SecurityPolicyUri).rpartition('#')[2]}/{e.SecurityMode.name}" for e in endpoints})
+            names = sorted({f"{policy_name(e)}/{mode_name(e)}" for e in endpoints})
             wanted = f"{self._credentials.security}/{self._credentials.mode}"
             message = f"the server does not offer {wanted}, only {', '.join(names)}"
             raise RefusedError(message)
-        certificate = security.check_peer(offered[0].ServerCertificate, trusted, self._folder)
+        der = self._believe(offered[0].ServerCertificate, str(offered[0].Server.ApplicationUri or ""))
         self._client.application_uri = mine.application_uri
-        der = certificate.public_bytes(Encoding.DER)
         await self._client.set_security(policy, mine.certificate, mine.key, server_certificate=der, mode=mode)
 
-    def _limit(self) -> None:
-        """Bound what we accept; asyncua has no public door to it and would take what the server says it accepts."""
-        protocol = self._client.uaclient.protocol
-        if protocol is not None:
-            limits = protocol._connection._limits  # noqa: SLF001
-            limits.max_message_size, limits.max_chunk_count = LARGEST_MESSAGE, MOST_CHUNKS
+    def _believe(self, shown: bytes | None, uri: str) -> bytes:
+        """The server's certificate, if it is trusted. RefusedError."""
+        # Before the look: what is changed meanwhile is seen by `tend`.
+        self._marks = self._keys.mark(), self._keys.own_mark()
+        host = urlsplit(self._credentials.url).hostname or ""
+        certificate = self._keys.inbox.check(shown, host, uri)
+        self._shown, self._ends = (shown, uri), certificate.not_valid_after_utc
+        return certificate.public_bytes(Encoding.DER)
+
+    def tend(self) -> tuple[str, ...]:
+        """See `connectors.Tended`; of this session."""
+        if self._marks is None:
+            return self._keys.notes()
+        everything, own = self._keys.mark(), self._keys.own_mark()
+        if own != self._marks[1]:
+            message = "our own certificate was switched: connecting anew with it"
+            raise NotConnectedError(message)
+        if everything != self._marks[0]:
+            self._believe(*self._shown)
+        mine = self._keys.mine.tend() if self._secured else ()
+        soon = self._ends - datetime.now(UTC) < WARN
+        peer = (f"the peer's certificate ends on {self._ends:%Y-%m-%d}: then it needs another one",) if soon else ()
+        return mine + peer + self._keys.notes()
 
     async def _log_in(self) -> None:
         try:
@@ -168,11 +138,12 @@ class Session:
     async def _resume(self, kept: Kept) -> bool:
         """Activate a session the server may still have, on this new channel (IEC 62541-4, 5.6.3 and 6.7)."""
         client, policy = self._client, self._client.security_policy
+        self.asked_to_resume = True
         try:
             endpoints = await client.get_endpoints()
             endpoint = Client.find_endpoint(endpoints, policy.Mode, policy.URI)
             if policy.peer_certificate is None and endpoint.ServerCertificate:
-                policy.peer_certificate = security.first_of_chain(endpoint.ServerCertificate)
+                policy.peer_certificate = certificates.first_of_chain(endpoint.ServerCertificate)
             # asyncua resumes a session by itself only together with its own reconnecting, which we do not use.
             client._policy_ids, client._server_nonce = endpoint.UserIdentityTokens, kept.nonce  # type: ignore[assignment]  # noqa: SLF001
             client.uaclient.session.restore_authentication_token(kept.token)
@@ -188,9 +159,20 @@ class Session:
 
     async def _activate(self) -> None:
         name, secret = self._credentials.username, self._credentials.password
-        if name is not None:
-            self._refuse_to_show_the_password()
-        await self._client.activate_session(username=name, password=secret.get_secret_value() if secret else None)
+        kind = ua.UserTokenType.Anonymous
+        if name is not None or self._user is not None:
+            kind = ua.UserTokenType.UserName if name is not None else ua.UserTokenType.Certificate
+            self._refuse_to_show_the_user(kind)
+        policies = self._client._policy_ids or []  # noqa: SLF001 - asyncua keeps it for itself
+        if policies and kind not in {one.TokenType for one in policies}:
+            offered = ", ".join(sorted({TOKENS.get(one.TokenType, "?") for one in policies}))
+            message = f"the server lets nobody log in as {TOKENS[kind]}, only as {offered}"
+            raise LogInRefusedError(message)
+        if self._user is None:
+            await self._client.activate_session(username=name, password=secret.get_secret_value() if secret else None)
+        else:
+            self._client.user_private_key = self._user.key
+            await self._client.activate_session(certificate=self._user.certificate)
 
     @property
     def token(self) -> ua.NodeId:
@@ -203,13 +185,19 @@ class Session:
         """The server's last nonce."""
         return bytes(self._client._server_nonce or b"")  # noqa: SLF001 - asyncua keeps it for itself
 
-    def _refuse_to_show_the_password(self) -> None:
-        """A password leaves us only encrypted: by the channel, or by a policy of its own."""
-        token = self._client.server_policy(ua.UserTokenType.UserName)
-        encrypted = self._client.security_policy.Mode == ua.MessageSecurityMode.SignAndEncrypt
-        if not encrypted and (token.SecurityPolicyUri or "") in WEAK_FOR_PASSWORDS:
+    def _refuse_to_show_the_user(self, kind: ua.UserTokenType) -> None:
+        """A password leaves us only encrypted, and only for a peer we believe; a signature must prove something."""
+        token, channel = self._client.server_policy(kind), self._client.security_policy
+        encrypted = channel.Mode == ua.MessageSecurityMode.SignAndEncrypt
+        weak = (token.SecurityPolicyUri or "") in security.WEAK
+        if weak and kind == ua.UserTokenType.Certificate:
+            message = "the server asks for no proof that the user's certificate is ours: use security"
+            raise LogInRefusedError(message)
+        if weak and not encrypted:
             message = "the server would take the password unencrypted: use security with mode SignAndEncrypt"
-            raise RefusedError(message)
+            raise LogInRefusedError(message)
+        if not self._secured:
+            self._believe(channel.peer_certificate, "")
 
     async def request(self, request: Any, timeout_s: float | None = None) -> Buffer:  # noqa: ANN401 - asyncua's requests have no common type
         """Send one service request, return its answer's bytes; `timeout_s` 0 is for ever. Raises what asyncua does."""

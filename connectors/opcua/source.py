@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +13,13 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
-from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status
+from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
 from connectors.opcua import resume
 from connectors.opcua.address import Address, parse
+from connectors.opcua.border import LogInRefusedError
 from connectors.opcua.columns import Columns, Table, joined
 from connectors.opcua.options import Options, TagOptions
+from connectors.opcua.security import keys_of
 from connectors.opcua.session import Session
 from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
 
@@ -25,15 +27,33 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from connectors.opcua.resume import Kept
+    from connectors.opcua.security import Mark
 
 MOST_READINGS: Final = 20_000
 BAD: Final = 2
+LOOK_AGAIN_S: Final = 30.0
+"""A peer that refuses is looked at again so often: its engineer may have accepted our certificate meanwhile."""
 NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(ObjectIds.Server_NamespaceArray))
 MOST_ITEMS: Final = ua.NodeId(ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall))
 TRIGGERS: Final = {
     "status_value": ua.DataChangeTrigger.StatusValue,
     "status_value_timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was so when the peer, or we, refused."""
+
+    mark: Mark
+    at: float
+    """Monotonic, s."""
+    log_in: bool
+    """Whether it was the user that was refused."""
+
+    def worth_a_try(self, mark: Mark, now: float) -> bool:
+        """A user is tried again only when something has changed here: more tries may lock the account."""
+        return mark != self.mark or (not self.log_in and now - self.at >= LOOK_AGAIN_S)
 
 
 class OpcUaSource:
@@ -53,19 +73,41 @@ class OpcUaSource:
         self._alive_ns = 0
         self._first: Batch | None = None
         self._continues = True
+        self._keys = keys_of(self._options, config.name, self._folder)
+        self._refused: Refused | None = None
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
         await self.close()
+        self._refused = None
         kept = resume.take(self._folder, self._fingerprint)
-        self._session = Session(self._options, self._config.name, self._config.data_dir)
+        session = self._session = Session(self._options, self._config.name, self._config.data_dir)
         self._subscription = Subscription(self._session, self._options)
         try:
             resumed = await self._session.open(kept)
             self._continues = await self._subscribe(self._session, self._subscription, kept if resumed else None)
+        except RefusedError as error:
+            self._refused = Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
+            await self._let_go(leave=False)
+            raise
+        except NotConnectedError:
+            await self._let_go(leave=kept is not None)
+            if kept is not None:
+                resume.again(self._folder, self._fingerprint, kept, tried=session.asked_to_resume)
+            raise
         except BaseException:
             await self._let_go(leave=False)
             raise
+
+    def tend(self) -> tuple[str, ...]:
+        """See `connectors.Tended`."""
+        session = self._session
+        return session.tend() if session is not None else ()
+
+    def mended(self) -> bool:
+        """See `connectors.Tended`. The peer may have been mended too."""
+        refused = self._refused
+        return refused is None or refused.worth_a_try(self._keys.mark(), time.monotonic())
 
     async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> bool:
         """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case.

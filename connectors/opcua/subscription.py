@@ -15,10 +15,10 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from connectors import ConnectorError, NotConnectedError
+from connectors.opcua.border import border
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.notification import Notification, published, republished
 from connectors.opcua.resume import Kept
-from connectors.opcua.session import border
 
 if TYPE_CHECKING:
     from asyncua.common.utils import Buffer

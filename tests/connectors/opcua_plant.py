@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.server import Server
 
 from app.launcher.ports import Port
-from connectors.opcua import security
+from connectors.opcua.own import Own
 
 URI = "urn:headrace:tests"
 PASSWORD = "correct horse"  # noqa: S105 - of a server on 127.0.0.1 that lives for one test run
@@ -41,15 +41,19 @@ def opc_time(moment: datetime) -> ua.DateTime:
     return cast("ua.DateTime", moment)
 
 
+@dataclass
 class Users:
-    """Anyone, or `operator` with the right password."""
+    """`operator` with the right password; then anyone, or only who shows one of these certificates."""
+
+    certificates: set[bytes] | None = None
 
     def get_user(
         self, _server: object, username: str | None = None, password: str | None = None, certificate: object = None
     ) -> User | None:
         """None refuses."""
-        del certificate
-        known = username is None or (username == "operator" and password == PASSWORD)
+        known = self.certificates is None or certificate in self.certificates
+        if username is not None:
+            known = username == "operator" and password == PASSWORD
         return User(role=UserRole.User) if known else None
 
 
@@ -79,6 +83,11 @@ class Plant:
         """The subscriptions the server holds now."""
         return self.server.iserver.subscription_service.subscriptions
 
+    def channels(self) -> list[Any]:
+        """The secure channels the server has now."""
+        clients = self.server.bserver.clients if self.server.bserver is not None else []
+        return [one.processor._connection for one in clients if one.processor]  # noqa: SLF001 - looking into the peer
+
     def unacknowledged(self) -> set[int]:
         """Sequence numbers of notifications of the newest subscription that its client has not acknowledged."""
         newest = max(self.subscriptions().items())[1]
@@ -86,11 +95,16 @@ class Plant:
 
 
 @asynccontextmanager
-async def opcua_plant(folder: Path, policies: list[ua.SecurityPolicyType]) -> AsyncIterator[Plant]:
+async def opcua_plant(
+    folder: Path,
+    policies: Sequence[ua.SecurityPolicyType],
+    users: Users | None = None,
+    tokens: Sequence[type] = (ua.AnonymousIdentityToken, ua.UserNameIdentityToken),
+) -> AsyncIterator[Plant]:
     """A server with these endpoints, for as long as this context."""
     logging.getLogger("asyncua.server").setLevel(logging.ERROR)
-    mine = security.identity(folder, "urn:headrace:tests:server", "server")
-    server = Server(user_manager=Users())  # type: ignore[arg-type]
+    mine = Own(folder, "urn:headrace:tests:server", "server").use()
+    server = Server(user_manager=users or Users())  # type: ignore[arg-type]
     await server.init()
     with Port() as held:
         port = held.number
@@ -98,8 +112,8 @@ async def opcua_plant(folder: Path, policies: list[ua.SecurityPolicyType]) -> As
     await server.set_application_uri(mine.application_uri)
     await server.load_certificate(mine.certificate)
     await server.load_private_key(mine.key)
-    server.set_security_policy(policies)
-    server.set_identity_tokens([ua.AnonymousIdentityToken, ua.UserNameIdentityToken])
+    server.set_security_policy(list(policies))
+    server.set_identity_tokens(list(tokens))
     index = await server.register_namespace(URI)
     plant = Plant(server, "127.0.0.1", port, mine.certificate)
     for name, (value, kind) in NODES.items():

@@ -37,7 +37,7 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
             emit,
             {**options, "url": f"opc.tcp://127.0.0.1:{nobody.number}/tests"},
             ("Level", "ns=99999;s=x", "nsu=;s=x", "i=-1"),
-            {**options, "username": "operator", "password": "wrong"},
+            {**options, "username": "operator", "password": "wrong", "trusted_certificates": [plant.certificate]},
             gate.cut,
             resends=True,
             unacknowledged=lambda: len(plant.unacknowledged()),

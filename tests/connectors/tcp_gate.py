@@ -21,6 +21,8 @@ class Gate:
         self._answers: set[asyncio.StreamWriter] = set()
         """Those that carry the server's bytes."""
         self.port = 0
+        self._left = 0
+        """Answers that still come through before it freezes; 0: all."""
         self.delay_s = 0.0
         """How late bytes are passed on."""
         self.opened = asyncio.Event()
@@ -52,7 +54,14 @@ class Gate:
                 await self._flowing.wait()
                 sink.write(data)
                 await sink.drain()
+                self._count(sink)
         sink.close()
+
+    def _count(self, sink: asyncio.StreamWriter) -> None:
+        if self._left and sink in self._answers:
+            self._left -= 1
+            if not self._left:
+                self.freeze()
 
     async def _late(self) -> None:
         if self.delay_s:
@@ -69,6 +78,10 @@ class Gate:
     def thaw(self) -> None:
         """Let bytes through again."""
         self._flowing.set()
+
+    def freeze_after(self, answers: int) -> None:
+        """Freeze when the server has answered so often, counted in pieces as they come over the line."""
+        self._left = answers
 
     def freeze(self) -> None:
         """Hold every byte back, but keep the connections."""

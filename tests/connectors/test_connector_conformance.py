@@ -25,6 +25,8 @@ from connectors import (
     Sink,
     Source,
     TagBinding,
+    Tended,
+    Trust,
 )
 from tests.connectors.peering import Peer
 
@@ -144,6 +146,34 @@ async def test_wrong_password(connector: Connector, peer: Peer, data_dir: str) -
         await stranger.connect()
     assert str(peer.wrong_password["password"]) not in str(refused.value)
     await stranger.close()
+
+
+async def test_tended(source: Source, peer: Peer) -> None:
+    """What an operator tends can be asked of before connecting, while connected, and after: sentences, or nothing."""
+    if not isinstance(source, Tended):
+        pytest.skip("there is nothing to tend")
+    assert source.tend() == ()
+    await source.connect()
+    await peer.emit(1.0, "a")
+    assert all(isinstance(note, str) and note for note in source.tend())
+    await source.close()
+    assert source.tend() == ()
+    assert source.mended() in {True, False}
+
+
+async def test_trust(connector: Connector, peer: Peer, data_dir: str) -> None:
+    """Where a connector knows certificates, there are none before first use, and looking for them makes nothing."""
+    if not hasattr(connector, "trust"):
+        pytest.skip("the protocol knows no certificates that a person decides about")
+    keys: Trust = connector.trust(config(peer, data_dir))
+    assert (keys.peers(), keys.own()) == ((), ())
+    assert not Path(data_dir).exists()
+    with pytest.raises(KeyError):
+        keys.decide("ab" * 32, "trusted")
+    with pytest.raises(KeyError):
+        keys.forget("ab" * 32)
+    with pytest.raises(RefusedError):
+        keys.switch()
 
 
 async def test_read_before_connect(source: Source) -> None:

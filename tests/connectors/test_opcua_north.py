@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from asyncua.ua.uaerrors import BadNotWritable, BadUserAccessDenied
 
 from app.launcher.ports import Port
 from connectors import ConnectionConfig, NodeValue, NotConnectedError, Publication, RefusedError, Status, TagBinding
-from connectors.opcua import security
 from connectors.opcua.look import look
+from connectors.opcua.own import make
+from connectors.opcua.security import POLICIES, trust
 from connectors.opcua.server import HEARTBEAT, OpcUaSink
 from connectors.opcua.source import OpcUaSource
-from tests.connectors.opcua_plant import Plant, string_node
+from tests.connectors.opcua_plant import PASSWORD, Plant, string_node
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,6 +40,11 @@ class North:
     sink: OpcUaSink
     url: str
     folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        """What its clients trust."""
+        return self.folder / "own" / "certificate.der"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -60,7 +67,14 @@ def shown(*nodes: NodeValue) -> list[Publication]:
 
 def reader(north: North, data_dir: str, tags: tuple[TagBinding, ...], **options: object) -> OpcUaSource:
     """Our own source as a client of our own server."""
-    given = {"url": north.url, "username": "scada", "password": SECRET, "publishing_interval_ms": 20, **options}
+    given = {
+        "url": north.url,
+        "username": "scada",
+        "password": SECRET,
+        "trusted_certificates": [north.certificate],
+        "publishing_interval_ms": 20,
+        **options,
+    }
     return OpcUaSource(ConnectionConfig("reader", given, tags, 1, data_dir))
 
 
@@ -157,13 +171,47 @@ async def test_heartbeat(north: North, data_dir: str) -> None:
 
 async def test_secured_client(north: North, data_dir: str) -> None:
     """A secured client is let in once its certificate has been trusted, and not before."""
-    server = north.folder / "own" / "certificate.der"
-    source = reader(north, data_dir, (TagBinding(1, f"nsu={NAMESPACE};s={HEARTBEAT}"),), trusted_certificates=[server])
-    with pytest.raises(RefusedError):
+    source = reader(north, data_dir, (TagBinding(1, f"nsu={NAMESPACE};s={HEARTBEAT}"),))
+    with pytest.raises(RefusedError, match="does not trust our certificate"):
         await source.connect()
-    shutil.copy(Path(data_dir) / "own" / "certificate.der", north.folder / "trusted" / "reader.der")
+    (shown,) = trust(ConnectionConfig("north", {}, (), 1, str(north.folder))).peers()
+    assert shown.state == "pending"
+    trust(ConnectionConfig("north", {}, (), 1, str(north.folder))).decide(shown.certificate.fingerprint, "trusted")
     await source.connect()
     await source.close()
+
+
+async def test_what_the_operator_is_told(tmp_path: Path) -> None:
+    """Clients that wait, and a switched certificate; one that ended keeps the server shut until the switch."""
+    with Port() as held:
+        options = {"endpoint": f"opc.tcp://127.0.0.1:{held.number}/x", "anonymous": True, "application_uri": "urn:us"}
+    config = ConnectionConfig("scada", options, (), 1, str(tmp_path))
+    make(tmp_path / "own", "urn:us", since=datetime.now(UTC) - timedelta(2), lifetime=timedelta(1))
+    sink, keys = OpcUaSink(config), trust(config)
+    with pytest.raises(RefusedError, match="headrace trust switch --connection 'scada'"):
+        await sink.connect()
+    assert not sink.mended()
+    keys.switch()
+    assert sink.mended()
+    await sink.connect()
+    try:
+        assert sink.tend() == ()
+        source = OpcUaSource(ConnectionConfig("reader", {"url": options["endpoint"]}, (), 1, str(tmp_path / "reader")))
+        with pytest.raises(RefusedError):
+            await source.connect()
+        (theirs,) = trust(ConnectionConfig("reader", {}, (), 1, str(tmp_path / "reader"))).peers()
+        trust(ConnectionConfig("reader", {}, (), 1, str(tmp_path / "reader"))).decide(
+            theirs.certificate.fingerprint, "trusted"
+        )
+        with pytest.raises(RefusedError, match="does not trust our certificate"):
+            await source.connect()
+        assert sink.tend() == ("certificates of clients that wait in the trust inbox: 1; see headrace trust",)
+        make(tmp_path / "own" / "next", "urn:us")
+        keys.switch()
+        with pytest.raises(NotConnectedError, match="switched"):
+            sink.tend()
+    finally:
+        await sink.close()
 
 
 async def test_who_may_read(north: North, data_dir: str) -> None:
@@ -186,7 +234,8 @@ async def test_port_taken(north: North, data_dir: str) -> None:
 async def test_look_at_ourselves(north: North) -> None:
     """A look shows unit and path of our own nodes, the clock's offset and what looking cost."""
     await north.sink.publish(shown(NodeValue("E/p", 1.5, 0, NOW, "bar", "A pressure")))
-    found = await look(north.url, 0.5, security="None", username="scada", password=SECRET)
+    access = {"username": "scada", "password": SECRET, "trusted_certificates": [north.certificate]}
+    found = await look(north.url, 2.0, security="None", **access)
     (node,) = [f for f in found.found if f.name == "E/p"]
     assert (node.address, node.unit, node.datatype, node.value) == (f"nsu={NAMESPACE};s=E/p", "bar", "Double", "1.5")
     assert found.peer.startswith("Headrace Headrace")
@@ -216,8 +265,13 @@ async def test_look_at_a_plant(plant: Plant) -> None:
     await plant.write("Small", 0.5)
 
 
-async def test_look_secured(plant: Plant, tmp_path: Path) -> None:
-    """With a user name a look is secured by default, and an untrusted server is refused."""
-    with pytest.raises(RefusedError, match="not trusted"):
-        await look(plant.url, 0.2, username="operator", password="x", data_dir=tmp_path)  # noqa: S106
-    assert security.POLICIES["Basic256Sha256"] is SecurityPolicyBasic256Sha256
+async def test_look_secured(plant: Plant) -> None:
+    """With a user name a look is secured by default; a server is trusted by the fingerprint given, and no other."""
+    access = {"username": "operator", "password": PASSWORD}
+    shown = hashlib.sha256(plant.certificate.read_bytes()).hexdigest()
+    for fingerprint in (None, "ab" * 32, shown[:32]):
+        with pytest.raises(RefusedError, match=f"--trust {shown}"):
+            await look(plant.url, 0.2, fingerprint=fingerprint, **access)
+    found = await look(plant.url, 1.0, fingerprint=shown.upper(), **access)
+    assert "(Basic256Sha256, SignAndEncrypt)" in found.peer
+    assert POLICIES["Basic256Sha256"] is SecurityPolicyBasic256Sha256

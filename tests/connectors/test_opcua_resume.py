@@ -11,7 +11,7 @@ import pytest
 from asyncua import ua
 
 from connectors import ConnectionConfig, NotConnectedError, TagBinding
-from connectors.opcua.resume import FILE
+from connectors.opcua.resume import FILE, MOST_TRIES
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant
 from tests.connectors.tcp_gate import Gate
@@ -57,6 +57,43 @@ async def test_outage(plant: Plant, plant_gate: Gate, data_dir: str, security: d
     assert all(one.continues for one in batches)
     assert set(plant.subscriptions()) == before
     await source.close()
+
+
+async def test_tries_in_vain_forget_nothing(plant: Plant, plant_gate: Gate, data_dir: str) -> None:
+    """While nobody answers, what was kept stays kept: the connection that is made at last takes up the session."""
+    source = source_of(f"opc.tcp://127.0.0.1:{plant_gate.port}/tests", data_dir, timeout_s=1)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await plant_gate.cut()
+    with pytest.raises(NotConnectedError):
+        await gather(source, lambda _: False)
+    for _ in range(2):
+        with pytest.raises(NotConnectedError):
+            await source.connect()
+    change = float(time.monotonic_ns())
+    await plant.write("Level", change)
+    await plant_gate.start()
+    await source.connect()
+    batches = await gather(source, lambda b: change in values(b, 1))
+    assert all(one.continues for one in batches)
+    await source.close()
+
+
+async def test_a_session_over_which_connections_are_lost_is_given_up(plant_gate: Gate, data_dir: str) -> None:
+    """It may be what breaks them: after so many tries a new one is made."""
+    source = source_of(f"opc.tcp://127.0.0.1:{plant_gate.port}/tests", data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    path = Path(data_dir) / FILE
+    kept = json.loads(path.read_text())
+    assert kept["tries"] == 0
+    path.write_text(json.dumps({**kept, "tries": MOST_TRIES - 1}))
+    plant_gate.freeze_after(2)
+    with pytest.raises(NotConnectedError):
+        await source.connect()
+    assert not path.exists()
+    await plant_gate.cut()
 
 
 async def test_restart(plant: Plant, data_dir: str, security: dict[str, object]) -> None:

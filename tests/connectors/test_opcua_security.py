@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
+import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,17 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from asyncua import ua
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from connectors import ConnectionConfig, RefusedError, TagBinding
-from connectors.opcua import security
+from connectors import ConnectionConfig, NotConnectedError, RefusedError, TagBinding
 from connectors.opcua.options import Options, SinkOptions
-from connectors.opcua.source import OpcUaSource
+from connectors.opcua.own import make
+from connectors.opcua.security import trust
+from connectors.opcua.source import LOOK_AGAIN_S, OpcUaSource, Refused
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant, opcua_plant
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -66,16 +61,72 @@ async def test_wrong_password_secured(plant: Plant, data_dir: str) -> None:
 
 
 async def test_untrusted_server(plant: Plant, data_dir: str) -> None:
-    """A server nobody has trusted is refused; its certificate lies where the operator can copy it from."""
+    """A server nobody has trusted is refused; its certificate is pending, and let in when a person has accepted it."""
     first = source(plant.url, data_dir)
     with pytest.raises(RefusedError, match="not trusted"):
         await first.connect()
-    (rejected,) = (Path(data_dir) / "rejected").iterdir()
-    assert rejected.read_bytes() == plant.certificate.read_bytes()
-    shutil.copy(rejected, Path(data_dir) / "trusted")
+    keys = trust(ConnectionConfig("plant", {}, (), 1, data_dir))
+    (pending,) = keys.peers()
+    assert Path(pending.file).read_bytes() == plant.certificate.read_bytes()
+    assert not first.mended()
+    keys.decide(pending.certificate.fingerprint, "trusted")
+    assert first.mended()
     await first.connect()
     assert len(await first.read()) == 1
+    assert first.tend() == ()
+    keys.decide(pending.certificate.fingerprint, "rejected")
+    with pytest.raises(RefusedError, match="was rejected here"):
+        first.tend()
     await first.close()
+    with pytest.raises(RefusedError, match="was rejected here"):
+        await first.connect()
+
+
+async def test_switched_certificate(plant: Plant, data_dir: str) -> None:
+    """A connection that runs when our certificate is switched asks to be made anew, and is made with the new one."""
+    running = source(plant.url, data_dir, trusted_certificates=[plant.certificate])
+    await running.connect()
+    moved = source(plant.url, data_dir, trusted_certificates=[plant.certificate], application_uri="urn:moved")
+    await moved.connect()
+    assert "urn:moved is configured" in moved.tend()[0]
+    await moved.close()
+    used = trust(ConnectionConfig("plant", {}, (), 1, data_dir)).switch()
+    with pytest.raises(NotConnectedError, match="switched"):
+        running.tend()
+    await running.connect()
+    assert used.certificate.fingerprint in {
+        hashlib.sha256(one.security_policy.peer_certificate or b"").hexdigest() for one in plant.channels()
+    }
+    await running.close()
+
+
+async def test_expired_certificate_of_ours(plant: Plant, data_dir: str) -> None:
+    """An expired one is refused before the server is asked, names the command, and is looked at again when switched."""
+    make(Path(data_dir) / "own", "urn:ours", since=datetime.now(UTC) - timedelta(2), lifetime=timedelta(1))
+    mine = source(plant.url, data_dir, trusted_certificates=[plant.certificate], application_uri="urn:ours")
+    with pytest.raises(RefusedError, match="headrace trust switch --connection 'plant'"):
+        await mine.connect()
+    assert not mine.mended()
+    trust(ConnectionConfig("plant", {}, (), 1, data_dir)).switch()
+    assert mine.mended()
+    await mine.connect()
+    await mine.close()
+
+
+async def test_when_another_try_is_worth_while() -> None:
+    """A refused user waits for a change here; a peer that refused for another reason is looked at again by and by."""
+    before, after = (("trusted/a.der", 1, 1),), (("trusted/a.der", 2, 1),)
+    user, peer = Refused(before, 100.0, log_in=True), Refused(before, 100.0, log_in=False)
+    assert [one.worth_a_try(before, 100.0 + LOOK_AGAIN_S - 1) for one in (user, peer)] == [False, False]
+    assert [one.worth_a_try(before, 100.0 + LOOK_AGAIN_S) for one in (user, peer)] == [False, True]
+    assert [one.worth_a_try(after, 100.0) for one in (user, peer)] == [True, True]
+
+
+async def test_password_for_an_unknown_server(plant: Plant, data_dir: str) -> None:
+    """On an unsecured channel a password is encrypted only for a server that is trusted."""
+    half = source(plant.url, data_dir, security="None", username="operator", password=PASSWORD)
+    with pytest.raises(RefusedError, match="not trusted"):
+        await half.connect()
 
 
 async def test_server_without_security(open_plant: Plant, data_dir: str) -> None:
@@ -103,7 +154,14 @@ async def test_password_in_the_clear(open_plant: Plant, data_dir: str) -> None:
 
 async def test_password_encrypted_by_its_own_policy(plant: Plant, data_dir: str) -> None:
     """On an unsecured channel the password goes encrypted where the server has a policy for that."""
-    half = source(plant.url, data_dir, security="None", username="operator", password=PASSWORD)
+    half = source(
+        plant.url,
+        data_dir,
+        security="None",
+        username="operator",
+        password=PASSWORD,
+        trusted_certificates=[plant.certificate],
+    )
     await half.connect()
     assert len(await half.read()) == 1
     await half.close()
@@ -118,64 +176,6 @@ async def test_missing_trust_file(plant: Plant, data_dir: str, tmp_path: Path) -
         await source(plant.url, data_dir, trusted_certificates=[tmp_path / "noise.der"]).connect()
 
 
-async def test_own_certificate(tmp_path: Path) -> None:
-    """Our certificate carries URI and host names, is made once, and its key is nobody else's to read."""
-    first = security.identity(tmp_path, None, "line 1")
-    certificate = x509.load_der_x509_certificate(first.certificate.read_bytes())
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [f"urn:{security.host_name()}:headrace:line 1"]
-    assert security.host_name() in names.get_values_for_type(x509.DNSName)
-    assert stat.S_IMODE(first.key.stat().st_mode) == 0o600
-    before = first.certificate.read_bytes()
-    assert security.identity(tmp_path, None, "line 1").certificate.read_bytes() == before
-    key = first.key.read_bytes()
-    other = security.identity(tmp_path, "urn:other", "line 1")
-    assert other.certificate.read_bytes() != before
-    assert other.key.read_bytes() == key
-
-
-def _issue(
-    name: str, issuer: tuple[x509.Certificate, rsa.RSAPrivateKey] | None, *, ca: bool, days: tuple[int, int] = (-1, 30)
-) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer[0].subject if issuer else subject)
-    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now + timedelta(days=days[0])).not_valid_after(now + timedelta(days=days[1]))
-    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
-
-
-async def test_trust_through_an_authority(tmp_path: Path) -> None:
-    """A trusted CA vouches for what it issued; a trusted certificate that is no CA vouches for itself alone."""
-    authority = _issue("CA", None, ca=True)
-    issued, _ = _issue("server", authority, ca=False)
-    der = issued.public_bytes(Encoding.DER)
-    assert security.check_peer(der, [authority[0]], tmp_path) == issued
-    chain = der + authority[0].public_bytes(Encoding.DER)
-    assert security.check_peer(chain, [issued], tmp_path) == issued
-    leaf = _issue("leaf", None, ca=False)
-    forged, _ = _issue("forged", leaf, ca=False)
-    with pytest.raises(RefusedError, match="not trusted"):
-        security.check_peer(forged.public_bytes(Encoding.DER), [leaf[0]], tmp_path)
-
-
-@pytest.mark.parametrize("days", [(-30, -1), (1, 30)])
-async def test_validity(tmp_path: Path, days: tuple[int, int]) -> None:
-    """An expired certificate is refused even if it is trusted, and one that is not yet valid too."""
-    old, _ = _issue("old", None, ca=False, days=days)
-    with pytest.raises(RefusedError, match="is valid from"):
-        security.check_peer(old.public_bytes(Encoding.DER), [old], tmp_path)
-
-
-@pytest.mark.parametrize("der", [None, b"", b"noise"])
-async def test_no_certificate(tmp_path: Path, der: bytes | None) -> None:
-    """A peer without a readable certificate is refused."""
-    with pytest.raises(RefusedError):
-        security.check_peer(der, [], tmp_path)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -184,6 +184,9 @@ async def test_no_certificate(tmp_path: Path, der: bytes | None) -> None:
         {"url": "opc.tcp://host"},
         {"username": "u"},
         {"password": "p"},
+        {"user_certificate_file": "user.der"},
+        {"user_key_file": "user.pem"},
+        {"user_certificate_file": "u.der", "user_key_file": "u.pem", "username": "u", "password": "p"},
         {"security": "Basic128Rsa15"},
         {"mode": "None"},
         {"publishes_in_flight": 0},

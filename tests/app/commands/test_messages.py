@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -60,10 +61,17 @@ def shown(*words: str) -> str:
     return CliRunner().invoke(cli.main, words, env={"COLUMNS": "400"}).output
 
 
-NAMES = sorted(typer.main.get_group(cli.main).commands)
+def commands() -> dict[tuple[str, ...], Any]:
+    """Every command by the words it is called with; a group of commands is one too."""
+    group: Any = typer.main.get_group(cli.main)
+    found: dict[tuple[str, ...], Any] = {(): group}
+    for name, one in group.commands.items():
+        found[(name,)] = one
+        found |= {(name, inner): each for inner, each in getattr(one, "commands", {}).items()}
+    return found
 
 
-@pytest.mark.parametrize("words", [(), *((name,) for name in NAMES)])
+@pytest.mark.parametrize("words", sorted(commands()))
 def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
     """Every command, argument and option, wherever the language stands; and nothing of the English stays."""
     english, chinese = shown("--lang=en", *words, "--help"), shown(*words, "--help", "--lang", "zh-CN")
@@ -75,9 +83,8 @@ def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
 
 def test_every_help_has_its_chinese_and_is_given() -> None:
     """A new or reworded sentence without a translation fails here."""
-    group = typer.main.get_group(cli.main)
-    commands = [group, *group.commands.values()]
-    texts = {text for one in commands for text in (one.help, *(getattr(each, "help", "") for each in one.params))}
+    found = commands().values()
+    texts = {text for one in found for text in (one.help, *(getattr(each, "help", "") for each in one.params))}
     told = {part for text in texts for part in (text or "").split("\n\n") if part}
     assert told - helps.ZH.keys() == set()
     assert helps.ZH.keys() - told - {text for text in helps.ZH if text in shown("--lang=en", "--help")} == set()

@@ -119,7 +119,10 @@ def test_status_shows_what_a_gateway_reports(
     report = live.GatewayLive(
         gateway="status-test",
         at=times.now(),
-        connections=(live.ConnectionLive("plc", "lost", error="nobody answers", readings_per_s=12.0),),
+        connections=(
+            live.ConnectionLive("plc", "lost", error="nobody answers", readings_per_s=12.0),
+            live.ConnectionLive("press", "connected", notes=("our own certificate ends on 2027-01-01",)),
+        ),
         journal_state="ok",
         head=5,
         watermark=4,
@@ -130,7 +133,7 @@ def test_status_shows_what_a_gateway_reports(
     queue.put_live(f"{live.PREFIX}status-test", msgspec.json.encode(report))
     found = run("status")
     assert found.exit_code == 0, found.output
-    for part in ("status-test", "plc", "lost", "nobody answers", "80.0"):
+    for part in ("status-test", "plc", "lost", "nobody answers", "80.0", "press: our own certificate ends on 2027"):
         assert part in found.stdout
     gateways = json.loads(run("status", "--json").stdout)["gateways"]
     assert [one["watermark"] for one in gateways if one["gateway"] == "status-test"] == [4]
