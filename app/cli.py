@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import settings
-from app.commands import console, demo, look, migrate, plant, show, up
+from app.commands import browse, console, demo, look, migrate, plant, show, up
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
@@ -104,6 +104,8 @@ main.command()(show.status)
 main.command()(show.ledger)
 main.command()(show.devices)
 main.command("try")(look.attempt)
+main.command()(browse.browse)
+main.command()(browse.read)
 
 if __name__ == "__main__":
     main()

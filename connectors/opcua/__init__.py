@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.opcua.address import check as check_address
+from connectors.opcua.browse import OpcUaBrowser
 from connectors.opcua.look import look
 from connectors.opcua.options import Options, SinkOptions, TagOptions
 from connectors.opcua.server import OpcUaSink
 from connectors.opcua.source import OpcUaSource
 
 if TYPE_CHECKING:
-    from connectors import ConnectionConfig, Sink, Source
+    from connectors import Browser, ConnectionConfig, Sink, Source
 
 SCHEMES: Final[tuple[str, ...]] = ("opc.tcp",)
 
@@ -26,4 +27,10 @@ def sink(config: ConnectionConfig) -> Sink:
     return OpcUaSink(config)
 
 
-__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "sink", "source"]
+def browse(url: str, seconds: float = 0, **credentials: object) -> Browser:
+    """A walk through the server's address space; a server tells when it is asked, so `seconds` are not needed."""
+    del seconds
+    return OpcUaBrowser(url, **credentials)
+
+
+__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "browse", "check_address", "look", "sink", "source"]

@@ -15,8 +15,10 @@ from asyncua.ua.object_ids import ObjectIds
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status
 from connectors.opcua import resume
 from connectors.opcua.address import Address, parse
+from connectors.opcua.binding import resolve
 from connectors.opcua.columns import Columns, Table, joined
 from connectors.opcua.options import Options, TagOptions
+from connectors.opcua.path import Path as BrowsePath
 from connectors.opcua.session import Session
 from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
 
@@ -42,7 +44,7 @@ class OpcUaSource:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
         self._config = config
         self._options = Options.model_validate(config.options)
-        self._addresses: list[Address] = [parse(tag.address) for tag in config.tags]
+        self._addresses: list[Address | BrowsePath] = [parse(tag.address) for tag in config.tags]
         self._tag_options = [TagOptions.model_validate(tag.options) for tag in config.tags]
         self._table = Table(config.tags)
         self._session: Session | None = None
@@ -70,21 +72,22 @@ class OpcUaSource:
         namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
         session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
         limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
-        nodes = [address.node_id(session.namespaces) for address in self._addresses]
         resumed = kept is not None and await subscription.resume(kept)
-        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(nodes))
-        wanted = [index for index in open_ones if nodes[index] is not None]
-        items = [self._item(index, nodes[index]) for index in wanted]
+        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(self._addresses))
+        nodes = dict(zip(open_ones, await resolve(session, [self._addresses[n] for n in open_ones]), strict=True))
+        there = {index: node for index, node in nodes.items() if isinstance(node, ua.NodeId)}
+        items = [self._item(index, node) for index, node in there.items()]
         ask = subscription.add if resumed else subscription.create
         results = await ask(items, min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE))
-        status = dict.fromkeys(open_ones, Status.BAD_NODE_ID_UNKNOWN) | dict(zip(wanted, results, strict=True))
+        status = {index: code for index, code in nodes.items() if isinstance(code, int)}
+        status |= dict(zip(there, results, strict=True))
         missing = {index: code for index, code in status.items() if Status.severity(code) == BAD}
         self._alive_ns = time.time_ns()
         self._first = self._missing(missing)
         if self._options.resume:
             resume.keep(self._folder, self._fingerprint, subscription.kept(missing))
 
-    def _item(self, index: int, node: ua.NodeId | None) -> ua.MonitoredItemCreateRequest:
+    def _item(self, index: int, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
         mine = self._tag_options[index]
         item = ua.MonitoredItemCreateRequest()
         item.ItemToMonitor.NodeId = node
