@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import settings
-from app.commands import browse, console, demo, look, migrate, plant, show, up
+from app.commands import browse, console, demo, listen, look, migrate, plant, show, tags, up
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
@@ -19,6 +19,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click
         """Put `--lang` where the group looks for it."""
+        if ctx.parent is not None:
+            return super().parse_args(ctx, args)
         taken, rest = _taken(args)
         # Before anything is parsed: `--help` prints while it is.
         console.choose(taken[-1].removeprefix("--lang=") if taken else "")
@@ -106,6 +108,11 @@ main.command()(show.devices)
 main.command("try")(look.attempt)
 main.command()(browse.browse)
 main.command()(browse.read)
+main.command()(listen.listen)
+tag_commands = typer.Typer(cls=Commands, no_args_is_help=True, help="The tags of a plant file as a table, and back.")
+tag_commands.command("export")(tags.export)
+tag_commands.command("import")(tags.import_)
+main.add_typer(tag_commands, name="tags")
 
 if __name__ == "__main__":
     main()

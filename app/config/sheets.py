@@ -9,7 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import yaml
+
+from app.config.document import DocumentError
+from app.config.document import read as read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +34,8 @@ ALIASES: Final = {
     "说明": "description",
     "选项": "options",
 }
-SUFFIXES: Final = (".csv", ".xlsx", ".yaml", ".yml")
+YAML: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".csv", ".xlsx", *YAML)
 MAX_BYTES: Final = 64 * 2**20
 MAX_ROWS: Final = 250_000
 DELIMITERS: Final = (",", ";", "\t")
@@ -51,12 +56,14 @@ class Row:
     line: int
     cells: dict[str, str]
     """Column to text, without empty cells."""
+    columns: frozenset[str]
+    """What the table speaks of, in this row or not."""
     problem: str = ""
     """What is wrong with the row as a row."""
 
 
 def read(path: Path) -> list[Row]:
-    """Every row of a CSV or XLSX file. SheetError when it cannot be read."""
+    """Every row of a CSV, XLSX or YAML file. SheetError when it cannot be read."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -66,6 +73,8 @@ def read(path: Path) -> list[Row]:
     if len(raw) > MAX_BYTES:
         message = f"{path} is larger than {MAX_BYTES} bytes"
         raise SheetError(message)
+    if path.suffix.lower() in YAML:
+        return list(_entries(path))
     lines = _workbooks().lines(raw) if path.suffix.lower() == ".xlsx" else _csv_lines(raw)
     return list(_rows(path, lines))
 
@@ -78,7 +87,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str]], tags: Sequence[Mapping[
         path.write_bytes(_as_csv(rows).encode("utf-8-sig"))
     elif suffix == ".xlsx":
         path.write_bytes(_workbooks().made(COLUMNS, [[row.get(c, "") for c in COLUMNS] for row in rows]))
-    elif suffix in SUFFIXES:
+    elif suffix in YAML:
         path.write_text(as_yaml(tags), encoding="utf-8")
     else:
         message = f"{path} ends with none of {', '.join(SUFFIXES)}"
@@ -180,4 +189,27 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
             raise SheetError(message)
         found = {c: cell.strip() for c, cell in zip(columns, cells, strict=False) if c is not None and cell.strip()}
         extra = any(cell.strip() for cell in cells[len(columns) :])
-        yield Row(line, found, TOO_MANY_CELLS if extra else "")
+        yield Row(line, found, frozenset(named), TOO_MANY_CELLS if extra else "")
+
+
+def _entries(path: Path) -> Iterator[Row]:
+    """The tags of a YAML file, which are written as in a plant file."""
+    try:
+        document = read_document(path)
+    except DocumentError as error:
+        raise SheetError(str(error)) from error
+    written = document.data.get("tags")
+    if not isinstance(written, list):
+        message = f"{path} has no list `tags`"
+        raise SheetError(message)
+    for index, one in enumerate(written):
+        line = document.at(("tags", index), "").line
+        if not isinstance(one, dict) or not one.keys() <= set(COLUMNS):
+            yield Row(line, {}, frozenset(), f"a tag has {', '.join(COLUMNS)} and nothing else")
+            continue
+        cells = {key: value if isinstance(value, str) else _json(value) for key, value in one.items()}
+        yield Row(line, {key: cell for key, cell in cells.items() if cell}, frozenset(COLUMNS))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

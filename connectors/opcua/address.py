@@ -78,10 +78,8 @@ class Address:
         return ua.NodeId(self.identifier, ua.Int16(index), self.kind)  # type: ignore[arg-type]  # the type of the identifier goes with its kind
 
 
-def parse(text: str) -> Address | Path:
-    """The address this text means. Raises ValueError that says how to write one."""
-    if text.startswith(path.PREFIX):
-        return path.parse(text)
+def parse(text: str) -> Address:
+    """The NodeId this text means. Raises ValueError that says how to write one."""
     found = PATTERN.fullmatch(text)
     if found is None:
         message = f"{text!r} is not a NodeId: {HOW}"
@@ -99,10 +97,15 @@ def parse(text: str) -> Address | Path:
     return Address(unquote(found["uri"]) if found["uri"] else index, kind, identifier)
 
 
+def place(text: str) -> Address | Path:
+    """What a tag's address means: a NodeId or a browse path. Raises ValueError that says how to write one."""
+    return path.parse(text) if text.startswith(path.PREFIX) else parse(text)
+
+
 def check(text: str) -> str | None:
     """What is wrong with this text, or None."""
     try:
-        parse(text)
+        place(text)
     except ValueError as error:
         return str(error)
     return None

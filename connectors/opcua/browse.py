@@ -12,7 +12,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import get_name_and_doc
 
 from connectors import NO_TIME, Branch, Found, Node, NotConnectedError, Status
-from connectors.opcua.address import parse, text_of
+from connectors.opcua.address import place, text_of
 from connectors.opcua.binding import resolve
 from connectors.opcua.datatypes import DataTypes
 from connectors.opcua.describe import OF_VARIABLE, Child, children_of, reading, unit_node, unit_of
@@ -87,17 +87,17 @@ class OpcUaBrowser:
         parsed = {}
         for index, address in enumerate(addresses):
             try:
-                parsed[index] = parse(address) if address else BEGINNING
+                parsed[index] = place(address) if address else BEGINNING
             except ValueError as error:
                 found[index] = str(error)
         nodes = await resolve(space.session, list(parsed.values()))
-        for (index, place), node in zip(parsed.items(), nodes, strict=True):
+        for (index, meant), node in zip(parsed.items(), nodes, strict=True):
             if isinstance(node, int):
                 found[index] = f"{addresses[index]}: {get_name_and_doc(node)[0]}"
                 continue
             found[index] = node
-            if isinstance(place, Path):
-                self._remember(node, place)
+            if isinstance(meant, Path):
+                self._remember(node, meant)
         return found
 
     def _remember(self, node: ua.NodeId, path: Path) -> None:
@@ -177,17 +177,17 @@ class OpcUaBrowser:
         """See `Browser.read`."""
         space, _ = self._open()
         places = await self._places(addresses)
-        nodes = [place for place in places if isinstance(place, ua.NodeId)]
+        nodes = [one for one in places if isinstance(one, ua.NodeId)]
         names = iter(await space.read([(node, AttributeIds.BrowseName) for node in nodes]))
         values = iter(await space.read([(node, AttributeIds.Value) for node in nodes], times=True))
         with_units = [unit_node(seen) for seen in await space.peek(nodes, CLASSES, PROPERTIES)]
         said = iter(await self._units([node for node in with_units if node is not None]))
         units = iter([next(said) if node is not None else "" for node in with_units])
         return [
-            Found(address, address, "", place, Status.BAD_NODE_ID_UNKNOWN, NO_TIME)
-            if isinstance(place, str)
+            Found(address, address, "", one, Status.BAD_NODE_ID_UNKNOWN, NO_TIME)
+            if isinstance(one, str)
             else reading(address, next(names), next(values), next(units))
-            for address, place in zip(addresses, places, strict=True)
+            for address, one in zip(addresses, places, strict=True)
         ]
 
 

@@ -14,7 +14,7 @@ from asyncua.ua.object_ids import ObjectIds
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status
 from connectors.opcua import resume
-from connectors.opcua.address import Address, parse
+from connectors.opcua.address import Address, place
 from connectors.opcua.binding import resolve
 from connectors.opcua.columns import Columns, Table, joined
 from connectors.opcua.options import Options, TagOptions
@@ -44,7 +44,7 @@ class OpcUaSource:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
         self._config = config
         self._options = Options.model_validate(config.options)
-        self._addresses: list[Address | BrowsePath] = [parse(tag.address) for tag in config.tags]
+        self._addresses: list[Address | BrowsePath] = [place(tag.address) for tag in config.tags]
         self._tag_options = [TagOptions.model_validate(tag.options) for tag in config.tags]
         self._table = Table(config.tags)
         self._session: Session | None = None

@@ -11,6 +11,8 @@ from typing import Any
 from asyncua import ua
 from asyncua.common.node import Node
 from asyncua.server.server import Server
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
 
 from app.launcher.ports import Port
 from tests.connectors.opcua_plant import string_node
@@ -72,16 +74,18 @@ async def _fill(made: Machines, index: int, names: Mapping[str, str]) -> None:
         "Text": ("idle", ua.VariantType.String),
         "Curve": ([1.0, 2.0], ua.VariantType.Float),
     }
-    for name, (value, kind) in variables.items():
-        made.nodes[name] = await unit.add_variable(node(name), ua.QualifiedName(name, index), ua.Variant(value, kind))
+    for name, (value, variant) in variables.items():
+        made.nodes[name] = await unit.add_variable(
+            node(name), ua.QualifiedName(name, index), ua.Variant(value, variant)
+        )
     await made.nodes["Temp"].write_attribute(
-        ua.AttributeIds.Description, ua.DataValue(ua.Variant(ua.LocalizedText("Oil")))
+        AttributeIds.Description, ua.DataValue(ua.Variant(ua.LocalizedText("Oil")))
     )
     await made.nodes["Temp"].add_property(
         0, "EngineeringUnits", ua.EUInformation(UnitId=ua.Int32(CELSIUS), DisplayName=ua.LocalizedText("°C"))
     )
     await made.nodes["Count"].set_writable()
-    parent = made.server.get_node(ua.ObjectIds.Float)
+    parent = made.server.get_node(ObjectIds.Float)
     kind = await parent.add_data_type(node("Bar"), ua.QualifiedName("Bar", index))
     made.nodes["Pressure"] = await unit.add_variable(
         node("Pressure"), ua.QualifiedName("Pressure", index), 1.5, ua.VariantType.Float, kind.nodeid
@@ -97,7 +101,7 @@ async def _fill(made: Machines, index: int, names: Mapping[str, str]) -> None:
     await unit.add_property(node("Serial"), ua.QualifiedName("Serial", index), "A-1")
     # A circle, as vendors' address spaces have.
     inner = await unit.add_object(node("Inner"), ua.QualifiedName("Inner", index))
-    await inner.add_reference(press, ua.ObjectIds.Organizes)
+    await inner.add_reference(press, ObjectIds.Organizes)
     many = made.nodes["Many"] = await objects.add_folder(node("Many"), ua.QualifiedName("Many", index))
     for number in range(30):
         await many.add_variable(node(f"M{number:02}"), ua.QualifiedName(f"M{number:02}", index), float(number))
@@ -105,7 +109,7 @@ async def _fill(made: Machines, index: int, names: Mapping[str, str]) -> None:
 
 async def limit(made: Machines, per_browse: int, per_read: int) -> None:
     """Let the server tell these operation limits."""
-    limits = ua.ObjectIds
+    limits = ObjectIds
     for identifier, most in (
         (limits.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse, per_browse),
         (limits.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead, per_read),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
 
 from app.launcher.ports import Port
 from connectors import Browser, Node, NotConnectedError, RefusedError, Status
@@ -124,8 +125,8 @@ async def open62541(tags: int) -> AsyncIterator[str]:
     with Port() as held:
         port = held.number
     words = (str(ROOT / "bench" / "opcua_plant.py"), "--port", str(port), "--tags", str(tags))
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, **pipes)
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, stderr=nothing)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(SOON_S):
@@ -145,7 +146,7 @@ async def test_many_children_come_by_continuation_point(data_dir: str) -> None:
         try:
             space = Space(session, per_answer=100)
             await space.open()
-            objects = ns0(ua.ObjectIds.ObjectsFolder)
+            objects = ns0(ObjectIds.ObjectsFolder)
             several = await space.references([objects] * 8)
             cut, nobody = await space.peek([objects, ns0(4_000_000)], 0, 5)
             again = await space.peek([objects] * 8, 0, 5)
@@ -217,8 +218,8 @@ async def test_units(unit: object, shown: str) -> None:
 async def test_types_of_the_server_itself(plant_of_machines: Machines) -> None:
     """Enumerations, times and structures of OPC UA's own address space have the datatype of what they derive from."""
     async with browsing(plant_of_machines.url) as browser:
-        status = await below(browser, f"i={ns0(ua.ObjectIds.Server_ServerStatus).Identifier}")
-        server = await below(browser, f"i={ns0(ua.ObjectIds.Server).Identifier}")
+        status = await below(browser, ns0(ObjectIds.Server_ServerStatus).to_string())
+        server = await below(browser, ns0(ObjectIds.Server).to_string())
     assert (status["State"].datatype, status["State"].peer_type) == ("integer", "ServerState")
     assert (status["CurrentTime"].datatype, status["BuildInfo"].datatype) == ("integer", "any")
     assert status["BuildInfo"].has_children

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,12 @@ class Circle:
     async def connect(self) -> None:
         """Nothing to open."""
 
-    async def children(self, addresses: list[str]) -> list[Branch]:
+    async def children(self, addresses: Sequence[str]) -> list[Branch]:
         """The other node, and the leaves."""
         leaves = tuple(Node(f"leaf{n}", f"leaf{n}", "Variable", "float") for n in range(1000))
         return [Branch((Node({"b": "a"}.get(a, "b"), "next", "Object", has_children=True), *leaves)) for a in addresses]
 
-    async def read(self, addresses: list[str]) -> list[Found]:
+    async def read(self, addresses: Sequence[str]) -> list[Found]:
         """Nothing to read."""
         assert not addresses
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,7 +15,7 @@ from app import cli
 from app.commands import helps
 from app.commands.messages import ZH
 
-COMMANDS = Path(__file__).parents[3] / "app" / "commands"
+FOLDER = Path(__file__).parents[3] / "app" / "commands"
 
 
 def texts(node: ast.AST) -> set[str]:
@@ -30,7 +31,7 @@ def translates(node: ast.AST) -> bool:
 def said() -> set[str]:
     """Every text that is translated: what `t` is called with, by itself or over a row of column names."""
     found: set[str] = set()
-    for file in COMMANDS.glob("*.py"):
+    for file in FOLDER.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and translates(node) and node.args:
                 found |= texts(node.args[0]) if isinstance(node.args[0], ast.Constant) else set()
@@ -60,10 +61,18 @@ def shown(*words: str) -> str:
     return CliRunner().invoke(cli.main, words, env={"COLUMNS": "400"}).output
 
 
-NAMES = sorted(typer.main.get_group(cli.main).commands)
+def commands(group: Any, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:  # noqa: ANN401 - typer's click
+    """Every command by the words that call it, groups and their own."""
+    found = {above: group}
+    for name, one in getattr(group, "commands", {}).items():
+        found |= commands(one, (*above, name))
+    return found
 
 
-@pytest.mark.parametrize("words", [(), *((name,) for name in NAMES)])
+COMMAND: dict[tuple[str, ...], Any] = commands(typer.main.get_group(cli.main))
+
+
+@pytest.mark.parametrize("words", sorted(COMMAND))
 def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
     """Every command, argument and option, wherever the language stands; and nothing of the English stays."""
     english, chinese = shown("--lang=en", *words, "--help"), shown(*words, "--help", "--lang", "zh-CN")
@@ -75,9 +84,8 @@ def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
 
 def test_every_help_has_its_chinese_and_is_given() -> None:
     """A new or reworded sentence without a translation fails here."""
-    group = typer.main.get_group(cli.main)
-    commands = [group, *group.commands.values()]
-    texts = {text for one in commands for text in (one.help, *(getattr(each, "help", "") for each in one.params))}
+    of_params = {getattr(each, "help", "") for one in COMMAND.values() for each in one.params}
+    texts = of_params | {one.help for one in COMMAND.values()}
     told = {part for text in texts for part in (text or "").split("\n\n") if part}
     assert told - helps.ZH.keys() == set()
     assert helps.ZH.keys() - told - {text for text in helps.ZH if text in shown("--lang=en", "--help")} == set()
