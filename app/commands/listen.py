@@ -13,8 +13,6 @@ from app.commands.plant import Json
 from app.commands.tag_list import TagList, named, write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from connectors import Learned, Proposal
 
 
@@ -69,19 +67,12 @@ def _show(found: Learned) -> None:
             one.unit,
             ", ".join(one.samples[-3:])[:60],
             f"{one.per_second:.2f}",
-            _options(one),
             ("" if one.usable else "✗ ") + one.note,
         )
         for one in found.proposals
     ]
-    columns: Sequence[str] = [
-        t(c) for c in ("address", "layout", "datatype", "unit", "samples", "values/s", "options", "note")
-    ]
+    columns = [t(c) for c in ("address", "layout", "datatype", "unit", "samples", "values/s", "note")]
     table("", columns, rows, numbers=(5,))
     out.print(t("Peer: {peer}", peer=found.peer), markup=False)
     for note in found.notes:
         out.print(f"· {note}", markup=False)
-
-
-def _options(one: Proposal) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in one.options.items() if key != "format")

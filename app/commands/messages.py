@@ -90,7 +90,6 @@ ZH: Final[dict[str, str]] = {
     "layout": "报文格式",
     "samples": "样例",
     "values/s": "数值/秒",
-    "options": "选项",
     "note": "说明",
     "There is no connector for {url}.": "没有适用于 {url} 的连接器。",
     "No database in {data}: run `headrace up` first.": "{data} 中没有数据库：请先运行 `headrace up`。",
