@@ -14,18 +14,8 @@ from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
 
 
-class Commands(TyperGroup):
-    """Commands that take `--lang` before and after their name, and explain themselves in that language."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click
-        """Put `--lang` where the group looks for it."""
-        if ctx.parent is not None:
-            return super().parse_args(ctx, args)
-        taken, rest = _taken(args)
-        # Before anything is parsed: `--help` prints while it is.
-        console.choose(taken[-1].removeprefix("--lang=") if taken else "")
-        _translate(self)
-        return super().parse_args(ctx, [*taken, *rest])
+class Spoken(TyperGroup):
+    """Commands that explain themselves in the language in use."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's own copy of click
         """A command, with its help in the language in use."""
@@ -34,6 +24,22 @@ class Commands(TyperGroup):
             _translate(found)
             _told(found.get_help_option(ctx))
         return found
+
+    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
+        """`--help` itself."""
+        return _told(super().get_help_option(ctx))
+
+
+class Commands(Spoken):
+    """All of them: they take `--lang` before and after their name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click
+        """Put `--lang` where the group looks for it."""
+        taken, rest = _taken(args)
+        # Before anything is parsed: `--help` prints while it is.
+        console.choose(taken[-1].removeprefix("--lang=") if taken else "")
+        _translate(self)
+        return super().parse_args(ctx, [*taken, *rest])
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
         """Run a command; a database that is away is a sentence, not a traceback."""
@@ -44,10 +50,6 @@ class Commands(TyperGroup):
                 raise
             said = str(error.orig).strip().splitlines()[0]
             raise console.fail(console.t("The database does not answer: {reason}", reason=said)) from error
-
-    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
-        """`--help` itself."""
-        return _told(super().get_help_option(ctx))
 
 
 def _taken(args: list[str]) -> tuple[list[str], list[str]]:
@@ -109,10 +111,10 @@ main.command("try")(look.attempt)
 main.command()(browse.browse)
 main.command()(browse.read)
 main.command()(listen.listen)
-tag_commands = typer.Typer(cls=Commands, no_args_is_help=True, help="The tags of a plant file as a table, and back.")
-tag_commands.command("export")(tags.export)
-tag_commands.command("import")(tags.import_)
-main.add_typer(tag_commands, name="tags")
+tables = typer.Typer(cls=Spoken, no_args_is_help=True, help="The tags of a plant file as a table, and back.")
+tables.command("export")(tags.export)
+tables.command("import")(tags.import_)
+main.add_typer(tables, name="tags")
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from typing import Final
 
 from connectors import NO_TIME, Found, Look, Proposal, Status
 from connectors.mqtt.address import split
-from connectors.mqtt.learn import Listener, notes, proposals
+from connectors.mqtt.learn import PEER_TOPIC, Listener, notes, proposals
 
 REQUESTS: Final = 3
 """CONNECT, SUBSCRIBE, DISCONNECT."""
@@ -60,3 +60,6 @@ def _hints(proposed: Sequence[Proposal]) -> Iterator[str]:
         if "time" in one.options:
             place, form = one.options["time"], one.options["time_format"]
             yield f"{topic}: {place} looks like the source time, `time_format: {form}`"
+
+
+__all__ = ["PEER_TOPIC", "look"]

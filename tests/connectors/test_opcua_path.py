@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
 
 from app.launcher.ports import Port
 from connectors import Batch, ConnectionConfig, NotConnectedError, Status, TagBinding
@@ -127,3 +129,58 @@ async def test_a_renumbered_server_keeps_its_tags(data_dir: str) -> None:
     for batches in (first, second):
         bad = {int(t): int(s) for b in batches for t, s in zip(b.tags, b.status, strict=True) if s}
         assert bad == {3: Status.BAD_NODE_ID_UNKNOWN, 4: Status.BAD_NODE_ID_UNKNOWN}
+
+
+async def test_a_node_that_vanishes_and_returns_under_another_id(data_dir: str) -> None:
+    """It is Bad while it is away and found again by its path; one that was never there is found when it comes."""
+    async with machines() as made:
+        options = {"url": made.url, "security": "None", "publishing_interval_ms": 20, "retry_bad_s": 1}
+        source = OpcUaSource(ConnectionConfig("machines", options, tags(), 1, data_dir))
+        await source.connect()
+        try:
+            await read_until(source, lambda b: 20.5 in of(b, 1) and "A-1" in of(b, 2))
+            unit, index = made.nodes["Unit.1"], made.nodes["Unit.1"].nodeid.NamespaceIndex
+            (subscription,) = made.server.iserver.subscription_service.subscriptions.values()
+            monitored = subscription.monitored_item_srv._monitored_items  # noqa: SLF001 - looking into the peer
+            # As servers tell of a node that is deleted; asyncua's own deletes it without a word.
+            await unit.delete_reference(made.nodes["Temp"], ObjectIds.HasComponent)
+            nothing = ua.Variant(None, ua.VariantType.Null)
+            gone = ua.DataValue(nothing, ua.StatusCode(ua.UInt32(Status.BAD_NODE_ID_UNKNOWN)))
+            await made.server.write_attribute_value(made.nodes["Temp"].nodeid, gone)
+            away = await read_until(source, lambda b: bool(of(b, 1)) and len(monitored) == 1)
+            temperature = await unit.add_variable(f"ns={index};s=Other", f"{index}:Temp", 30.5)
+            await unit.add_variable(f"ns={index};s=Late", f"{index}:Nobody", 7.5)
+            back = await read_until(source, lambda b: 30.5 in of(b, 1) and 7.5 in of(b, 3))
+            await temperature.write_value(31.5)
+            later = await read_until(source, lambda b: 31.5 in of(b, 1))
+            items = len(monitored)
+        finally:
+            await source.close()
+    status = {int(s) for b in away for t, s in zip(b.tags, b.status, strict=True) if t == 1}
+    assert status == {Status.BAD_NODE_ID_UNKNOWN}
+    assert (of(later, 1), items) == ([31.5], 3), "one item for each tag that is there, and no value twice"
+    assert not of(back, 2), "the others are not asked again"
+
+
+async def test_looking_again_is_not_cancelled_half_way(data_dir: str) -> None:
+    """A reader that gives up while vanished nodes are looked for leaves no item that nobody knows of."""
+    async with machines() as made:
+        options = {"url": made.url, "security": "None", "publishing_interval_ms": 20, "retry_bad_s": 1}
+        source = OpcUaSource(ConnectionConfig("machines", options, tags()[2:3], 1, data_dir))
+        await source.connect()
+        try:
+            await read_until(source, lambda b: bool(of(b, 3)))
+            unit, index = made.nodes["Unit.1"], made.nodes["Unit.1"].nodeid.NamespaceIndex
+            await unit.add_variable(f"ns={index};s=Late", f"{index}:Nobody", 7.5)
+            found: list[Batch] = []
+            async with asyncio.timeout(SOON_S):
+                while 7.5 not in of(found, 3):
+                    reading = asyncio.create_task(source.read())
+                    await asyncio.wait({reading}, timeout=0.002)
+                    reading.cancel()
+                    found += [b for b in await asyncio.gather(reading, return_exceptions=True) if isinstance(b, Batch)]
+            (subscription,) = made.server.iserver.subscription_service.subscriptions.values()
+            items = len(subscription.monitored_item_srv._monitored_items)  # noqa: SLF001 - looking into the peer
+        finally:
+            await source.close()
+    assert items == 1

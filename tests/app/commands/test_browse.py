@@ -15,7 +15,7 @@ from app.commands.tag_list import named
 from app.commands.walking import matches, walk
 from app.config import sheets
 from connectors import Branch, Found, Node
-from tests.app.commands.test_look import headrace
+from tests.app.commands.process import headrace
 from tests.connectors.opcua_machines import MACHINES, Machines, machines
 
 HERE = MACHINES.replace(";", "%3B")

@@ -11,7 +11,7 @@ from app.config.document import read
 from app.config.tag_import import tags_of
 from app.launcher.servers import Broker
 from tests.app.commands.conftest import Run
-from tests.app.commands.test_look import headrace
+from tests.app.commands.process import headrace
 from tests.connectors.mqtt_publisher import publish
 
 PLANT = """\

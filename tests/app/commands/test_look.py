@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,30 +14,7 @@ from app.launcher.servers import Broker
 from connectors import ConnectionConfig, NodeValue, Publication
 from connectors.mqtt.sink import MqttSink
 from connectors.opcua.server import OpcUaSink
-
-ROOT = Path(__file__).parents[3]
-WITHIN_S = 60
-
-
-async def headrace(*words: str) -> tuple[int, str, str]:
-    """Run the command in a process of its own; exit status, what it printed, what it complained of."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "app.cli",
-        *words,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        printed, complained = await asyncio.wait_for(process.communicate(), WITHIN_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    return process.returncode or 0, printed.decode(), complained.decode()
+from tests.app.commands.process import headrace
 
 
 async def test_an_opcua_server_is_looked_at(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from app import cli
 from app.commands import helps
 from app.commands.messages import ZH
 
-FOLDER = Path(__file__).parents[3] / "app" / "commands"
+COMMANDS = Path(__file__).parents[3] / "app" / "commands"
 
 
 def texts(node: ast.AST) -> set[str]:
@@ -31,7 +31,7 @@ def translates(node: ast.AST) -> bool:
 def said() -> set[str]:
     """Every text that is translated: what `t` is called with, by itself or over a row of column names."""
     found: set[str] = set()
-    for file in FOLDER.glob("*.py"):
+    for file in COMMANDS.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and translates(node) and node.args:
                 found |= texts(node.args[0]) if isinstance(node.args[0], ast.Constant) else set()
@@ -61,18 +61,17 @@ def shown(*words: str) -> str:
     return CliRunner().invoke(cli.main, words, env={"COLUMNS": "400"}).output
 
 
-def commands(group: Any, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:  # noqa: ANN401 - typer's click
-    """Every command by the words that call it, groups and their own."""
-    found = {above: group}
-    for name, one in getattr(group, "commands", {}).items():
-        found |= commands(one, (*above, name))
+def commands() -> dict[tuple[str, ...], Any]:
+    """Every command by the words it is called with; a group of commands is one too."""
+    group: Any = typer.main.get_group(cli.main)
+    found: dict[tuple[str, ...], Any] = {(): group}
+    for name, one in group.commands.items():
+        found[(name,)] = one
+        found |= {(name, inner): each for inner, each in getattr(one, "commands", {}).items()}
     return found
 
 
-COMMAND: dict[tuple[str, ...], Any] = commands(typer.main.get_group(cli.main))
-
-
-@pytest.mark.parametrize("words", sorted(COMMAND))
+@pytest.mark.parametrize("words", sorted(commands()))
 def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
     """Every command, argument and option, wherever the language stands; and nothing of the English stays."""
     english, chinese = shown("--lang=en", *words, "--help"), shown(*words, "--help", "--lang", "zh-CN")
@@ -84,8 +83,8 @@ def test_help_explains_itself_in_chinese(words: tuple[str, ...]) -> None:
 
 def test_every_help_has_its_chinese_and_is_given() -> None:
     """A new or reworded sentence without a translation fails here."""
-    of_params = {getattr(each, "help", "") for one in COMMAND.values() for each in one.params}
-    texts = of_params | {one.help for one in COMMAND.values()}
+    found = commands().values()
+    texts = {text for one in found for text in (one.help, *(getattr(each, "help", "") for each in one.params))}
     told = {part for text in texts for part in (text or "").split("\n\n") if part}
     assert told - helps.ZH.keys() == set()
     assert helps.ZH.keys() - told - {text for text in helps.ZH if text in shown("--lang=en", "--help")} == set()
