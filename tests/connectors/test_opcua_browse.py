@@ -121,7 +121,7 @@ def requests(browser: Browser) -> int:
 
 @asynccontextmanager
 async def open62541(tags: int) -> AsyncIterator[str]:
-    """A server of another stack, in a process of its own; it has five continuation points for a session."""
+    """A server of another stack, in a process of its own; it has few continuation points for a session."""
     with Port() as held:
         port = held.number
     words = (str(ROOT / "bench" / "opcua_plant.py"), "--port", str(port), "--tags", str(tags))
@@ -140,20 +140,20 @@ async def open62541(tags: int) -> AsyncIterator[str]:
 
 async def test_many_children_come_by_continuation_point(data_dir: str) -> None:
     """What does not fit into an answer is asked for until it is whole, also where the server runs out of points."""
-    async with open62541(1500) as url:
+    async with open62541(60) as url:
         session = Session(Options.model_validate({"url": url, "security": "None"}), "space", data_dir)
         await session.open()
         try:
-            space = Space(session, per_answer=100)
+            space = Space(session, per_answer=10)
             await space.open()
             objects = ns0(ObjectIds.ObjectsFolder)
-            several = await space.references([objects] * 8)
+            several = await space.references([objects] * 80)
             cut, nobody = await space.peek([objects, ns0(4_000_000)], 0, 5)
-            again = await space.peek([objects] * 8, 0, 5)
+            again = await space.peek([objects] * 80, 0, 5)
         finally:
             await session.close()
     for one in several:
-        assert {f"T{n}" for n in range(1500)} <= {str(r.BrowseName.Name) for r in one.found}
+        assert {f"T{n}" for n in range(60)} <= {str(r.BrowseName.Name) for r in one.found}
         assert (one.status, one.more, len(one.found)) == (0, False, len(several[0].found))
     assert (len(cut.found), cut.more, nobody.status) == (5, True, Status.BAD_NODE_ID_UNKNOWN)
     assert all(one.more for one in again)
