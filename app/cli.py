@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import settings
-from app.commands import console, demo, endpoints, look, migrate, plant, show, trust, up
+from app.commands import browse, console, demo, endpoints, listen, look, migrate, plant, show, tags, trust, up
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
@@ -118,6 +118,13 @@ certificates.command()(trust.remove)
 certificates.command()(trust.own)
 certificates.command()(trust.switch)
 main.add_typer(certificates, name="trust")
+main.command()(browse.browse)
+main.command()(browse.read)
+main.command()(listen.listen)
+tables = typer.Typer(cls=Spoken, no_args_is_help=True, help="The tags of a plant file as a table, and back.")
+tables.command("export")(tags.export)
+tables.command("import")(tags.import_)
+main.add_typer(tables, name="tags")
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ import typer
 import connectors
 from app.commands.certificates import as_plain, show_certificate
 from app.commands.console import as_json, fail, out, t, table
-from app.commands.look import connector_for
+from app.commands.peers import connector
 from connectors import Offer
 
 
@@ -22,7 +22,7 @@ def endpoints(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the servers and endpoints a server offers, with security, log-in and certificate; it is only asked."""
-    module = connector_for(url, "offer")
+    module = connector(url, "offer")
     try:
         found: Offer = asyncio.run(module.offer(url, timeout))
     except connectors.ConnectorError as error:

@@ -6,28 +6,15 @@ import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 import connectors
 from app.commands.console import as_json, fail, out, t, table
+from app.commands.peers import connector
 from connectors import Look, Status
 
 SEVERITY = ("Good", "Uncertain", "Bad")
-
-
-def connector_for(url: str, capability: str) -> Any:  # noqa: ANN401 - a connector module with that capability
-    """The connector of this address's scheme; typer.Exit when none of them can do that."""
-    scheme = urlsplit(url).scheme
-    for name in connectors.names():
-        try:
-            module: Any = connectors.load(name)
-        except connectors.NotInstalledError:
-            continue
-        if scheme in module.SCHEMES and hasattr(module, capability):
-            return module
-    raise fail(t("There is no connector for {url}.", url=url), 2)
 
 
 def attempt(
@@ -40,7 +27,7 @@ def attempt(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
-    module = connector_for(url, "look")
+    module = connector(url, "look")
     given: dict[str, Any] = {}
     if user is not None:
         given["username"] = user

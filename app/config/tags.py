@@ -1,15 +1,12 @@
-"""The tags of a plant file: groups and ranges spread out, CSV read, addresses checked by their connector."""
+"""The tags of a plant file: groups and ranges spread out, tables read, addresses checked by their connector."""
 
 from __future__ import annotations
 
-import csv
-import io
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from pydantic import ValidationError
 
-import connectors
+from app.config import sheets, tag_rows
 from app.config.desired import WantedConnection, WantedTag
 from app.config.document import nearest
 from app.plant.schemas import MAX_TAGS, PlantFile, TagEntry, TagGroup, spread
@@ -18,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from app.config.check import Checker, Place
-
-COLUMNS: Final = ("name", "connection", "address", "datatype", "unit", "place", "description", "options")
-MAX_CSV: Final = 64 * 2**20
 
 
 def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedConnection]) -> dict[str, WantedTag]:
@@ -68,7 +62,7 @@ def _entries(checker: Checker, file: PlantFile) -> Iterator[tuple[Place, TagEntr
             yield from _grouped(checker, place, entry)
         position += 1
     if file.tags_file is not None:
-        yield from _csv(checker, file.tags_file)
+        yield from _sheet(checker, file.tags_file)
 
 
 def _position(written: list[Any], entry: TagEntry | TagGroup, since: int) -> int:
@@ -102,57 +96,27 @@ def _grouped(checker: Checker, place: Place, group: TagGroup) -> Iterator[tuple[
                 checker.wrong((*place, "names", index), f"{name!r} is no name", "no /, # or +, at most 100 characters")
 
 
-def _csv(checker: Checker, where: str) -> Iterator[tuple[Place, TagEntry]]:
+def _sheet(checker: Checker, where: str) -> Iterator[tuple[Place, TagEntry]]:
     if checker.sent is not None:
         checker.wrong(("tags_file",), "a file sent over the API cannot name files", "write the tags into it")
         return
     path = checker.base / where
     checker.tags_file = str(path)
     try:
-        raw = path.read_bytes()[: MAX_CSV + 1]
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        checker.wrong(("tags_file",), f"{where} cannot be read: {error}", "save it as UTF-8")
+        rows = sheets.read(path)
+    except sheets.SheetError as error:
+        checker.wrong(("tags_file",), str(error))
         return
-    reader = csv.DictReader(io.StringIO(text))
-    unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
-    if len(raw) > MAX_CSV or unknown or not {"name", "connection", "address"} <= set(reader.fieldnames or ()):
-        checker.wrong(("tags_file",), f"the columns of {where} do not fit", f"columns: {', '.join(COLUMNS)}")
-        return
-    for row in reader:
-        entry = _row(checker, reader.line_num, row)
-        if entry is not None:
-            yield ("tags_file", reader.line_num), entry
-
-
-def _row(checker: Checker, line: int, row: dict[str, Any]) -> TagEntry | None:
-    given: dict[str, Any] = {name: value for name, value in row.items() if value and name is not None}
-    try:
-        if "options" in given:
-            given["options"] = msgspec.json.decode(given["options"])
-        return TagEntry.model_validate(given)
-    except (ValidationError, msgspec.DecodeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("options",), "msg": str(error)}
-        checker.wrong(("tags_file", line), f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}")
-        return None
+    for row in rows:
+        try:
+            yield ("tags_file", row.line), tag_rows.entry_of(row)
+        except ValueError as error:
+            checker.wrong(("tags_file", row.line), str(error))
 
 
 def _valid(checker: Checker, place: Place, entry: TagEntry, connector: str) -> bool:
     """Whether the connector takes the address and the options."""
-    try:
-        module = connectors.load(connector)
-    except (KeyError, connectors.NotInstalledError):
-        return True  # said at the connection
-    wrong = module.check_address(entry.address)
-    if wrong is not None:
-        checker.wrong((*place, "address"), wrong)
-    try:
-        module.TagOptions.model_validate(entry.options)
-    except ValidationError as error:
-        for one in error.errors(include_input=False, include_url=False):
-            at = [part for part in one["loc"] if isinstance(part, str | int)]
-            extra = one["type"] == "extra_forbidden"
-            hint = nearest(str(at[-1]), list(module.TagOptions.model_fields)) if extra else ""
-            checker.wrong((*place, "options", *at), f"unknown key {at[-1]!r}" if extra else str(one["msg"]), hint)
-        return False
-    return wrong is None
+    wrong = list(tag_rows.problems(entry, connector))
+    for where, message, hint in wrong:
+        checker.wrong((*place, *where), message, hint)
+    return not wrong

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.mqtt.address import check as check_address
+from connectors.mqtt.browse import MqttBrowser
+from connectors.mqtt.learn import learn
 from connectors.mqtt.look import look
 from connectors.mqtt.options import Options, SinkOptions, TagOptions
 from connectors.mqtt.sink import MqttSink
 from connectors.mqtt.source import MqttSource
 
 if TYPE_CHECKING:
-    from connectors import ConnectionConfig, Sink, Source
+    from connectors import Browser, ConnectionConfig, Sink, Source
 
 SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts")
 
@@ -26,4 +28,20 @@ def sink(config: ConnectionConfig) -> Sink:
     return MqttSink(config)
 
 
-__all__ = ["SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "sink", "source"]
+def browse(url: str, seconds: float = 10, **credentials: object) -> Browser:
+    """The topics that speak within so many seconds, or are retained."""
+    return MqttBrowser(url, seconds, **credentials)
+
+
+__all__ = [
+    "SCHEMES",
+    "Options",
+    "SinkOptions",
+    "TagOptions",
+    "browse",
+    "check_address",
+    "learn",
+    "look",
+    "sink",
+    "source",
+]

@@ -92,16 +92,16 @@ class Pack:
         self, points: dict[tuple[str, ...], list[Point]], units: dict[tuple[str, ...], list[str | None]]
     ) -> None:
         """Points and units in parallel."""
-        self._named, self._units = Named(points), units
+        self.named, self.units = Named(points), units
 
     def points(self, tag: Tag) -> Iterable[Point]:
         """See `Found.points`."""
-        found = list(self._named.points(tag))
+        found = list(self.named.points(tag))
         wanted = tag.layout.unit if isinstance(tag.layout, Options) else None
         if wanted is None:
             return found
-        place = tuple(name for name, _ in tag.place.tokens) or next(iter(self._units))
-        units = self._units.get(place, [None] * len(found))
+        place = tuple(name for name, _ in tag.place.tokens) or next(iter(self.units))
+        units = self.units.get(place, [None] * len(found))
         return [
             (time, status, value if unit == wanted or isinstance(value, UnusableError) else _other_unit(unit, wanted))
             for (time, status, value), unit in zip(found, units, strict=True)

@@ -127,6 +127,11 @@ class Named:
         self._points = points
         self._prefix = prefix
 
+    @property
+    def found(self) -> Mapping[tuple[str, ...], Sequence[Point]]:
+        """Every name and its points."""
+        return self._points
+
     def points(self, tag: Tag) -> Iterable[Point]:
         """See `Found.points`; a tag without a pointer means the only name there is."""
         place = tag.place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.opcua.address import check as check_address
+from connectors.opcua.browse import OpcUaBrowser
 from connectors.opcua.discovery import offer
 from connectors.opcua.look import look
 from connectors.opcua.options import Options, SinkOptions, TagOptions
@@ -13,7 +14,7 @@ from connectors.opcua.server import OpcUaSink
 from connectors.opcua.source import OpcUaSource
 
 if TYPE_CHECKING:
-    from connectors import ConnectionConfig, Sink, Source
+    from connectors import Browser, ConnectionConfig, Sink, Source
 
 SCHEMES: Final[tuple[str, ...]] = ("opc.tcp",)
 
@@ -28,6 +29,13 @@ def sink(config: ConnectionConfig) -> Sink:
     return OpcUaSink(config)
 
 
+def browse(url: str, seconds: float = 0, **credentials: object) -> Browser:
+    """A walk through the server's address space; a server tells when it is asked, so `seconds` are not needed."""
+    del seconds
+    return OpcUaBrowser(url, **credentials)
+
+
 __all__ = [
-    "SCHEMES", "Options", "SinkOptions", "TagOptions", "check_address", "look", "offer", "sink", "source", "trust",
+    "SCHEMES", "Options", "SinkOptions", "TagOptions", "browse", "check_address", "look", "offer", "sink", "source",
+    "trust",
 ]  # fmt: skip

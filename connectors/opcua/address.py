@@ -1,4 +1,4 @@
-"""NodeId text (IEC 62541-6, 5.3.1.10): parsed once, resolved through the server's NamespaceArray at each connect."""
+"""A tag's address: NodeId text (IEC 62541-6, 5.3.1.10) or a browse path, parsed once, resolved at each connect."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from urllib.parse import unquote
 
 from asyncua import ua
 
+from connectors.opcua import path
+from connectors.opcua.path import Path
+
 PATTERN: Final = re.compile(
     r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<kind>[isgb])=(?P<identifier>.+)", re.DOTALL
 )
 HOW: Final = (
     "write `nsu=http://example.com/plant;s=Tank.Level`, `ns=2;s=Tank.Level` or `i=2258`; "
-    "i, s, g or b before the identifier"
+    "i, s, g or b before the identifier; or a browse path, `path:/Objects/nsu=http://example.com/plant;Tank`"
 )
 LONGEST: Final = 4096
 """Characters in a string identifier (IEC 62541-3, 8.2.4)."""
@@ -76,7 +79,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """The address this text means. Raises ValueError that says how to write one."""
+    """The NodeId this text means. Raises ValueError that says how to write one."""
     found = PATTERN.fullmatch(text)
     if found is None:
         message = f"{text!r} is not a NodeId: {HOW}"
@@ -94,10 +97,15 @@ def parse(text: str) -> Address:
     return Address(unquote(found["uri"]) if found["uri"] else index, kind, identifier)
 
 
+def place(text: str) -> Address | Path:
+    """What a tag's address means: a NodeId or a browse path. Raises ValueError that says how to write one."""
+    return path.parse(text) if text.startswith(path.PREFIX) else parse(text)
+
+
 def check(text: str) -> str | None:
     """What is wrong with this text, or None."""
     try:
-        parse(text)
+        place(text)
     except ValueError as error:
         return str(error)
     return None
@@ -109,3 +117,14 @@ def text_of(node: ua.NodeId, namespaces: Sequence[str]) -> str:
         return node.to_string()
     uri = namespaces[node.NamespaceIndex].replace("%", "%25").replace(";", "%3B")
     return f"nsu={uri};{node.to_string().partition(';')[2]}"
+
+
+def local(node: ua.NodeId, namespaces: Sequence[str]) -> ua.NodeId | None:
+    """A node this server itself holds, by namespace index, out of an ExpandedNodeId; None for one of another server."""
+    index = node.NamespaceIndex
+    if isinstance(node, ua.ExpandedNodeId):
+        if node.ServerIndex or (node.NamespaceUri and node.NamespaceUri not in namespaces):
+            return None
+        if node.NamespaceUri:
+            index = ua.Int16(namespaces.index(node.NamespaceUri))
+    return ua.NodeId(node.Identifier, index, node.NodeIdType)

@@ -76,6 +76,8 @@ class Options(Credentials):
     """Values a server keeps per tag between two publishes."""
     publishes_in_flight: int = Field(default=4, ge=1, le=32)
     """PublishRequests that wait at the server at any time."""
+    retry_bad_s: float = Field(default=30.0, ge=1, le=3600)
+    """How often a node that is not there, or has vanished, is looked for again; all others go on meanwhile."""
     resume: bool = True
     """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
     use_received_time: bool = False

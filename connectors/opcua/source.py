@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from asyncua import ua
@@ -15,10 +16,12 @@ from asyncua.ua.object_ids import ObjectIds
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
 from connectors.opcua import resume
-from connectors.opcua.address import Address, parse
+from connectors.opcua.address import Address, place
+from connectors.opcua.binding import resolve
 from connectors.opcua.border import LogInRefusedError
 from connectors.opcua.columns import Columns, Table, joined
 from connectors.opcua.options import Options, TagOptions
+from connectors.opcua.path import Path as BrowsePath
 from connectors.opcua.security import keys_of
 from connectors.opcua.session import Session
 from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
@@ -39,6 +42,9 @@ TRIGGERS: Final = {
     "status_value": ua.DataChangeTrigger.StatusValue,
     "status_value_timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
 }
+
+
+Ask: TypeAlias = "Callable[[Sequence[ua.MonitoredItemCreateRequest], int], Awaitable[list[int]]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class OpcUaSource:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
         self._config = config
         self._options = Options.model_validate(config.options)
-        self._addresses: list[Address] = [parse(tag.address) for tag in config.tags]
+        self._addresses: list[Address | BrowsePath] = [place(tag.address) for tag in config.tags]
         self._tag_options = [TagOptions.model_validate(tag.options) for tag in config.tags]
         self._table = Table(config.tags)
         self._session: Session | None = None
@@ -75,6 +81,11 @@ class OpcUaSource:
         self._continues = True
         self._keys = keys_of(self._options, config.name, self._folder)
         self._refused: Refused | None = None
+        self._absent: dict[int, int] = {}
+        self._kept: set[int] = set()
+        self._at_once = ITEMS_AT_ONCE
+        self._look_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
@@ -117,22 +128,51 @@ class OpcUaSource:
         namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
         session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
         limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
-        nodes = [address.node_id(session.namespaces) for address in self._addresses]
+        self._at_once = min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE)
         resumed = kept is not None and await subscription.resume(kept)
-        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(nodes))
-        wanted = [index for index in open_ones if nodes[index] is not None]
-        items = [self._item(index, nodes[index]) for index in wanted]
-        ask = subscription.add if resumed else subscription.create
-        results = await ask(items, min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE))
-        status = dict.fromkeys(open_ones, Status.BAD_NODE_ID_UNKNOWN) | dict(zip(wanted, results, strict=True))
-        missing = {index: code for index, code in status.items() if Status.severity(code) == BAD}
+        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(self._addresses))
+        self._absent = await self._bind(session, open_ones, subscription.add if resumed else subscription.create)
         self._alive_ns = time.time_ns()
-        self._first = self._missing(missing)
-        if self._options.resume:
-            resume.keep(self._folder, self._fingerprint, subscription.kept(missing))
+        self._first = self._missing(self._absent, self._alive_ns)
+        self._look_at = time.monotonic() + self._options.retry_bad_s
+        self._keep(subscription)
         return resumed
 
-    def _item(self, index: int, node: ua.NodeId | None) -> ua.MonitoredItemCreateRequest:
+    def _keep(self, subscription: Subscription) -> None:
+        """Leave what it takes to resume, so that neither an outage nor a restart loses what the server still has."""
+        self._kept = set(self._absent)
+        if self._options.resume:
+            resume.keep(self._folder, self._fingerprint, subscription.kept(self._absent))
+
+    async def _bind(self, session: Session, indices: Sequence[int], ask: Ask) -> dict[int, int]:
+        """Find the nodes of these tags and have them monitored; StatusCode of each that cannot be."""
+        nodes = dict(zip(indices, await resolve(session, [self._addresses[n] for n in indices]), strict=True))
+        there = {index: node for index, node in nodes.items() if isinstance(node, ua.NodeId)}
+        results = await ask([self._item(index, node) for index, node in there.items()], self._at_once)
+        status = {index: code for index, code in nodes.items() if isinstance(code, int)}
+        status |= dict(zip(there, results, strict=True))
+        return {index: code for index, code in status.items() if Status.severity(code) == BAD}
+
+    async def _look_again(self, session: Session, subscription: Subscription) -> None:
+        """Look for the nodes that are not there; an item whose node has vanished is made anew."""
+        before = dict(self._absent)
+        await subscription.remove(before, self._at_once)
+        self._absent = await self._bind(session, sorted(before), subscription.add)
+        news = {n: code for n, code in self._absent.items() if before[n] != code}
+        self._first = self._missing(news, time.time_ns())
+        self._look_at = time.monotonic() + self._options.retry_bad_s
+        if self._absent.keys() != self._kept:
+            self._keep(subscription)
+
+    async def _looked(self, session: Session, subscription: Subscription) -> None:
+        """Look again when it is time; to be cancelled half-way would leave items that nobody knows of."""
+        if self._looking is None and self._absent and time.monotonic() >= self._look_at:
+            self._looking = asyncio.create_task(self._look_again(session, subscription))
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+            self._looking = None
+
+    def _item(self, index: int, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
         mine = self._tag_options[index]
         item = ua.MonitoredItemCreateRequest()
         item.ItemToMonitor.NodeId = node
@@ -146,20 +186,22 @@ class OpcUaSource:
         item.RequestedParameters.Filter = _filter(mine)
         return item
 
-    def _missing(self, missing: Mapping[int, int]) -> Batch | None:
+    def _missing(self, missing: Mapping[int, int], now: int) -> Batch | None:
         """One reading, with the server's own StatusCode, for each tag that cannot be monitored: it is seen Bad."""
         if not missing:
             return None
         tags = np.array([self._config.tags[index].id for index in missing], dtype=np.int64)
-        times = np.full(len(tags), self._alive_ns, dtype=np.int64)
+        times = np.full(len(tags), now, dtype=np.int64)
         status, nothing = np.array(list(missing.values()), dtype=np.uint32), np.full(len(tags), np.nan)
-        return Batch(tags, times, nothing, {}, status, self._alive_ns, self._alive_ns, self._config.revision)
+        return Batch(tags, times, nothing, {}, status, now, self._alive_ns, self._config.revision)
 
     async def read(self) -> Batch:
         """Wait for the next batch; see `Source.read`. Raises NotConnectedError."""
-        if self._subscription is None:
+        if self._subscription is None or self._session is None:
             message = "not connected"
             raise NotConnectedError(message)
+        if self._first is None:
+            await self._looked(self._session, self._subscription)
         if self._first is not None:
             first, self._first = self._first, None
             return replace(first, continues=self._went_on())
@@ -168,6 +210,9 @@ class OpcUaSource:
 
     def _batch(self, subscription: Subscription, taken: Taken) -> Batch:
         self._alive_ns = max(self._alive_ns, taken.alive_ns)
+        for part in taken.parts:
+            gone = part.handles[part.status == Status.BAD_NODE_ID_UNKNOWN].tolist()
+            self._absent |= dict.fromkeys((n for n in gone if n < len(self._addresses)), Status.BAD_NODE_ID_UNKNOWN)
         columns = self._columns(taken)
         times = columns.source_time
         if self._options.use_received_time:
@@ -204,8 +249,12 @@ class OpcUaSource:
         await self._let_go(leave=self._options.resume)
 
     async def _let_go(self, *, leave: bool) -> None:
-        subscription, session = self._subscription, self._session
-        self._subscription = self._session = self._first = None
+        subscription, session, looking = self._subscription, self._session, self._looking
+        self._subscription = self._session = self._first = self._looking = None
+        self._absent = {}
+        if looking is not None:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         if subscription is not None:
             await subscription.close()
         if session is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -72,6 +72,7 @@ class Subscription:
         self._options = options
         self._id = 0
         self._in_flight = options.publishes_in_flight
+        self._items: dict[int, ua.IntegerId] = {}
         self._waiting: deque[Arrived] = deque()
         self._waiting_rows = 0
         self._acknowledged: deque[int] = deque()
@@ -146,7 +147,21 @@ class Subscription:
         request.Parameters.ItemsToCreate = list(items)
         answer = struct_from_binary(ua.CreateMonitoredItemsResponse, await self._session.request(request))
         answer.ResponseHeader.ServiceResult.check()
+        for item, result in zip(items, answer.Results, strict=False):
+            if result.StatusCode.is_good():
+                self._items[int(item.RequestedParameters.ClientHandle)] = result.MonitoredItemId
         return [int(result.StatusCode.value) for result in answer.Results]
+
+    async def remove(self, handles: Iterable[int], at_once: int) -> None:
+        """Monitor the items of these client handles no longer; those of a resumed subscription are not known by id."""
+        known = [self._items.pop(handle) for handle in handles if handle in self._items]
+        async with border("unsubscribing"):
+            for start in range(0, len(known), at_once):
+                request = ua.DeleteMonitoredItemsRequest()
+                request.Parameters.SubscriptionId = self._id
+                request.Parameters.MonitoredItemIds = known[start : start + at_once]
+                answer = struct_from_binary(ua.DeleteMonitoredItemsResponse, await self._session.request(request))
+                answer.ResponseHeader.ServiceResult.check()
 
     async def ready(self, most: int = MOST_WAITING) -> None:
         """Wait until something can be taken, and for the rest of it where the server has said that more comes.

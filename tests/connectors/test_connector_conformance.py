@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,16 @@ from pydantic import BaseModel, ValidationError
 import connectors
 from connectors import (
     Batch,
+    Browser,
     ConnectionConfig,
     Connector,
     EndOfInput,
+    Node,
     NotConnectedError,
     RefusedError,
     Sink,
     Source,
+    Status,
     TagBinding,
     Tended,
     Trust,
@@ -32,6 +35,7 @@ from tests.connectors.peering import Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SOON_S = 10.0
+LISTEN_S = 2.0
 
 
 @pytest.fixture(params=connectors.names())
@@ -325,3 +329,57 @@ async def test_sink(connector: Connector, peer: Peer, data_dir: str) -> None:
     await sink.publish([])
     await sink.close()
     await sink.close()
+
+
+def browser(connector: Connector, options: Mapping[str, object]) -> Browser:
+    """The connector's browser of this peer."""
+    browse = getattr(connector, "browse", None)
+    if browse is None:
+        pytest.skip("does not browse")
+    known = {key: options[key] for key in ("username", "password", "security", "timeout_s") if key in options}
+    made: Browser = browse(str(options["url"]), LISTEN_S, **known)
+    return made
+
+
+async def test_browse_finds_what_a_tag_is_bound_to(connector: Connector, peer: Peer) -> None:
+    """Level by level a walk comes to the number: a tag's address, of a datatype that takes it; reading it works."""
+    looking = browser(connector, peer.options)
+    assert isinstance(looking, Browser)
+    await looking.connect()
+    emitting = asyncio.create_task(again_and_again(peer))
+    try:
+        found, level = dict[str, Node](), [""]
+        while level and peer.number.address not in found:
+            branches = await looking.children(level)
+            fresh = {n.address: n for b in branches for n in b.nodes if n.address not in found and not n.of_peer}
+            found |= fresh
+            level = [address for address, node in fresh.items() if node.has_children]
+        number = found[peer.number.address]
+        wrong, right = await looking.read([peer.wrong_addresses[0], peer.number.address])
+        (branch,) = await looking.children([peer.wrong_addresses[0]])
+    finally:
+        emitting.cancel()
+        await asyncio.gather(emitting, return_exceptions=True)
+        await looking.close()
+        await looking.close()
+    assert (number.datatype, number.readable, connector.check_address(number.address)) == ("float", True, None)
+    connector.TagOptions.model_validate(dict(number.options))
+    assert (right.address, float(right.value), right.status) == (peer.number.address, 2.5, Status.GOOD)
+    assert (Status.severity(wrong.status), branch.nodes, len(branch.notes)) == (2, (), 1)
+
+
+async def again_and_again(peer: Peer) -> None:
+    """Let the peer speak while it is listened to."""
+    while True:
+        await peer.emit(2.5, "RUNNING")
+        await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=LISTEN_S / 10)
+
+
+async def test_browse_of_nobody(connector: Connector, peer: Peer) -> None:
+    """A peer that is not there is NotConnectedError; closing after that is safe, and asking too."""
+    looking = browser(connector, peer.unreachable)
+    with pytest.raises(NotConnectedError):
+        await looking.connect()
+    await looking.close()
+    with pytest.raises(NotConnectedError):
+        await looking.children([""])
