@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from connectors.sparkplug.address import check as check_address
+from connectors.sparkplug.look import look
 from connectors.sparkplug.options import Options, TagOptions
 from connectors.sparkplug.source import SparkplugSource
 
@@ -19,4 +20,4 @@ def source(config: ConnectionConfig) -> Source:
     return SparkplugSource(config)
 
 
-__all__ = ["SCHEMES", "Options", "TagOptions", "check_address", "source"]
+__all__ = ["SCHEMES", "Options", "TagOptions", "check_address", "look", "source"]

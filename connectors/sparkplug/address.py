@@ -1,4 +1,4 @@
-"""A tag's address: `GROUP/NODE#METRIC` or `GROUP/NODE/DEVICE#METRIC`; and the topics of Sparkplug (3.0, 4.2)."""
+"""A tag's address: `GROUP/NODE#METRIC` or `GROUP/NODE/DEVICE#METRIC`; and the topics of Sparkplug (3.0, 4.1)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Topic(NamedTuple):
 
 
 def check_id(text: str) -> str | None:
-    """What is wrong with the id of a group, a node, a device or a host (3.0, 4.1 and 3), or None."""
+    """What is wrong with the id of a group, a node, a device or a host (3.0, 4.1), or None."""
     if not text or SEPARATORS.intersection(text):
         return f"{text!r} is no id: it is empty or holds `/`, `+` or `#`"
     return None

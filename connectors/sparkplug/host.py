@@ -1,4 +1,4 @@
-"""Whether we are online, as edge nodes see it (Sparkplug 3.0, 5.2 and 6.4.23 to 6.4.26): STATE birth and will."""
+"""Whether we are online, as edge nodes see it (Sparkplug 3.0, 5.13, 5.14 and 6.4.27): STATE birth and will."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ class Host:
 
 
 def _body(*, online: bool, timestamp: int) -> bytes:
-    """Exactly the two keys of 6.4.24."""
+    """Exactly the two keys of 4.2.3."""
     return msgspec.json.encode({"online": online, "timestamp": timestamp})

@@ -52,7 +52,7 @@ class Options(Access):
     """Ask a node for its births when they are needed. It is the only thing we ever send to one."""
     rebirth_pause_s: float = Field(default=30.0, ge=1, le=3600)
     """A node is not asked more often; each time that it does not answer doubles it, up to 32 times."""
-    reorder_timeout_s: float = Field(default=2.0, gt=0, le=60)
+    reorder_timeout_s: float = Field(default=2.0, ge=0, le=60)
     """How long a message that is missing by its sequence number is waited for."""
     birth_wait_s: float = Field(default=10.0, gt=0, le=600)
     """Tags whose node or device has sent nothing for this long after we connected are Bad."""

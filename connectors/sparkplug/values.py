@@ -1,4 +1,4 @@
-"""What a Sparkplug value means (Sparkplug 3.0, 6.4.16 to 6.4.20): each datatype, and the quality it comes with.
+"""What a Sparkplug value means (Sparkplug 3.0, 6.4.16 and 6.4.17): each datatype, and the quality it comes with.
 
 Integers travel as two's complement in unsigned fields. Programs differ in how wide they make it and in which of the
 two fields they put it; where the bits leave no doubt they are taken, elsewhere refused.
@@ -114,7 +114,7 @@ def _numbers(dtype: str, kind: str, raw: Raw) -> object:
 
 
 def _booleans(kind: str, raw: Raw) -> object:
-    """A count in four bytes, then the bits, the highest of each byte first (6.4.16)."""
+    """A count in four bytes, then the bits, the highest of each byte first (6.4.17)."""
     packed = _bytes(kind, raw)
     count = int.from_bytes(packed[:COUNT_BYTES], "little")
     if len(packed) < COUNT_BYTES or len(packed) - COUNT_BYTES != (count + 7) // 8:
@@ -123,7 +123,7 @@ def _booleans(kind: str, raw: Raw) -> object:
 
 
 def _texts(kind: str, raw: Raw) -> list[str]:
-    """Texts that a zero byte ends each (6.4.16)."""
+    """Texts that a zero byte ends each (6.4.17)."""
     packed = _bytes(kind, raw)
     parts = packed.split(b"\0")
     if not parts[-1]:
@@ -239,7 +239,7 @@ def plain(carrier: Message, code: int) -> object:
 
 
 def quality_of(metric: Message) -> int:
-    """The StatusCode a metric's property `Quality` means (6.4.14); Good where it has none."""
+    """The StatusCode a metric's property `Quality` means (6.4.9.1); Good where it has none."""
     if not metric.HasField("properties"):
         return Status.GOOD
     properties = metric.properties
