@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -24,7 +25,7 @@ class Heard(NamedTuple):
 async def listening(broker: servers.Broker, topic: str) -> AsyncIterator[list[Heard]]:
     """What is published on a topic meanwhile, and what was retained there before."""
     access = {"url": f"mqtt://{broker.host}:{broker.port}", "username": broker.user, "password": broker.password}
-    link = Link(Broker.model_validate(access), "", clean=True)
+    link = Link(Broker.model_validate(access), f"listener-{secrets.token_hex(4)}", clean=True)
     heard: list[Heard] = []
     link.on_message = lambda m: heard.append(Heard(m.topic, bytes(m.payload), m.qos, m.retain))
     await link.open()
