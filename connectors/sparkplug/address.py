@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 NAMESPACE: Final = "spBv1.0"
 STATE: Final = "STATE"
+BIRTHS: Final = ("NBIRTH", "DBIRTH")
 KINDS: Final = frozenset({"NBIRTH", "NDEATH", "DBIRTH", "DDEATH", "NDATA", "DDATA"})
 """What edge nodes send; commands are other hosts' business."""
 HOW: Final = (

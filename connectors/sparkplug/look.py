@@ -19,7 +19,7 @@ from connectors.mqtt.look import PEER_TOPIC
 from connectors.mqtt.times import fitting
 from connectors.mqtt.values import UnusableError
 from connectors.sparkplug import codec
-from connectors.sparkplug.address import NAMESPACE, Key, Topic, topic_of, written
+from connectors.sparkplug.address import BIRTHS, NAMESPACE, Key, Topic, topic_of, written
 from connectors.sparkplug.options import Access
 from connectors.sparkplug.scope import MS
 from connectors.sparkplug.values import DATATYPES, plain, quality_of
@@ -29,7 +29,6 @@ MOST_IN_MESSAGE: Final = 50_000
 LONGEST_VALUE: Final = 120
 UNITS: Final = (b"engunit", b"engineering units", b"unit")
 """Properties in which programs say a metric's unit, in lower case; the standard names none."""
-BIRTHS: Final = ("NBIRTH", "DBIRTH")
 
 
 @dataclass(slots=True)
@@ -134,7 +133,7 @@ def _note(message: Message, seen: _Seen) -> None:
         seen.peer = bytes(message.payload).decode(errors="replace")[:LONGEST_VALUE]
         return
     topic = topic_of(name)
-    if topic is None:
+    if topic is None or (topic.kind in BIRTHS and not message.payload):
         return
     seen.messages += 1
     key = (topic.node, topic.device)

@@ -10,7 +10,7 @@ from connectors import NO_TIME, Status, TagBinding
 from connectors.mqtt.mapping import Rows
 from connectors.mqtt.times import fitting
 from connectors.mqtt.values import UnusableError
-from connectors.sparkplug.address import Key, Topic, split, topic_of
+from connectors.sparkplug.address import BIRTHS, Key, Topic, split, topic_of
 from connectors.sparkplug.codec import Message, decode
 from connectors.sparkplug.options import Options
 from connectors.sparkplug.rebirth import Rebirths
@@ -55,13 +55,21 @@ class _Node:
     known: bool = False
     """A birth was seen since we connected, and no death after it."""
     dead: bool = False
+    """It died after a birth that we know. One that we know nothing of may be alive in a later session."""
     bdseq: int | None = None
     doubt: bool = False
     """A birth may have been missed: aliases may mean something else now."""
     held_until: float | None = None
+    waiting_from: float = 0.0
     waiting_until: float | None = None
     waiting_since: int = 0
     """ns: up to here is known what became of its tags."""
+
+    def wait(self, now: float, seconds: float, time_ns: int) -> None:
+        """Tags have to be told of. A wait that goes on grows to twice its length at most, however often it begins."""
+        if self.waiting_until is None:
+            self.waiting_from, self.waiting_since = now, time_ns
+        self.waiting_until = min(now, self.waiting_from + seconds) + seconds
 
     def waits(self) -> bool:
         """Whether nothing is known of some tag yet."""
@@ -87,7 +95,7 @@ class Plant:
             node.scopes.setdefault(address.device, Scope(address.device)).add(tag, address.metric)
 
     def connected(self, now: float, time_ns: int) -> None:
-        """A connection has begun: nothing is known until it is told."""
+        """A connection has begun: nothing is known until it is told. `time_ns`: until when all was known."""
         self._held_bytes = 0
         self.rebirths.forget()
         for key, node in self._nodes.items():
@@ -97,7 +105,7 @@ class Plant:
                 scope.dead = False
                 for point in scope.all_points():
                     point.waiting = True
-            fresh.waiting_until, fresh.waiting_since = now + self._options.birth_wait_s, time_ns
+            fresh.wait(now, self._options.birth_wait_s, time_ns)
             self._nodes[key] = fresh
             self.rebirths.want(key)
 
@@ -105,7 +113,8 @@ class Plant:
         """One message: its readings, and those of messages that waited for it; or it waits itself."""
         topic = topic_of(arrival.topic)
         node = None if topic is None else self._nodes.get(topic.node)
-        if topic is None or node is None:
+        if topic is None or node is None or (topic.kind in BIRTHS and not arrival.payload):
+            # An empty birth only tells the broker to retain none.
             out.acks.append((arrival.mid, arrival.qos))
             return
         try:
@@ -129,7 +138,7 @@ class Plant:
         if held.arrival.retained or (None not in (number, node.bdseq) and number != node.bdseq):
             return
         self._give_up(node, out)
-        node.known, node.dead, node.bdseq = False, True, None
+        node.known, node.dead, node.bdseq = False, node.known, None
         node.sequence.begin(None)
         for scope in node.scopes.values():
             self._scope_dies(scope, held.arrival.received, out)
@@ -140,8 +149,8 @@ class Plant:
         scope.forget()
 
     def _scope_dies(self, scope: Scope, time: int, out: Taken) -> None:
+        scope.dead = scope.dead or scope.born
         self._forget(scope)
-        scope.dead = True
         for point in scope.all_points():
             if not point.dead or point.waiting:
                 scope.mark(point, Status.BAD_NO_COMMUNICATION, time, out.rows)
@@ -163,7 +172,7 @@ class Plant:
             self._forget(scope)
             for point in scope.all_points():
                 point.waiting = not point.dead
-        node.waiting_until, node.waiting_since = now + self._options.birth_wait_s, held.arrival.received
+        node.wait(now, self._options.birth_wait_s, held.arrival.received)
         self._apply(node, held, out)
         for one in later:
             self._in_order(node, one, now, out)
@@ -210,7 +219,7 @@ class Plant:
         time = fitting(held.payload.timestamp * MS) if held.payload.HasField("timestamp") else NO_TIME
         context = Context(held.arrival, time, self._options.use_received_time, out.rows)
         kind = held.topic.kind
-        if kind in ("NBIRTH", "DBIRTH"):
+        if kind in BIRTHS:
             self._birth_of(node, scope, held, context)
         elif kind == "DDEATH":
             self._death_of(scope, held, time, out)

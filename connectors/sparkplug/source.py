@@ -68,7 +68,7 @@ class SparkplugSource:
         self._link = link
         try:
             await link.open()
-            self._alive_ns = max(self._alive_ns, time.time_ns())
+            self._alive_ns = self._alive_ns or time.time_ns()
             self._plant.connected(time.monotonic(), self._alive_ns)
             await link.subscribe([(self._host.topic, 1), *((one, 1) for one in self._options.filters())])
             self._online = True
@@ -128,10 +128,10 @@ class SparkplugSource:
         while True:
             if not self._waiting:
                 self._check(link)
-            taken, received = self._taken(link)
+            taken, last = self._taken()
             self._ask(link)
             if taken.tells_something or self._beats(link):
-                return self._batch(link, taken, received)
+                return self._batch(link, taken, last)
             link.ack(taken.acks)
             if not self._waiting:
                 await self._something(link)
@@ -157,12 +157,12 @@ class SparkplugSource:
             message = f"{self._host.topic} has a newer time than ours, which nodes would not believe: connecting again"
             raise NotConnectedError(message)
 
-    def _batch(self, link: Link, taken: Taken, received: int) -> Batch:
+    def _batch(self, link: Link, taken: Taken, last: int) -> Batch:
         drained = not self._waiting
-        known = max(received, link.heard_ns) if drained else received
+        known = max(last, link.heard_ns) if drained else last
         certain = self._plant.certain_until()
         self._alive_ns = max(self._alive_ns, known if certain is None else min(known, certain))
-        received = self._beat_ns = max(received, known, self._alive_ns)
+        received = self._beat_ns = max(time.time_ns(), self._alive_ns)
         if drained:
             link.resume()
         tags, times, values, status = columns(taken.rows)
@@ -180,15 +180,15 @@ class SparkplugSource:
             ack=_acknowledger(link, taken.acks),
         )
 
-    def _taken(self, link: Link) -> tuple[Taken, int]:
+    def _taken(self) -> tuple[Taken, int]:
         """What has arrived, up to a few thousand readings; and when the last of it came, in ns."""
         taken, now, size = Taken(), time.monotonic(), 0
-        received = max(link.heard_ns, self._alive_ns) if not self._waiting else self._alive_ns
+        last = self._alive_ns
         while self._waiting and len(taken.rows.tags) < MOST_READINGS and size < MOST_BYTES:
             entry = self._waiting.popleft()
             if isinstance(entry, Arrival):
                 size += len(entry.payload)
-                received = max(received, entry.received)
+                last = max(last, entry.received)
                 self._plant.take(entry, now, taken)
             else:
                 topic, mid, qos = entry
@@ -197,8 +197,8 @@ class SparkplugSource:
                 taken.acks.append((mid, qos))
         self._waiting_bytes -= size
         if not self._waiting:
-            self._plant.expire(now, max(received, link.heard_ns), taken)
-        return taken, received
+            self._plant.expire(now, time.time_ns(), taken)
+        return taken, last
 
     def _ask(self, link: Link) -> None:
         """Ask nodes for their births, as far as it is time to."""

@@ -156,13 +156,31 @@ def test_a_device_that_does_not_come_back() -> None:
     assert hearing.plant.certain_until() is None
 
 
+def test_a_node_that_begins_again_and_again() -> None:
+    """Births of a node without its device prolong the wait for that once, not for ever."""
+    hearing = Hearing("N#a", "N/D#b", birth_wait_s=10)
+    for second in range(20):
+        hearing.now = float(second)
+        assert hearing.hear("NBIRTH/N", born(double("a", 1.0))) == [(1, 0, 1.0, 0)]
+        assert hearing.later(0) == []
+        assert hearing.plant.certain_until() == T0
+    assert hearing.later(1) == [(2, 20_000, None, BAD)]
+
+
+def test_a_will_of_somebody_we_do_not_know() -> None:
+    """A death before any birth makes the tags Bad; what the node then says by name is taken: it may be alive again."""
+    hearing = Hearing("N#a", rebirth=False)
+    assert hearing.hear("NDEATH/N", died(4)) == [(1, 0, None, BAD)]
+    assert hearing.hear("NDATA/N", said(double("a", 2.0, 5), seq=9)) == [(1, 5, 2.0, 0)]
+
+
 def test_after_a_reconnect() -> None:
     """A new connection knows nothing: tags wait to be told of again, and nothing is alive until they were."""
     hearing = Hearing("N#a", birth_wait_s=10)
     hearing.hear("NBIRTH/N", born(double("a", 1.0, alias=1)))
     hearing.now = 100.0
-    hearing.plant.connected(hearing.now, T0 + 100 * 10**9)
-    assert hearing.plant.certain_until() == T0 + 100 * 10**9
+    hearing.plant.connected(hearing.now, T0 + 90 * 10**9)
+    assert hearing.plant.certain_until() == T0 + 90 * 10**9
     hearing.hear("NDATA/N", said(double(None, 2.0, alias=1), seq=1))
     assert hearing.refused == [("spBv1.0/G/NDATA/N", "unknown_alias", 1)]
     assert hearing.asked == [0.0, 100.0]
@@ -221,6 +239,18 @@ def test_birth_with_something_wrong_in_it() -> None:
     assert hearing.refused == [("spBv1.0/G/NBIRTH/N", "wrong_charset", 1), ("G/N#b", "wrong_type", 1)]
     assert hearing.plant.certain_until() is None
     assert hearing.hear("NDATA/N", said(double(None, 2.0, 2, alias=1), seq=1)) == [(1, 2, 2.0, 0)]
+
+
+def test_an_empty_birth() -> None:
+    """Whoever clears a retained birth publishes an empty one: it is no birth, and changes nothing."""
+    hearing = Hearing("N#a", "N/D#b")
+    hearing.hear("NBIRTH/N", born(double("a", 1.0, alias=1)))
+    hearing.hear("DBIRTH/N/D", said(double("b", 1.0, alias=2), seq=1))
+    assert hearing.hear("NBIRTH/N", b"") == []
+    assert hearing.hear("DBIRTH/N/D", b"") == []
+    assert hearing.acked == [4]
+    assert hearing.hear("NDATA/N", said(double(None, 2.0, 2, alias=1), seq=2)) == [(1, 2, 2.0, 0)]
+    assert hearing.hear("NDEATH/N", died(3)) == []
 
 
 def test_memory_is_bounded() -> None:
