@@ -151,7 +151,7 @@ async def test_silence_is_not_life(broker: servers.Broker, group: str) -> None:
         (first, *_) = await gather(source, bool)
         assert [values([first], tag) for tag in (1, 2, 3)] == [[BAD]] * 3
         assert first.received_time - begun > 0.5e9
-        assert int(first.source_time[0]) <= first.alive_until
+        assert first.alive_until <= first.received_time
         beats = await gather(source, lambda b: len(b) >= 2)
     assert not any(len(b) for b in beats)
     assert beats[0].alive_until < beats[1].alive_until
@@ -162,13 +162,12 @@ async def test_a_missing_number(broker: servers.Broker, edge: Edge, group: str) 
     async with connected(broker, group, reorder_timeout_s=0.2, rebirth_pause_s=1) as source:
         await asyncio.to_thread(edge.connect)
         await gather(source, all_three)
-        commands = len(edge.commands)
         edge.seq = (edge.seq + 2) % 256
         await asyncio.to_thread(edge.change, "a", 7.0)
-        batches = await gather(source, lambda b: values(b, 1).count(7.0) == 2)
+        batches = await gather(source, lambda b: values(b, 1).count(7.0) == 2 and bool(values(b, 3)))
     assert sum(b.lost for b in batches) == 2
-    assert len(edge.commands) == commands + 1
-    assert values(batches, 3) == ["停"]
+    assert edge.commands
+    assert set(values(batches, 3)) == {"停"}
 
 
 async def test_asking_is_switched_off(broker: servers.Broker, edge: Edge, group: str) -> None:
