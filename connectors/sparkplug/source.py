@@ -139,6 +139,7 @@ class SparkplugSource:
     async def _something(self, link: Link) -> None:
         """Wait for a message, a sign of life, or until something is overdue."""
         self._news.clear()
+        self._check(link)
         link.resume()
         moments = (self._plant.next_time(), self._plant.rebirths.next_time())
         waits = [max(0.0, moment - time.monotonic()) for moment in moments if moment is not None]

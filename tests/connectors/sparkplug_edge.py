@@ -197,10 +197,11 @@ class Edge:
 
     def die(self) -> None:
         """End without a farewell, so that the broker sends the will."""
-        client, self._client = self._client, None
+        client = self._client
         if client is None:
             return
         own: Any = client.socket()
         if own is not None:
             own.shutdown(socket.SHUT_RDWR)
         client.loop_stop()
+        self._client = None
