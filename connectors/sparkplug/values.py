@@ -117,7 +117,7 @@ def _booleans(kind: str, raw: Raw) -> object:
     """A count in four bytes, then the bits, the highest of each byte first (6.4.17)."""
     packed = _bytes(kind, raw)
     count = int.from_bytes(packed[:COUNT_BYTES], "little")
-    if len(packed) < COUNT_BYTES or len(packed) - COUNT_BYTES != (count + 7) // 8:
+    if len(packed) - COUNT_BYTES != (count + 7) // 8:
         raise _broken(kind, f"that says {count} and has {len(packed)} bytes")
     return np.unpackbits(np.frombuffer(packed[COUNT_BYTES:], dtype=np.uint8), count=count).astype(np.bool_)
 

@@ -195,6 +195,20 @@ def test_members_of_a_template() -> None:
     assert {row[0] for row in hearing.hear("NDATA/N", said(gone, seq=2)) if row[2] is None} == {1, 2, 3, 4}
 
 
+def test_the_birth_says_the_datatype() -> None:
+    """Data without a datatype is read as its birth said, a member of a template too: a negative number stays one."""
+    hearing = Hearing("N#n", "N#M/n")
+
+    def motor(member: bytes) -> bytes:
+        return block(18, block(2, member))
+
+    first = metric("M", TEMPLATE, alias=2, raw=motor(metric("n", INT32, 5)))
+    hearing.hear("NBIRTH/N", born(metric("n", INT32, 5, alias=1), first))
+    later = metric(None, alias=2, raw=motor(metric("n", INT32, -7, said=False)))
+    found = hearing.hear("NDATA/N", said(metric(None, INT32, -6, alias=1, said=False), later, seq=1))
+    assert [row[::2] for row in found] == [(1, -6.0), (2, -7.0)]
+
+
 def test_a_metric_that_is_not_in_the_birth() -> None:
     """Its tag is Bad from the birth on, and good again once it is there."""
     hearing = Hearing("N#a", "N#b")

@@ -263,6 +263,34 @@ def test_memory_is_bounded() -> None:
     assert hearing.asked == [0.0]
 
 
+def test_what_waited_is_not_counted_for_ever() -> None:
+    """Large messages that waited and were taken leave their room to others."""
+    hearing = Hearing("N#a")
+    hearing.hear("NBIRTH/N", born(double("a", 0.0)))
+    large = metric("x", BYTES, bytes(1_000_000))
+    for n in range(40):
+        assert hearing.hear("NDATA/N", said(large, seq=2 * n + 2)) == []
+        assert hearing.hear("NDATA/N", said(double("a", float(n), n), seq=2 * n + 1)) == [(1, n, float(n), 0)]
+        assert hearing.last.lost == 0
+
+
+def test_a_dead_device_after_a_reconnect() -> None:
+    """What died before a new connection may be alive again: named data of it is taken."""
+    hearing = Hearing("N/D#b")
+    hearing.hear("NBIRTH/N", born())
+    hearing.hear("DBIRTH/N/D", said(double("b", 1.0), seq=1))
+    hearing.hear("DDEATH/N/D", said(seq=2))
+    hearing.plant.connected(hearing.now, T0)
+    assert hearing.hear("DDATA/N/D", said(double("b", 2.0, 7), seq=9)) == [(1, 7, 2.0, 0)]
+
+
+def test_a_retained_birth_without_a_metric() -> None:
+    """An old birth says nothing of what it lacks: its tag waits on."""
+    hearing = Hearing("N#a", "N#b")
+    kept = hearing.hear("NBIRTH/N", born(double("a", 1.0)), retained=True)
+    assert [row[0] for row in kept] == [1]
+
+
 def test_groups() -> None:
     """A tag in a group that is not listened to is a mistake of the configuration."""
     options = Options.model_validate({"url": URL, "groups": ["H"]})
