@@ -270,6 +270,7 @@ def test_what_waited_is_not_counted_for_ever() -> None:
     large = metric("x", BYTES, bytes(1_000_000))
     for n in range(40):
         assert hearing.hear("NDATA/N", said(large, seq=2 * n + 2)) == []
+        assert hearing.acked == []
         assert hearing.hear("NDATA/N", said(double("a", float(n), n), seq=2 * n + 1)) == [(1, n, float(n), 0)]
         assert hearing.last.lost == 0
 
