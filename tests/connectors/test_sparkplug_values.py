@@ -71,7 +71,7 @@ GOLDEN = {
     ),
     "h": "08fbd0dfb4ab33120b0a016820032801300150031807",
 }
-"""Payloads of one metric, put together by the encoder that the node-red and Ignition world uses (sparkplug-payload)."""
+"""Payloads of one metric, put together by an encoder that is not ours: the npm package sparkplug-payload 1.0.3."""
 MEANT: dict[str, object] = {
     "i8": -5,
     "i16": -300,
