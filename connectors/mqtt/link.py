@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from paho.mqtt import client as paho
@@ -47,6 +47,13 @@ Message = paho.MQTTMessage
 T = TypeVar("T")
 
 
+class Will(NamedTuple):
+    """What the broker publishes for us, at QoS 1 and retained, when the connection is lost without a farewell."""
+
+    topic: str
+    body: bytes
+
+
 class _Client(paho.Client):
     """paho with its socket given from outside."""
 
@@ -68,6 +75,7 @@ class Link:
         session_expiry_s: int = 0,
         receive_maximum: int = 65_535,
         most_payload: int = 1_048_576,
+        will: Will | None = None,
     ) -> None:
         """Nothing is opened yet."""
         self._broker = broker
@@ -87,6 +95,8 @@ class Link:
         self._wire = self._client.wire = Wire(most_payload + HEADER_ROOM, self._packets, self._ended, self._oversize)
         self._most_payload = most_payload
         self._client.username_pw_set(broker.username, broker.password.get_secret_value() if broker.password else None)
+        if will is not None:
+            self._client.will_set(will.topic, will.body, qos=1, retain=True)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = self._answered
@@ -203,6 +213,11 @@ class Link:
         taken: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         self._waiting[info.mid] = taken
         return taken
+
+    def tell(self, topic: str, body: bytes) -> None:
+        """Send at QoS 0, which nobody confirms. NotConnectedError."""
+        if self._client.publish(topic, body, qos=0).rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise self._error
 
     async def until_lost(self) -> None:
         """Wait until the connection is lost, then raise why. Without end while it stands."""
