@@ -71,7 +71,7 @@ def _reasons(account: dict[str, Any]) -> dict[str, int]:
 
 BAD = (
     (TANK, b'{"t": 1, "level": ', "broken_json", 2),
-    (TANK, '{"t": 1, "备注": "液位"}'.encode("gbk"), "broken_json", 2),
+    (TANK, '{"t": 1, "备注": "液位"}'.encode("gbk"), "wrong_charset", 2),
     (TANK, _tank("NaN"), "broken_json", 2),
     (TANK, b"x" * NEAR_THE_LIMIT, "broken_json", 2),
     (TANK, b'{"a":' * 200_000, "broken_json", 2),
@@ -80,7 +80,7 @@ BAD = (
     (TANK, _tank("null"), "missing_value", 1),
     (TANK, _tank("1", quality='"splendid"'), "unknown_quality", 2),
     (TANK, b'{"t": "yesterday", "quality": "Good", "level": 1, "flow": 2}', "bad_time", 2),
-    (NOTE, "液位偏高".encode("gbk"), "wrong_type", 1),
+    (NOTE, "液位偏高".encode("gbk"), "wrong_charset", 1),
 )
 """Topic, payload, the reason it is refused for, and for how many readings."""
 
