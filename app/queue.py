@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
@@ -261,8 +262,9 @@ class Bell:
 
     async def close(self) -> None:
         """Let go of Redis. Safe to call twice; hearing opens it again."""
-        await self._channel.aclose()  # type: ignore[no-untyped-call]
-        await self._redis.aclose()
+        with suppress(OSError, redis.RedisError):
+            await self._channel.aclose()  # type: ignore[no-untyped-call]
+            await self._redis.aclose()
 
 
 def _marker(journal: str) -> str:

@@ -36,10 +36,11 @@ Peer = tuple[dict[str, Any], tuple[TagBinding, ...]]
 
 @asynccontextmanager
 async def opcua(_folder: Path) -> AsyncIterator[Peer]:
-    """An open62541 server, whose session we take up again each time."""
+    """An open62541 server. A new session each time: one that is taken up has nothing to tell for a second."""
     with Port() as port:
         async with peer("bench.opcua_plant", "--port", port.number, "--tags", TAGS, "--for", 1):
-            options = {"url": f"opc.tcp://127.0.0.1:{port.number}", "security": "None", "publishing_interval_ms": 10}
+            url = f"opc.tcp://127.0.0.1:{port.number}"
+            options = {"url": url, "security": "None", "publishing_interval_ms": 10, "resume": False}
             yield options, tuple(TagBinding(n, f"ns=1;s=T{n}") for n in range(TAGS))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-import connectors
 from app.commands.certificates import as_plain, show_certificate
-from app.commands.console import as_json, fail, out, t, table
-from app.commands.peers import connector
+from app.commands.console import as_json, out, t, table
+from app.commands.peers import ask, connector
 from connectors import Offer
 
 
@@ -22,23 +20,11 @@ def endpoints(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the servers and endpoints a server offers, with security, log-in and certificate; it is only asked."""
-    module = connector(url, "offer")
-    try:
-        found: Offer = asyncio.run(module.offer(url, timeout))
-    except connectors.ConnectorError as error:
-        raise fail(str(error)) from error
-    except ValueError as error:
-        raise fail(_said(error), 2) from error
+    found: Offer = ask(connector(url, "offer").offer(url, timeout))
     if json_:
         as_json(_json(found))
     else:
         _show(found)
-
-
-def _said(error: ValueError) -> str:
-    """What is wrong with the address; pydantic's own error holds a list."""
-    errors: list[dict[str, Any]] = error.errors() if hasattr(error, "errors") else []
-    return str(errors[0]["msg"]).removeprefix("Value error, ") if errors else str(error)
 
 
 def _json(found: Offer) -> dict[str, Any]:

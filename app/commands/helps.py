@@ -45,6 +45,7 @@ ZH: Final[dict[str, str]] = {
     "Who signed the gateway's certificate.": "签发网关证书的机构。",
     "Allow http to another machine.": "允许用 http 访问另一台机器。",
     "opc.tcp://HOST:PORT or mqtt://HOST:PORT": "opc.tcp://主机:端口 或 mqtt://主机:端口",
+    "opc.tcp://HOST:PORT, mqtt://HOST:PORT or sparkplug://HOST:PORT": "opc.tcp://主机:端口、mqtt://主机:端口 或 sparkplug://主机:端口",
     "opc.tcp://HOST:PORT": "opc.tcp://主机:端口",
     "Seconds to wait for an answer.": "等待应答的秒数。",
     "SHA-256 fingerprint, or its first digits: at least 8.": "SHA-256 指纹，或其开头至少 8 位。",

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-import connectors
-from app.commands.console import as_json, fail, out, t, table
-from app.commands.peers import connector
+from app.commands.console import as_json, out, t, table
+from app.commands.peers import ask, connector, credentials
 from connectors import Look, Status
 
 SEVERITY = ("Good", "Uncertain", "Bad")
 
 
 def attempt(
-    url: Annotated[str, typer.Argument(help="opc.tcp://HOST:PORT or mqtt://HOST:PORT")],
+    url: Annotated[str, typer.Argument(help="opc.tcp://HOST:PORT, mqtt://HOST:PORT or sparkplug://HOST:PORT")],
     *,
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long to look.")] = 60,
     user: Annotated[str | None, typer.Option(help="User name.")] = None,
@@ -28,22 +26,15 @@ def attempt(
 ) -> None:
     """Look at a foreign plant: tags, types, quality, clock offset, rates, and the load it caused."""
     module = connector(url, "look")
-    given: dict[str, Any] = {}
-    if user is not None:
-        given["username"] = user
+    given = credentials(module, user=user, password_file=password_file)
     if trust is not None:
         given["fingerprint"] = trust
-    if password_file is not None:
-        given["password"] = password_file.read_text(encoding="utf-8").rstrip("\r\n")
     if not json_:
         out.print(
             t("Looking at {url} for {seconds} s: read-only, nothing is saved.", url=url, seconds=f"{seconds:g}"),
             markup=False,
         )
-    try:
-        found: Look = asyncio.run(module.look(url, seconds, **given))
-    except connectors.ConnectorError as error:
-        raise fail(str(error)) from error
+    found: Look = ask(module.look(url, seconds, **given))
     if json_:
         as_json(asdict(found))
     else:

@@ -69,7 +69,7 @@ def ask(asked: Coroutine[Any, Any, T]) -> T:
         raise fail(str(error)) from error
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)
-        said = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in wrong]
+        said = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in wrong]
         raise fail("; ".join(said), 2) from error
     except ValueError as error:
         raise fail(str(error), 2) from error

@@ -23,6 +23,7 @@ from connectors import ConnectionConfig, PeerCertificate, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Engine
 
@@ -69,9 +70,9 @@ def _names(owners: Sequence[Owner]) -> str:
 
 
 @contextmanager
-def _opened(data: object, name: str | None) -> Iterator[tuple[Engine, list[Owner]]]:
+def _opened(data: Path | None, name: str | None) -> Iterator[tuple[Engine, list[Owner]]]:
     """The database, and whose certificates are meant; what a file says wrong is a sentence."""
-    choose_data(data)  # type: ignore[arg-type]
+    choose_data(data)
     with database(make=False) as engine:
         try:
             yield engine, _owners(engine, name)
@@ -118,7 +119,7 @@ def remove(fingerprint: Print, *, connection: Name = None, data: Data = None) ->
     _decide(fingerprint, connection, data, None)
 
 
-def _decide(wanted: str, name: str | None, data: object, state: TrustState | None) -> None:
+def _decide(wanted: str, name: str | None, data: Path | None, state: TrustState | None) -> None:
     with _opened(data, name) as (engine, owners):
         found = matching(owners, _digits(wanted))
         for owner, one in found:

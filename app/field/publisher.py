@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from app.northbound.service import Failure, Subscription
 
 LOOK_S: Final = 0.25
-"""Between two looks while nobody rings and nobody is done."""
 DEAF_S: Final = 1.0
 """Until the bell is tried again when it cannot be heard."""
 SETTLE_S: Final = 0.5
@@ -65,14 +64,17 @@ class Publisher:
         rung: Callable[[], Awaitable[None]],
         load: Load,
         cap_s: float,
+        look_s: float = LOOK_S,
     ) -> None:
         """`taken(source_time, sent_at)` is told of each publication, ns.
 
-        `rung` waits until the outbox has something new; QueueError when that cannot be heard.
+        `rung` waits until the outbox has something new; QueueError when that cannot be heard. `look_s`: between two
+        looks while it is silent and nobody is done.
         """
         self._engine = engine
         self._data_dir = data_dir
         self._rung = rung
+        self._look_s = look_s
         self._news = asyncio.Event()
         self._taken = taken
         self._load = load
@@ -117,6 +119,8 @@ class Publisher:
         loop = asyncio.get_running_loop()
         try:
             while True:
+                if listening.done():
+                    listening.result()
                 # Before the look: what is new while it goes on asks for another.
                 self._news.clear()
                 for one in self._running.values():
@@ -145,7 +149,7 @@ class Publisher:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout(self._look_s):
                 await self._news.wait()
 
     async def _look(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
+from connectors._continuity import Continuity
 from connectors.modbus.options import Options
 from connectors.modbus.session import Session
 from connectors.modbus.values import Point, Span
@@ -36,7 +37,7 @@ class ModbusSource:
             self._groups[None] = {}
         self._session: Session | None = None
         self._polling: asyncio.Task[Batch] | None = None
-        self._continues = True
+        self._continuity = Continuity()
 
     async def connect(self) -> None:
         """Open a connection. Raises NotConnectedError, NotInstalledError."""
@@ -45,7 +46,7 @@ class ModbusSource:
         try:
             await self._session.open()
             # What a device has changed while nobody asked, it does not tell.
-            self._continues = False
+            self._continuity.connected(took_up=False)
         except BaseException:
             await self.close()
             raise
@@ -63,8 +64,7 @@ class ModbusSource:
             self._polling = asyncio.create_task(self._session.poll())
         batch = await asyncio.shield(self._polling)
         self._polling = None
-        went_on, self._continues = self._continues, True
-        return replace(batch, continues=went_on)
+        return replace(batch, continues=self._continuity.say())
 
     async def close(self) -> None:
         """Let go of the device. Safe to call twice."""

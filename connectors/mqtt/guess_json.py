@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from connectors import NO_TIME
 from connectors.mqtt import layouts
@@ -53,13 +53,13 @@ def _limited(leaves: Iterator[Leaf]) -> Iterator[Leaf]:
         yield leaf
 
 
-def _records(value: object) -> bool:
+def _records(value: object) -> TypeGuard[list[dict[str, object]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def _candidates(document: object, now: int) -> Iterator[tuple[str, dict[str, object]]]:
     """Layouts that a document has the marks of, with what their tags need."""
-    if _records(document) and any(SENML_VALUES & one.keys() and {"n", "bn"} & one.keys() for one in document):  # type: ignore[attr-defined]  # records are a list of dicts
+    if _records(document) and any(SENML_VALUES & one.keys() and {"n", "bn"} & one.keys() for one in document):
         yield "senml", {}
     if isinstance(document, dict) and "timestamp" in document and _neuron(document):
         form = time_options(document["timestamp"], now, "timestamp") or {}
@@ -79,11 +79,11 @@ def _of_thingsboard(entry: Mapping[str, object], now: int) -> dict[str, object]:
 
 def _neuron(document: Mapping[str, object]) -> bool:
     tags = document.get("tags")
-    return isinstance(document.get("values"), dict) or (_records(tags) and "name" in tags[0])  # type: ignore[index]  # records are a list of dicts
+    return isinstance(document.get("values"), dict) or (_records(tags) and "name" in tags[0])
 
 
 def _telemetry(value: object) -> bool:
-    return _records(value) and "ts" in value[0] and isinstance(value[0].get("values"), dict)  # type: ignore[index]  # records are a list of dicts
+    return _records(value) and "ts" in value[0] and isinstance(value[0].get("values"), dict)
 
 
 def _named(layout: str, body: Body, options: dict[str, object]) -> Guess | None:
@@ -135,7 +135,7 @@ class _Document:
         if isinstance(value, dict) and value and len(parts) < DEEPEST:
             yield from self._object(value, parts, around)
         elif _records(value) and len(parts) < DEEPEST:
-            yield from self._array(value, parts, around)  # type: ignore[arg-type]  # records are a list of dicts
+            yield from self._array(value, parts, around)
         else:
             name = around.label or (parts[-1] if parts else "")
             yield Leaf(pointer_of(parts), name, value, around.options, around.unit, around.note)

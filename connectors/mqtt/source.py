@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
+from connectors._continuity import Continuity
 from connectors.mqtt.link import Link
 from connectors.mqtt.mapping import Mapping, Rows, columns
 from connectors.mqtt.naming import client_id
@@ -42,7 +43,7 @@ class MqttSource:
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
-        self._continues = True
+        self._continuity = Continuity()
 
     async def connect(self) -> None:
         """Log in, resume or make the session, subscribe. Raises NotConnectedError, RefusedError."""
@@ -61,7 +62,7 @@ class MqttSource:
         self._link = link
         try:
             kept = await link.open()
-            self._continues = await self._subscribe(link, kept=kept)
+            self._continuity.connected(took_up=await self._subscribe(link, kept=kept))
         except BaseException:
             await self.close()
             raise
@@ -150,14 +151,9 @@ class MqttSource:
             self._alive_ns,
             self._config.revision,
             rows.refusals(),
-            continues=self._went_on(),
+            continues=self._continuity.say(),
             ack=_acknowledger(link, acks),
         )
-
-    def _went_on(self) -> bool:
-        """What the first batch of a connection says; every other one continues."""
-        went_on, self._continues = self._continues, True
-        return went_on
 
     def _map(self, message: Message, rows: Rows, received: int) -> None:
         try:

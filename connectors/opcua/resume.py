@@ -61,16 +61,12 @@ def fingerprint(config: ConnectionConfig, options: Options) -> str:
     return hashlib.sha256(json.dumps([shown, tags], sort_keys=True, default=str).encode()).hexdigest()
 
 
-def take(folder: Path, wanted: str) -> Kept | None:
-    """What was kept for this fingerprint, if anything. The file is gone then: see `again`."""
-    path = folder / FILE
+def kept(folder: Path, wanted: str) -> Kept | None:
+    """What was kept for this fingerprint, if anything; it stays until something newer is kept, or has `failed`."""
     try:
-        content = path.read_bytes()[:LARGEST_FILE]
-        path.unlink()
-        found = _File.model_validate_json(content)
+        found = _File.model_validate_json((folder / FILE).read_bytes()[:LARGEST_FILE])
         if found.fingerprint == wanted:
-            token = ua.NodeId.from_string(found.token)
-            nonce = bytes.fromhex(found.nonce)
+            token, nonce = ua.NodeId.from_string(found.token), bytes.fromhex(found.nonce)
             return Kept(token, nonce, found.subscription, found.silence_s, found.missing, found.tries)
     except (OSError, ValidationError, ValueError, UaError):
         return None
@@ -92,11 +88,9 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
     write_private(folder / FILE, file.model_dump_json().encode())
 
 
-def again(folder: Path, wanted: str, kept: Kept, *, tried: bool) -> None:
-    """The connection was lost before the session was taken up: the next one may, unless it failed too often.
-
-    `tried`: whether the server was asked for it.
-    """
-    tries = kept.tries + tried
-    if tries < MOST_TRIES:
-        keep(folder, wanted, replace(kept, tries=tries))
+def failed(folder: Path, wanted: str, kept: Kept) -> None:
+    """The connection was lost while the session was being taken up: after so many times it is forgotten."""
+    if kept.tries + 1 < MOST_TRIES:
+        keep(folder, wanted, replace(kept, tries=kept.tries + 1))
+    else:
+        (folder / FILE).unlink(missing_ok=True)

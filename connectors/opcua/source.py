@@ -15,6 +15,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
+from connectors._continuity import Continuity
 from connectors.opcua import resume
 from connectors.opcua.address import Address, place
 from connectors.opcua.binding import resolve
@@ -78,7 +79,7 @@ class OpcUaSource:
         self._fingerprint = resume.fingerprint(config, self._options)
         self._alive_ns = 0
         self._first: Batch | None = None
-        self._continues = True
+        self._continuity = Continuity()
         self._keys = keys_of(self._options, config.name, self._folder)
         self._refused: Refused | None = None
         self._absent: dict[int, int] = {}
@@ -91,24 +92,21 @@ class OpcUaSource:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
         await self.close()
         self._refused = None
-        kept = resume.take(self._folder, self._fingerprint)
+        kept = resume.kept(self._folder, self._fingerprint)
         session = self._session = Session(self._options, self._config.name, self._config.data_dir)
         self._subscription = Subscription(self._session, self._options)
         try:
             resumed = await self._session.open(kept)
-            self._continues = await self._subscribe(self._session, self._subscription, kept if resumed else None)
-        except RefusedError as error:
-            self._refused = Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
-            await self._let_go(leave=False)
-            raise
-        except NotConnectedError:
+            went_on = await self._subscribe(self._session, self._subscription, kept if resumed else None)
+        except BaseException as error:
+            # What the server has kept for us it keeps: the next connection may take it up.
             await self._let_go(leave=kept is not None)
-            if kept is not None:
-                resume.again(self._folder, self._fingerprint, kept, tried=session.asked_to_resume)
+            if isinstance(error, RefusedError):
+                self._refused = Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
+            elif isinstance(error, NotConnectedError) and kept is not None and session.asked_to_resume:
+                resume.failed(self._folder, self._fingerprint, kept)
             raise
-        except BaseException:
-            await self._let_go(leave=False)
-            raise
+        self._continuity.connected(took_up=went_on)
 
     def tend(self) -> tuple[str, ...]:
         """See `connectors.Tended`."""
@@ -204,7 +202,7 @@ class OpcUaSource:
             await self._looked(self._session, self._subscription)
         if self._first is not None:
             first, self._first = self._first, None
-            return replace(first, continues=self._went_on())
+            return replace(first, continues=self._continuity.say())
         await self._subscription.ready(MOST_READINGS)
         return self._batch(self._subscription, self._subscription.take(MOST_READINGS))
 
@@ -229,14 +227,9 @@ class OpcUaSource:
             self._config.revision,
             columns.refused + broken,
             columns.lost + taken.lost,
-            self._went_on(),
+            self._continuity.say(),
             _acknowledger(subscription, taken.sequences),
         )
-
-    def _went_on(self) -> bool:
-        """What the first batch of a connection says; every other one continues."""
-        went_on, self._continues = self._continues, True
-        return went_on
 
     def _columns(self, taken: Taken) -> Columns:
         if taken.rows:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from connectors import Batch, ConnectionConfig, ConnectorError, NotConnectedError, RefusedError
+from connectors._continuity import Continuity
 from connectors.mqtt.link import FAILURE, Link
 from connectors.mqtt.mapping import columns
 from connectors.mqtt.naming import client_id
@@ -50,7 +51,7 @@ class SparkplugSource:
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
-        self._continues = True
+        self._continuity = Continuity()
 
     async def connect(self) -> None:
         """Log in with our will, subscribe, say that we are online. Raises NotConnectedError, RefusedError."""
@@ -75,7 +76,7 @@ class SparkplugSource:
             self._online = True
             await self._say(link, self._host.online(), self._options.timeout_s)
             # A broker keeps nothing for a host: what nodes sent while we were away is missing.
-            self._continues = False
+            self._continuity.connected(took_up=False)
         except BaseException:
             self._online = False
             await self.close()
@@ -170,7 +171,6 @@ class SparkplugSource:
         if drained:
             link.resume()
         tags, times, values, status = columns(taken.rows)
-        went_on, self._continues = self._continues, True
         return Batch(
             tags,
             times,
@@ -182,7 +182,7 @@ class SparkplugSource:
             self._config.revision,
             taken.rows.refusals(),
             taken.lost,
-            went_on,
+            self._continuity.say(),
             ack=_acknowledger(link, taken.acks),
         )
 

@@ -75,6 +75,11 @@ class Gate:
                 writer.write_eof()
         self._answers.clear()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it holds everything back."""
+        return not self._flowing.is_set()
+
     def thaw(self) -> None:
         """Let bytes through again."""
         self._flowing.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import time
@@ -16,6 +17,7 @@ from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant
 from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import gather, tag, values
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -76,6 +78,41 @@ async def test_tries_in_vain_forget_nothing(plant: Plant, plant_gate: Gate, data
     await source.connect()
     batches = await gather(source, lambda b: change in values(b, 1))
     assert all(one.continues for one in batches)
+    await source.close()
+
+
+async def test_who_gives_up_connecting_forgets_nothing(plant: Plant, plant_gate: Gate, data_dir: str) -> None:
+    """A gateway that is stopped while it takes up its session leaves it at the server, and the next one takes it up."""
+    url = f"opc.tcp://127.0.0.1:{plant_gate.port}/tests"
+    source = source_of(url, data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    plant_gate.freeze_after(4)
+    connecting = asyncio.create_task(source.connect())
+    await wait_for(lambda: plant_gate.frozen, 10)
+    connecting.cancel()
+    plant_gate.thaw()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    change = float(time.monotonic_ns())
+    await plant.write("Level", change)
+    other = source_of(url, data_dir)
+    await other.connect()
+    batches = await gather(other, lambda b: change in values(b, 1))
+    assert all(one.continues for one in batches)
+    await other.close()
+
+
+async def test_a_gap_outlives_the_connection_that_had_it(plant: Plant, data_dir: str) -> None:
+    """A new subscription that is lost before anything was read of it, and taken up: its gap is said then."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    await source.close()
+    await source.connect()
+    await plant.write("Level", time.monotonic())
+    first = await source.read()
+    assert not first.continues
     await source.close()
 
 

@@ -268,6 +268,21 @@ async def test_a_restart_goes_on_where_it_was(plant: Plant, redis: str, tmp_path
     assert {m.epoch for m in worker.messages} == {1, 2}
 
 
+async def test_a_gap_that_no_reading_tells_of_reaches_the_database(
+    plant: Plant, redis: str, tmp_path: Path, database_url: str
+) -> None:
+    """A sign of life after a restart says that changes may be missing, since what the journal knows of before."""
+    async with _gateway(plant, redis, tmp_path, database_url):
+        plant.feed(2)
+        await wait_for(lambda: plant.account()[0] == 4, 20)
+    async with _worker(redis, plant.engine) as worker, _gateway(plant, redis, tmp_path, database_url):
+        back = plant.start + plant.sent * SECOND + 1  # too soon for a window to close with it
+        plant.peer.inbox.put_nowait(batch((), (), at=back, continues=False))
+        gap = await wait_for(lambda: [m.record for m in worker.messages if m.record.gap_since], 20)
+        before = max(m.record.alive_until for m in worker.messages if m.record.count)
+        assert [(one.gap_since, one.received_time) for one in gap] == [(before, back)]
+
+
 async def test_a_queue_that_lost_its_memory_is_filled_again(
     plant: Plant, redis: str, tmp_path: Path, database_url: str
 ) -> None:
