@@ -137,7 +137,7 @@ class Abreast:
         quality = band.worst.max(axis=0, keepdims=True)
         if len(ends) > 1:
             quality = sliding_window_view(band.worst, length, axis=0)[::hop].max(axis=-1)
-        any_refused = band.why.any(axis=0).tolist()
+        any_refused: list[bool] = band.why.astype(np.bool_).max(axis=0).tolist()
         return [
             Cuts(
                 one, first, start_time, end_time, quality[:, index],
