@@ -67,13 +67,16 @@ async def test_what_was_missed_comes_from_the_plants_history(
                 await predicts(box)
                 gaps = await filled(box, number)
                 seconds = time.monotonic() - begin
-            log = read_log(there.log / "tep")
+        log = read_log(there.log / "tep")
         await wait_for(lambda: at_rest(box), 30, "the ledger balances with nothing held")
         found = held_against(box, "process", log)
         assert found.missing == ()
         assert found.extra == ()
         assert found.compared > 0
-        assert twice(stored(box.engine, "process")) == []
+        # What has not changed for long comes again with a new subscription: that is the present, not the past.
+        spans = [(times.parse_time(gap["since"]), times.parse_time(gap["until"])) for gap in gaps]
+        inside = [one for one in twice(stored(box.engine, "process")) if any(a <= one[1][0] <= b for a, b in spans)]
+        assert inside == []
         account = await box.account("process")
         assert account["stored"] == sum(len(one) for one in stored(box.engine, "process").values())
         for gap in gaps:
@@ -96,7 +99,8 @@ async def late_predictions(box: Box, gaps: list[dict[str, Any]]) -> None:
     made = await box.items("/predictions", pipeline="tep-faults", **{"from": since, "to": until})
     late = [one for one in made if one["late"]]
     assert {(one["revision"], one["sequence"], one["reason"]) for one in late} == {(1, None, "")}
-    assert {one["quality"] for one in late} == {"Good"}
+    held = 0x40900000
+    assert held not in {one["status"] for one in late}, "no value had to be held for want of a newer one"
     for gap in gaps:
         first, last = times.parse_time(gap["since"]), times.parse_time(gap["until"])
         ends = {times.parse_time(one["passport"]["end"]) for one in late}
