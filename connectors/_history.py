@@ -31,7 +31,9 @@ class Past(Protocol):
         """
 
     async def read(self) -> Batch | None:
-        """The next page, a few thousand readings at most, in any order of time; None after the last one.
+        """The answer to one request: a few thousand readings at most, in any order of time, or none of this span.
+
+        None after the last one.
 
         Its `alive_until` is 0: the past is no sign of life. A reading may come more than once. Raises
         NotConnectedError when the connection is lost or the peer does not answer, RefusedError when it does not let

@@ -104,8 +104,8 @@ class Filling:
         task, self._task, self.notes = self._task, None, ()
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            # Not awaited itself: its cancellation would hide one of ours.
+            await asyncio.wait([task])
 
     async def _run(self, source: Source) -> None:
         try:
@@ -148,13 +148,13 @@ class Filling:
             return
         past = source.history()
         try:
-            await self._read(past, gap, max(start, oldest), allowance.readings_per_s)
+            taken = await self._read(past, gap, max(start, oldest), allowance.readings_per_s)
         except NotConnectedError as error:
             await self._failed(gap, error)
         except ConnectorError as error:
             await self._close(gap, "partly" if gap.filled_until else "none", str(error))
         else:
-            await self._done(past, gap, cut=start < oldest)
+            await self._done(past, gap, empty=not taken and not gap.filled_until, cut=start < oldest)
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
@@ -164,21 +164,21 @@ class Filling:
         """Try again while the connection stands; a peer that breaks over its own history is left in peace."""
         tries = self._tries[gap.id] = self._tries.get(gap.id, 0) + 1
         if tries >= MOST_TRIES:
-            await self._close(gap, "partly", f"given up after {tries} tries: {error}")
+            await self._close(gap, "partly" if gap.filled_until else "none", f"given up after {tries} tries: {error}")
             return
         log.info(FILLING_PUT_OFF, connection=self._connection.config.name, reason=str(error), tries=tries)
         await asyncio.sleep(self._retry.next_s())
         self.look()
 
-    async def _read(self, past: Past, gap: OpenGap, start: int, rate: int) -> None:
-        """Slice by slice; the next one when the last is in the database."""
+    async def _read(self, past: Past, gap: OpenGap, start: int, rate: int) -> int:
+        """Slice by slice, the next one when the last is in the database; returns how many readings there were."""
         length, taken = SLICE_NS, 0
         while start < gap.until:
             end = min(start + length, gap.until)
             count = await self._slice(past, gap, (start, end), rate)
-            if len(past.lacking) >= len(self._connection.config.tags):
-                return
             taken += count
+            if len(past.lacking) >= len(self._connection.config.tags):
+                return taken
             done = (end - gap.since) / (gap.until - gap.since)
             self.notes = (f"filling the gap since {times.rfc3339(gap.since)}: {done:.0%}, {taken} readings",)
             if count < FEW:
@@ -188,6 +188,7 @@ class Filling:
             start = end
             self._tries.pop(gap.id, None)
             self._retry.reset()
+        return taken
 
     async def _slice(self, past: Past, gap: OpenGap, span: tuple[int, int], rate: int) -> int:
         """Journal what is not stored yet of a span, page by page; returns how many readings the peer was asked for."""
@@ -195,21 +196,23 @@ class Filling:
         since = start - SLACK_NS if start == gap.since else start
         until = end + SLACK_NS if end == gap.until else end
         known = await self._asked(_known, self._means.engine, self._connection.id, since, until)
+        last = np.empty(0, np.uint64)
         loop = asyncio.get_running_loop()
         began, taken = loop.time(), 0
         await past.begin(since, until)
         while (page := await past.read()) is not None:
             taken += len(page) + sum(one.readings for one in page.refused)
-            fresh, known = _fresh(page, known)
+            # What is asked for again from the last value on comes with the next page.
+            fresh, last = _fresh(page, known, last)
             if len(fresh) or fresh.refused:
                 await self._append(fresh, FillRecord(gap.id))
             await asyncio.sleep(max(taken / rate - (loop.time() - began), PAUSE_S))
         await self._means.applied(await self._append(self._nothing(), FillRecord(gap.id, end)))
         return taken
 
-    async def _done(self, past: Past, gap: OpenGap, *, cut: bool) -> None:
+    async def _done(self, past: Past, gap: OpenGap, *, empty: bool, cut: bool) -> None:
         lacking, tags = past.lacking, len(self._connection.config.tags)
-        if len(lacking) >= tags:
+        if len(lacking) >= tags and empty:
             why = next(iter(lacking.values()), "the connection has no tags")
             await self._close(gap, "none", why, tuple(lacking))
             return
@@ -236,11 +239,15 @@ def _known(engine: Engine, connection: int, start: int, end: int) -> NDArray[np.
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
 
 
-def _fresh(page: Batch, known: NDArray[np.uint64]) -> tuple[Batch, NDArray[np.uint64]]:
-    """What of a page is not known, each reading once; and what is known with it."""
+def _fresh(page: Batch, *known: NDArray[np.uint64]) -> tuple[Batch, NDArray[np.uint64]]:
+    """What of a page is not known, each reading once, and the page's own marks; marks are sorted."""
     marks, first = np.unique(
         marks_of(page.tags, page.source_time, page.values, page.others, page.status), return_index=True
     )
+    is_new = np.ones(len(marks), dtype=np.bool_)
+    for some in known:
+        if len(some):
+            is_new &= some[np.minimum(some.searchsorted(marks), len(some) - 1)] != marks
     new = np.zeros(len(page), dtype=np.bool_)
-    new[first[~np.isin(marks, known, assume_unique=True)]] = True
-    return (page if new.all() else picked(page, new)), np.union1d(known, marks)
+    new[first[is_new]] = True
+    return (page if new.all() else picked(page, new)), marks

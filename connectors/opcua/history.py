@@ -138,8 +138,7 @@ class OpcUaPast:
                 continue
             for ask, result in zip(some, found, strict=True):
                 parts += self._taken(ask, result, asks, most)
-            if parts or broken:
-                return self._batch(parts, broken)
+            return self._batch(parts, broken)
         return None
 
     async def close(self) -> None:

@@ -30,12 +30,12 @@ def tag(number: int, node: str, datatype: str = "float") -> TagBinding:
 
 
 async def whole(past: Past, since: int, until: int) -> list[Batch]:
-    """Every page of a span."""
+    """Every page of a span that has something."""
     await past.begin(since, until)
     pages = []
     async with asyncio.timeout(30):
         while (page := await past.read()) is not None:
-            pages.append(page)
+            pages += [page] if len(page) or page.refused else []
     return pages
 
 
@@ -198,6 +198,14 @@ async def test_a_connection_lost_between_two_pages_is_said_to_be(data_dir: str) 
             with pytest.raises(NotConnectedError):
                 await past.read()
             await past.close()
+
+
+async def test_without_a_connection_there_is_no_past(data_dir: str) -> None:
+    """Whoever asks too early, or too late, is told so."""
+    async with levels(data_dir, 1, 1, page=7) as (_, source):
+        await source.close()
+        with pytest.raises(NotConnectedError):
+            source.history()
 
 
 async def test_new_values_come_while_the_past_is_read(data_dir: str) -> None:
