@@ -14,6 +14,7 @@ from app.db import make_engine
 from app.field.checkpoints import Checkpoints
 from app.field.clock import Clock
 from app.field.dispatcher import Dispatcher
+from app.field.filling import Means
 from app.field.follower import Follower
 from app.field.publisher import Publisher
 from app.field.snapshots import Snapshots
@@ -80,7 +81,7 @@ class Gateway:
             cap_s=chosen.reconnect_cap_s,
         )
         self.follower = Follower(
-            self._engine,
+            Means(self._engine, self.journal.append, lambda: self.journal.head, self.dispatcher.applied),
             data_dir,
             self.journal,
             clock=self._clock,

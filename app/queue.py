@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kombu.messaging import Producer
 
 TASK: Final = "headrace.score"
+RECOMPUTE: Final = "headrace.recompute"
+HOUSEKEEPING: Final = "housekeeping"
+"""The queue that every worker serves, whatever devices it has."""
 SERIALIZER: Final = "headrace"
 CONTENT_TYPE: Final = "application/vnd.headrace.msgpack"
 MAX_BODY: Final = 64 * 2**20
@@ -289,6 +292,14 @@ def door() -> Door:
 def ring() -> None:
     """`Door.ring` of this process."""
     door().ring()
+
+
+def recompute() -> None:
+    """Have windows of filled gaps computed again. QueueError when Redis is away: beat asks for it, too."""
+    try:
+        celery.send_task(RECOMPUTE, queue=HOUSEKEEPING, ignore_result=True, retry=False)
+    except (OSError, KombuError, OperationalError, redis.RedisError) as error:
+        raise QueueError(_said(error)) from error
 
 
 def put_live(key: str, value: bytes) -> None:

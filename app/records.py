@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from connectors import Batch
+    from inference.window import Windows
 
 MAX_COLUMNS = 64 * 2**20
 """A batch larger than this once unpacked is refused: bytes from disk or queue are foreign too."""
@@ -45,6 +46,21 @@ class RefusalRecord(msgspec.Struct, array_like=True, frozen=True):
     readings: int
 
 
+class FillRecord(msgspec.Struct, array_like=True, frozen=True):
+    """Which gap the readings of a record fill, and how far it is filled with it."""
+
+    gap: int
+    """`gaps.id`."""
+    until: int = 0
+    """ns: with this record all up to here was asked for; 0: says nothing of it."""
+    end: str = ""
+    """How the filling ended: `filled`, `partly`, `none`; empty while it goes on."""
+    reason: str = ""
+    """Why it is not filled whole, for the operator."""
+    lacking: tuple[int, ...] = ()
+    """Tags of which the peer had no past."""
+
+
 class Record(msgspec.Struct, array_like=True, frozen=True):
     """One journal record: a batch, or a tick of the clock (connection 0, count 0)."""
 
@@ -61,6 +77,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     """Empty when count is 0."""
     gap_since: int = 0
     """ns: from here to `received_time` changes may be missing, because the connection could not take up; 0: none."""
+    fill: FillRecord | None = None
+    """Of readings that were read from their peer's history: they close no window, and are no sign of life."""
 
     def readings(self) -> int:
         """What the ledger counts as read: good ones and refused ones."""
@@ -117,7 +135,7 @@ class Columns(msgspec.Struct, array_like=True, frozen=True):
     others: list[tuple[int, object]]
 
 
-def to_record(connection: int, batch: Batch, gap_since: int = 0) -> Record:
+def to_record(connection: int, batch: Batch, gap_since: int = 0, fill: FillRecord | None = None) -> Record:
     """Pack a batch; compresses once for disk, queue and history. TypeError for a value no contract allows."""
     count = len(batch)
     times = np.where(batch.source_time == NO_TIME, batch.received_time, batch.source_time)
@@ -133,6 +151,35 @@ def to_record(connection: int, batch: Batch, gap_since: int = 0) -> Record:
         refused=tuple(RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings) for r in batch.refused),
         columns=encode_columns(batch) if count else b"",
         gap_since=gap_since if gap_since < batch.received_time else 0,
+        fill=fill,
+    )
+
+
+def to_block(version: int, windows: Windows, cells: str) -> WindowBlock:
+    """Windows as they travel: the same bytes on any machine, in the element type `cells`.
+
+    What is too large for that becomes infinite, and is refused as out of range.
+    """
+    with np.errstate(over="ignore"):
+        block = windows.block.astype(cells, copy=False).tobytes()
+    rows, inputs = windows.block.shape
+    status = windows.status.astype("<u4", copy=False)
+    uniform = status.size > 0 and bool((status == status[0, 0]).all())
+    return WindowBlock(
+        version_id=version,
+        rows=rows,
+        inputs=inputs,
+        length=windows.length,
+        block=block,
+        status=(status[:1, :1] if uniform else status).tobytes(),
+        first_row=windows.first_row.astype("<i8", copy=False).tobytes(),
+        start_time=windows.start_time.astype("<i8", copy=False).tobytes(),
+        end_time=windows.end_time.astype("<i8", copy=False).tobytes(),
+        sequence=windows.sequence.astype("<i8", copy=False).tobytes(),
+        quality=windows.quality.astype("<u4", copy=False).tobytes(),
+        refused=windows.refused,
+        context=windows.context,
+        newest=windows.newest,
     )
 
 

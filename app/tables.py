@@ -1,6 +1,7 @@
 """Every feature's rows, gathered so that migrations see one whole schema."""
 
 from app.access import tables as access
+from app.backfill import tables as backfill
 from app.db import Base
 from app.events import tables as events
 from app.ledger import tables as ledger
@@ -16,6 +17,7 @@ metadata = Base.metadata
 
 __all__ = [
     "access",
+    "backfill",
     "events",
     "ledger",
     "metadata",

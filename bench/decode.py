@@ -1,7 +1,8 @@
-"""How many values a second our decoder of DataChangeNotification takes, beside asyncua's own, on the same bytes.
+"""How many values a second our decoder of notifications and histories takes, beside asyncua's own, on the same bytes.
 
-`python -m bench.decode [--values 5000] [--seconds 1]` prints one line per kind of notification: values/s of both, their
-ratio. Both run in turn in one process, the best of several rounds counts.
+`python -m bench.decode [--values 5000] [--seconds 1]` prints one line per kind of notification, and one for a page of
+history: values/s of both, their ratio. Both run in turn in one process, the best of several rounds counts. The last
+figure is with tags, and for the history with all that the gateway does before the journal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, cast
@@ -18,9 +20,11 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
-from connectors import TagBinding
+from app.field.repeats import marks_of
+from app.records import FillRecord, to_record
+from connectors import Batch, TagBinding
 from connectors.opcua.columns import Table
-from connectors.opcua.decode import decode_items
+from connectors.opcua.decode import decode_items, decode_values
 
 V = ua.VariantType
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,6 +64,24 @@ def with_tags(table: Table, body: bytes) -> object:
     return table.columns(decode_items(body))
 
 
+def page(values: int, kind: Callable[[int], ua.Variant]) -> bytes:
+    """The HistoryData of one node."""
+    made = ua.HistoryData()
+    for n in range(values):
+        at = cast("ua.DateTime", START + timedelta(milliseconds=n))
+        made.DataValues.append(ua.DataValue(kind(n), SourceTimestamp=at))
+    return struct_to_binary(made)
+
+
+def filled(table: Table, body: bytes) -> object:
+    """Our decoder, readings of permanent tags, what of them is new, and the record for the journal."""
+    values = decode_values(body)
+    found = table.columns(replace(values, handles=np.zeros(len(values.values), np.uint32)))
+    made = Batch(found.tags, found.source_time, found.values, found.others, found.status, 1, 0, 1)
+    marks_of(made.tags, made.source_time, made.values, made.others, made.status)
+    return to_record(1, made, fill=FillRecord(1))
+
+
 def rate(run: Callable[[], object], values: int, seconds: float) -> float:
     """Values a second in the best round."""
     best = 0.0
@@ -85,6 +107,14 @@ def main() -> None:
         runs = (partial(theirs, body), partial(decode_items, body), partial(with_tags, table, body))
         asyncua, ours, whole = (rate(run, wanted.values, wanted.seconds) for run in runs)
         print(f"{name:36}{asyncua:14,.0f}{ours:14,.0f}{ours / asyncua:8.1f}{whole:14,.0f}")
+    body = page(wanted.values, KINDS["Double"])
+    runs = (
+        lambda: struct_from_binary(ua.HistoryData, Buffer(body)),
+        partial(decode_values, body),
+        partial(filled, table, body),
+    )
+    asyncua, ours, whole = (rate(run, wanted.values, wanted.seconds) for run in runs)
+    print(f"{'Double, a page of history':36}{asyncua:14,.0f}{ours:14,.0f}{ours / asyncua:8.1f}{whole:14,.0f}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ ZH: Final[dict[str, str]] = {
     "Run the example plants and a gateway on this machine; nothing is left running.": "在本机运行示例工厂和网关；结束后不留任何进程。",
     "Show how gateways, connections and pipelines stand; exit status 1 when no gateway reports.": "显示网关、连接和流水线的状态；没有网关上报时退出码为 1。",
     "Show per connection what was read and what became of it; exit status 1 when it does not balance.": "按连接显示读取的数据及其去向；不平衡时退出码为 1。",
-    "Show from when to when changes may be missing: a connection was lost, and its peer could not send them again.": "显示哪些时段可能缺少变化：连接曾中断，而对端无法补发。",
+    "Show from when to when changes were missed, and how far they were filled in from the peer's history.": "显示哪些时段漏收了变化，以及已从对端历史中补齐到何处。",
     "Of this connection only.": "仅此连接。",
     "How many at most, newest first.": "最多显示多少条，最新的在前。",
     "List what a model can run on here, and why the rest cannot be used.": "列出模型在本机可用的设备，以及其余设备不可用的原因。",

@@ -72,24 +72,46 @@ def gaps(
     json_: Json = False,
     data: Data = None,
 ) -> None:
-    """Show from when to when changes may be missing: a connection was lost, and its peer could not send them again."""
+    """Show from when to when changes were missed, and how far they were filled in from the peer's history."""
     choose_data(data)
     with database(make=False) as engine:
         found = ledger_service.gaps(engine, connection=connection, limit=limit)
     if json_:
-        as_json([
-            {"connection": one.connection, "since": times.rfc3339(one.since), "until": times.rfc3339(one.until)}
-            for one in found
-        ])
+        as_json([gap_view(one) for one in found])
     elif not found:
         out.print(t("No gaps."))
     else:
         rows = [
-            (one.connection, times.rfc3339(one.since), times.rfc3339(one.until),
-             f"{(one.until - one.since) / times.NANOS:.3f}")
+            (
+                one.connection,
+                times.rfc3339(one.since),
+                times.rfc3339(one.until),
+                f"{(one.until - one.since) / times.NANOS:.3f}",
+                t(one.state),
+                one.readings,
+                f"{one.windows}{'+' if one.windows_open else ''}",
+                one.reason,
+            )
             for one in found
-        ]  # fmt: skip
-        table("", [t(c) for c in ("connection", "from", "to", "seconds")], rows, numbers=(3,))
+        ]
+        columns = ("connection", "from", "to", "seconds", "filled?", "readings", "windows", "reason")
+        table("", [t(c) for c in columns], rows, numbers=(3, 5, 6))
+
+
+def gap_view(one: ledger_service.Gap) -> dict[str, Any]:
+    """A gap as JSON."""
+    return {
+        "connection": one.connection,
+        "since": times.rfc3339(one.since),
+        "until": times.rfc3339(one.until),
+        "state": one.state,
+        "reason": one.reason,
+        "readings": one.readings,
+        "filled_until": times.rfc3339(one.filled_until) if one.filled_until else None,
+        "ended": times.optional_rfc3339(one.ended_at),
+        "windows": one.windows,
+        "windows_open": one.windows_open,
+    }
 
 
 def ledger_view(one: ledger_service.Account) -> dict[str, Any]:

@@ -155,6 +155,12 @@ class Dispatcher:
         """Whether a loss of the queue's memory would be noticed."""
         return bool(self._mark)
 
+    async def applied(self, position: Position) -> None:
+        """Wait until everything up to this record is applied, for good."""
+        # The database is asked elsewhere, and rings no bell.
+        while self.safe() < position:  # noqa: ASYNC110
+            await asyncio.sleep(CALM_POLL_S)
+
     async def drained(self, timeout_s: float) -> None:
         """Wait until every durable record was sent, but no longer than this."""
         with suppress(TimeoutError):
@@ -292,4 +298,4 @@ class Dispatcher:
 
 def _matters(record: Record, windows: list[WindowBlock]) -> bool:
     """Whether a worker has anything to do with it."""
-    return bool(windows or record.count or record.refused or record.lost or record.gap_since)
+    return bool(windows or record.count or record.refused or record.lost or record.gap_since or record.fill)

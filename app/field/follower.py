@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from app import longlived
 from app.field.blocking import blocking
 from app.field.dispatcher import Outage
+from app.field.filling import Filling
 from app.field.repeats import Repeats, of_journal
 from app.field.runner import Runner, Standing
 from app.journal.service import DatabaseError
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from sqlalchemy import Engine
-
     from app.field.clock import Clock
+    from app.field.filling import Means
     from app.field.publisher import Publisher
     from app.field.runner import Load
     from app.journal import Journal
@@ -61,7 +61,7 @@ class Follower:
 
     def __init__(
         self,
-        engine: Engine,
+        means: Means,
         data_dir: Path,
         journal: Journal,
         *,
@@ -71,8 +71,11 @@ class Follower:
         load: Load,
         cap_s: float,
     ) -> None:
-        """`alive`: until when a connection was alive, see `Runner`. Blocking: reads the end of the journal."""
-        self._engine = engine
+        """`means`: of filling gaps. `alive`: until when a connection was alive, see `Runner`.
+
+        Blocking: reads the end of the journal.
+        """
+        self._means, self._engine = means, means.engine
         self._repeats = of_journal(journal)
         self._data_dir = data_dir
         self._journal = journal
@@ -168,6 +171,7 @@ class Follower:
             repeats=self._repeats.setdefault(connection.id, Repeats()),
             alive=self._alive,
         )
+        runner.filling = Filling(connection, self._means)
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, task)
 

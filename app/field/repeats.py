@@ -62,7 +62,9 @@ class Repeats:
         """ns: received time up to which they are looked for."""
 
     def note(self, record: Record) -> None:
-        """A record of this connection is being journaled."""
+        """A record of this connection is being journaled; what was read from its past is no sign of life."""
+        if record.fill is not None:
+            return
         self.alive_until = max(self.alive_until, record.alive_until)
         if record.count:
             self._tail.append(_Written(record.received_time, record.columns))
@@ -74,7 +76,8 @@ class Repeats:
         columns = [decode_columns(one.columns) for one in self._tail]
         self._name = name
         self._until = times.now() + WATCH_NS
-        self._marks = np.sort(np.concatenate([_marks(*one) for one in columns])) if columns else np.empty(0, np.uint64)
+        marks = [marks_of(*one) for one in columns]
+        self._marks = np.sort(np.concatenate(marks)) if marks else np.empty(0, np.uint64)
         self._newest = max((int(one[1].max()) for one in columns), default=0)
 
     def without(self, batch: Batch) -> Batch:
@@ -86,21 +89,26 @@ class Repeats:
             return batch
         if int(batch.source_time.min()) > self._newest:
             return batch
-        marks = _marks(batch.tags, batch.source_time, batch.values, batch.others, batch.status)
+        marks = marks_of(batch.tags, batch.source_time, batch.values, batch.others, batch.status)
         place = np.minimum(self._marks.searchsorted(marks), len(self._marks) - 1)
         new = self._marks[place] != marks
         if new.all():
             return batch
         log.info(READINGS_REPEATED, connection=self._name, readings=int(len(new) - new.sum()))
-        rows = np.flatnonzero(new)
-        others = {i: batch.others[row] for i, row in enumerate(rows.tolist()) if row in batch.others}
-        return replace(
-            batch, tags=batch.tags[rows], source_time=batch.source_time[rows], values=batch.values[rows],
-            others=others, status=batch.status[rows],
-        )  # fmt: skip
+        return picked(batch, new)
 
 
-def _marks(
+def picked(batch: Batch, which: NDArray[np.bool_]) -> Batch:
+    """Some of its readings, shape (n,)."""
+    rows = np.flatnonzero(which)
+    others = {i: batch.others[row] for i, row in enumerate(rows.tolist()) if row in batch.others}
+    return replace(
+        batch, tags=batch.tags[rows], source_time=batch.source_time[rows], values=batch.values[rows],
+        others=others, status=batch.status[rows],
+    )  # fmt: skip
+
+
+def marks_of(
     tags: NDArray[np.int64],
     time: NDArray[np.int64],
     values: NDArray[np.float64],

@@ -30,6 +30,7 @@ from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstall
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from app.field.filling import Filling
     from app.journal import Position
     from app.records import Record
     from app.sources.service import Connection
@@ -85,6 +86,8 @@ class Runner:
         self._load = load
         self._repeats = repeats or Repeats()
         self._alive = alive
+        self.filling: Filling | None = None
+        """Fills its gaps, if anybody does."""
         self._backoff = Backoff(cap_s)
         self._was_up = False
 
@@ -141,14 +144,27 @@ class Runner:
         await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
         tending.begin()
+        if self.filling is None:
+            await self._take(source, tending)
+            return
+        self.filling.begin(source)
+        try:
+            await self._take(source, tending)
+        finally:
+            await self.filling.end()
+
+    async def _take(self, source: Source, tending: Tending) -> None:
+        """Batch after batch, until the connection is lost."""
         while True:
             await tending.look()
-            self._standing.notes = tending.notes
+            self._standing.notes = tending.notes + (self.filling.notes if self.filling is not None else ())
             batch = await source.read()
             record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
             # Before: it is journaled even when we are cancelled while we wait for that.
             self._repeats.note(record)
             await self._append(record)
+            if record.gap_since and self.filling is not None:
+                self.filling.look()
             self._standing.readings += record.readings()
             self._seen(self._connection.id, record, batch)
             await batch.ack()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from app.field.latest import Latest
 from app.field.snapshots import VERSION, Snapshot
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
-from app.records import WindowBlock, decode_columns
+from app.records import decode_columns, to_block
 from inference.window import Router, SnapshotError
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from app.field.snapshots import Snapshots
     from app.journal import Entry, Position
     from app.pipelines.service import Version
-    from app.records import Record
+    from app.records import Record, WindowBlock
     from inference.window import Spec, Windows
 
 log = get_logger(__name__)
@@ -76,10 +74,11 @@ class Windowing:
     def feed(self, entry: Entry) -> list[WindowBlock]:
         """What this record closed."""
         self.position = entry.position
-        if entry.record is None:
+        if entry.record is None or entry.record.fill is not None:
+            # What was read from a history is no news: its windows are computed again elsewhere, and marked late.
             return []
         closed = self._feed(entry.record)
-        return [_block(version, windows, self._cells[version]) for version, windows in closed.items()]
+        return [to_block(version, windows, self._cells[version]) for version, windows in closed.items()]
 
     def _feed(self, record: Record) -> dict[int, Windows]:
         if record.connection == 0:
@@ -115,31 +114,6 @@ def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, S
 def _cells(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, str]:
     """Element type, little-endian, in which the windows of each version travel."""
     return {version: "<f4" if known[version].spec.cells == "float32" else "<f8" for version in versions}
-
-
-def _block(version: int, windows: Windows, cells: str) -> WindowBlock:
-    """The same bytes on any machine. What is too large for `cells` becomes infinite, and is refused as out of range."""
-    with np.errstate(over="ignore"):
-        block = windows.block.astype(cells, copy=False).tobytes()
-    rows, inputs = windows.block.shape
-    status = windows.status.astype("<u4", copy=False)
-    uniform = status.size > 0 and bool((status == status[0, 0]).all())
-    return WindowBlock(
-        version_id=version,
-        rows=rows,
-        inputs=inputs,
-        length=windows.length,
-        block=block,
-        status=(status[:1, :1] if uniform else status).tobytes(),
-        first_row=windows.first_row.astype("<i8", copy=False).tobytes(),
-        start_time=windows.start_time.astype("<i8", copy=False).tobytes(),
-        end_time=windows.end_time.astype("<i8", copy=False).tobytes(),
-        sequence=windows.sequence.astype("<i8", copy=False).tobytes(),
-        quality=windows.quality.astype("<u4", copy=False).tobytes(),
-        refused=windows.refused,
-        context=windows.context,
-        newest=windows.newest,
-    )
 
 
 def next_due(specs: Iterable[Spec], clock: int, newest: int) -> int | None:

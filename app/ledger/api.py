@@ -70,19 +70,33 @@ def ledger(_who: Viewer, engine: Database) -> LedgerView:
 
 
 class GapView(View):
-    """Between these times changes of a connection may be missing: it could not take up where it was lost."""
+    """Between these times changes of a connection were missed: it could not take up where it was lost."""
 
     connection: str
     since: str
     until: str
     seconds: float
+    state: str
+    """`open`: to be filled from the peer's history; `filled`, `partly` or `none`: how that ended."""
+    reason: str
+    """Why it is not filled whole."""
+    readings: int
+    """Read from the history."""
+    filled_until: str | None
+    """So far the history was read."""
+    ended: str | None
+    """When the filling ended."""
+    windows: int
+    """Computed again because of it, and marked late."""
+    windows_open: bool
+    """Whether more of them are to come."""
 
 
 @router.get("/gaps", operation_id="listGaps")
 def gaps(
     _who: Viewer, engine: Database, *, connection: Connection = None, cursor: Cursor = None, limit: Limit = 100
 ) -> Page[GapView]:
-    """What may be missing, newest first."""
+    """What was missed, and how far it was filled in from the peer's history; newest first."""
     key = open_cursor(cursor, 1)
     found = service.gaps(engine, connection=connection, before=int(key[0]) if key else None, limit=limit)
     items = [
@@ -91,6 +105,13 @@ def gaps(
             since=times.rfc3339(one.since),
             until=times.rfc3339(one.until),
             seconds=(one.until - one.since) / times.NANOS,
+            state=one.state,
+            reason=one.reason,
+            readings=one.readings,
+            filled_until=times.rfc3339(one.filled_until) if one.filled_until else None,
+            ended=times.optional_rfc3339(one.ended_at),
+            windows=one.windows,
+            windows_open=one.windows_open,
         )
         for one in found
     ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 
+from app.backfill.tables import RecomputeRow
 from app.db import reading
 from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
 from app.sources.tables import ConnectionRow
@@ -69,18 +70,49 @@ def accounts(engine: Engine) -> list[Account]:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Changes of this connection may be missing between these times (ns)."""
+    """Changes of this connection may be missing between these times (ns), as far as they were not filled in."""
 
     id: int
     connection: str
     since: int
     until: int
+    state: str = "open"
+    """`open`: to be filled; `filled`, `partly`, `none`: how that ended."""
+    readings: int = 0
+    """Read from the peer's history."""
+    reason: str = ""
+    """Why it is not filled whole."""
+    filled_until: int = 0
+    """ns: so far the history was read; 0: nothing of it."""
+    ended_at: int | None = None
+    windows: int = 0
+    """Computed again because of it."""
+    windows_open: bool = False
+    """Whether more of them are to come."""
+
+
+_WINDOWS = select(func.coalesce(func.sum(RecomputeRow.windows), 0)).where(RecomputeRow.gap_id == GapRow.id)
+_WORK_LEFT = select(func.count()).where(RecomputeRow.gap_id == GapRow.id, RecomputeRow.done_at.is_(None))
+_GAP: Final = (
+    GapRow.id,
+    ConnectionRow.name,
+    GapRow.since,
+    GapRow.until,
+    GapRow.state,
+    GapRow.readings,
+    GapRow.reason,
+    GapRow.filled_until,
+    GapRow.ended_at,
+    _WINDOWS.scalar_subquery().label("windows"),
+    _WORK_LEFT.scalar_subquery().label("left"),
+)
 
 
 def gaps(engine: Engine, *, connection: str | None = None, before: int | None = None, limit: int = 100) -> list[Gap]:
     """Newest first; of one connection, and from before an id, if given."""
     query = (
-        select(GapRow.id, ConnectionRow.name, GapRow.since, GapRow.until)
+        select(*_GAP)
+        .select_from(GapRow)
         .join(ConnectionRow, ConnectionRow.id == GapRow.connection_id)
         .order_by(GapRow.id.desc())
         .limit(limit)
@@ -90,4 +122,10 @@ def gaps(engine: Engine, *, connection: str | None = None, before: int | None = 
     if before is not None:
         query = query.where(GapRow.id < before)
     with reading(engine) as session:
-        return [Gap(row.id, row.name, row.since, row.until) for row in session.execute(query)]
+        return [
+            Gap(
+                row.id, row.name, row.since, row.until, row.state, row.readings, row.reason, row.filled_until,
+                row.ended_at, int(row.windows), bool(row.left),
+            )
+            for row in session.execute(query)
+        ]  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Big
+from app.db import Base, Big, Json
 
 
 class LedgerRow(Base):
@@ -34,6 +36,18 @@ class GapRow(Base):
     """ns: the last sign of life before."""
     until: Mapped[int] = mapped_column(Big)
     """ns: the first receipt after."""
+    state: Mapped[str] = mapped_column(String(10), default="open")
+    """`open`: to be filled; `filled`, `partly`, `none`: how that ended."""
+    readings: Mapped[int] = mapped_column(Big, default=0)
+    """That were read from the peer's history and were not there yet."""
+    filled_until: Mapped[int] = mapped_column(Big, default=0)
+    """ns: from `since` up to here the history was read; 0: nothing yet."""
+    reason: Mapped[str] = mapped_column(String(500), default="")
+    """Why it is not filled whole."""
+    lacking: Mapped[Any] = mapped_column(Json, default=list)
+    """Ids of tags of which the peer had no history."""
+    ended_at: Mapped[int | None] = mapped_column(Big)
+    """ns: when the filling ended."""
 
 
 class JournalStateRow(Base):

@@ -73,6 +73,9 @@ class PredictionBody(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     version: int
     sequence: int | None
+    revision: int
+    """0 for the first answer; more where a gap was filled and its windows were computed again."""
+    late: bool
     start: str
     end: str
     status: int

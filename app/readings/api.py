@@ -30,6 +30,13 @@ class ReadingView(View):
     quality: str
 
 
+class PastReadingView(ReadingView):
+    """One reading of the history."""
+
+    backfilled: bool
+    """Whether it was read from the peer's history after a gap."""
+
+
 class LatestView(ReadingView):
     """The newest reading of one tag."""
 
@@ -104,7 +111,7 @@ def readings(
     since: Annotated[str | None, Query(alias="from")] = None,
     until: Annotated[str | None, Query(alias="to")] = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
-) -> Page[ReadingView]:
+) -> Page[PastReadingView]:
     """Readings of one tag in the order of source time, from inclusive, to exclusive; the last hour by default.
 
     `next` is the `from` of the page after.
@@ -119,8 +126,12 @@ def readings(
         raise Problem(422, "invalid_request", "The request is not valid", "`to` lies before `from`.")
     found = service.history(engine, row.id, start, end, limit + 1)
     items = [
-        ReadingView(
-            time=times.rfc3339(r.time), value=plain(r.value), status=r.status, quality=_SEVERITY[r.status >> 30]
+        PastReadingView(
+            time=times.rfc3339(r.time),
+            value=plain(r.value),
+            status=r.status,
+            quality=_SEVERITY[r.status >> 30],
+            backfilled=r.backfilled,
         )
         for r in found[:limit]
     ]

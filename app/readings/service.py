@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from sqlalchemy import Text, and_, false, func, or_, select, type_coerce
+from sqlalchemy import Text, and_, exists, false, func, or_, select, type_coerce
 
 from app.db import reading, table
 from app.pipelines.tables import PipelineVersionRow
@@ -19,8 +19,9 @@ from app.times import NANOS
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import Collection, Generator, Iterator, Mapping
 
+    from numpy.typing import NDArray
     from sqlalchemy import ColumnElement, Engine, Row
     from sqlalchemy.orm import Session
 
@@ -28,6 +29,9 @@ LOOK_BACK: Final = 400
 """Batches of one connection that are searched for the newest reading of its tags."""
 FETCH: Final = 50
 
+Columns: TypeAlias = (
+    "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Mapping[int, object], NDArray[np.uint32]]"
+)
 Rows: TypeAlias = "Generator[Row[*tuple[Any, ...]], None, None]"
 
 _batches = table(BatchRow)
@@ -39,6 +43,7 @@ _COLUMNS: Final = (
     _batches.c.epoch,
     _batches.c.number,
     _batches.c.columns,
+    _batches.c.gap_id,
 )
 
 
@@ -49,10 +54,25 @@ class Reading:
     time: int
     value: object
     status: int
+    backfilled: bool = False
+    """Read from the peer's history after a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One batch of the history."""
+
+    received_time: int
+    backfilled: bool
+    columns: Columns
+    """tags, source_time, values, others, status: those of `connectors.Batch`."""
 
 
 def history(engine: Engine, tag: int, start: int, end: int, limit: int) -> list[Reading]:
-    """In the order of source time, start inclusive, end exclusive; ties in the order of arrival. At most `limit`."""
+    """In the order of source time, start inclusive, end exclusive; ties in the order of arrival. At most `limit`.
+
+    The same time, value and status twice is one reading, as when a history brings again what had arrived.
+    """
     with reading(engine) as session:
         row = session.get(TagRow, tag)
         if row is None:
@@ -85,7 +105,8 @@ class _Earliest:
         for row in np.flatnonzero((tags == self._tag) & (times >= self._start) & (times < self.end)).tolist():
             at = int(times[row])
             order = (at, batch.received_time, batch.epoch, batch.number, row)
-            self._found.append((order, Reading(at, others.get(row, float(values[row])), int(status[row]))))
+            value = others.get(row, float(values[row]))
+            self._found.append((order, Reading(at, value, int(status[row]), batch.gap_id is not None)))
         if len(self._found) >= 2 * self._limit:
             self._cut()
 
@@ -95,9 +116,47 @@ class _Earliest:
 
     def _cut(self) -> None:
         self._found.sort(key=lambda one: one[0])
+        self._found = [*_without_repeats(self._found)]
         if len(self._found) > self._limit:
             del self._found[self._limit :]
             self.end = self._found[-1][0][0] + 1
+
+
+def _without_repeats(
+    found: list[tuple[tuple[int, int, int, int, int], Reading]],
+) -> Iterator[tuple[tuple[int, int, int, int, int], Reading]]:
+    """Each reading as it arrived first; they are in order."""
+    at, seen = -1, set[tuple[str, int]]()
+    for order, one in found:
+        if one.time != at:
+            at, seen = one.time, set()
+        key = (repr(one.value), one.status)
+        if key not in seen:
+            seen.add(key)
+            yield order, one
+
+
+def between(engine: Engine, connections: Collection[int], start: int, end: int) -> Iterator[Stored]:
+    """Batches that have readings of a span, and others beside them; times in ns, start inclusive, end exclusive."""
+    with reading(engine) as session:
+        for rows in (_narrow(session, connections, start, end), _wide(session, connections, start, end)):
+            with closing(rows) as batches:
+                for batch in batches:
+                    yield _stored(batch)
+
+
+def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> Iterator[Stored]:
+    """Batches with readings at or before a time (ns), the newest first; no more than so many."""
+    mine = (_batches.c.connection_id == connection) & (_batches.c.first_time <= at)
+    mine &= _batches.c.last_time <= at + WIDE_S * NANOS
+    query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time.desc()).limit(most)
+    with reading(engine) as session, session.execute(query, execution_options={"yield_per": FETCH}) as result:
+        for batch in result:
+            yield _stored(batch)
+
+
+def _stored(batch: Row[*tuple[Any, ...]]) -> Stored:
+    return Stored(batch.received_time, batch.gap_id is not None, decode_columns(batch.columns))
 
 
 def _connections(session: Session, tag: TagRow) -> list[int]:
@@ -148,9 +207,16 @@ def _answers(session: Session, tag: int, start: int, end: int, limit: int) -> li
     output = _outputs(session, {tag}).get(tag, {})
     at = _predictions.c.end_time
     columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
-    mine = _predictions.c.version_id.in_(output) & (at >= start) & (at < end)
+    mine = _predictions.c.version_id.in_(output) & (at >= start) & (at < end) & ~_revised()
     query = select(*columns).where(mine).order_by(at, _predictions.c.sequence).limit(limit)
     return [_answer(row, output) for row in session.execute(query)]
+
+
+def _revised() -> ColumnElement[bool]:
+    """Whether a prediction's window was computed again."""
+    later = _predictions.alias()
+    same = (later.c.version_id == _predictions.c.version_id) & (later.c.end_time == _predictions.c.end_time)
+    return exists().where(same, later.c.revision > _predictions.c.revision)
 
 
 def _answer(row: Row[*tuple[Any, ...]], output: dict[int, str]) -> Reading:
@@ -176,7 +242,8 @@ def latest(engine: Engine, tags: Collection[int]) -> dict[int, Reading]:
 def _newest_answer(session: Session, output: dict[int, str]) -> Reading | None:
     at = _predictions.c.end_time
     columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
-    query = select(*columns).where(_predictions.c.version_id.in_(output)).order_by(at.desc()).limit(1)
+    mine = _predictions.c.version_id.in_(output)
+    query = select(*columns).where(mine).order_by(at.desc(), _predictions.c.revision.desc()).limit(1)
     row = session.execute(query).one_or_none()
     return None if row is None else _answer(row, output)
 

@@ -33,6 +33,8 @@ class BatchRow(Base):
     """Its source times span more than a minute: a range of time need not look for others far from its ends."""
     count: Mapped[int] = mapped_column(Integer)
     columns: Mapped[bytes] = mapped_column(LargeBinary)
+    gap_id: Mapped[int | None] = mapped_column(Big)
+    """Of readings that were read from their peer's history: the gap they fill."""
 
 
 class AppliedRow(Base):

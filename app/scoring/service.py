@@ -7,10 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from app import times
+from app.backfill import service as backfill
 from app.db import UnreachableError, add_to, insert_all, insert_new, table, writing
 from app.events import service as events
 from app.ledger.tables import GapRow, LedgerRow
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from app.backfill.service import Work
     from app.inferring import Scored
     from app.records import Message
 
@@ -42,6 +44,8 @@ TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
 NotStorableError: Final = StatementError
 """The database refuses a value; it includes the errors above, so catch those first."""
+LATE: Final = "gap"
+"""Stands for a journal where no record closed a window: its number is that of the gap that was filled."""
 NAMESPACE: Final = uuid.UUID("6f0d4f39-4f0c-5d1b-9a36-5b2f0a1e7c11")
 """Prediction ids are derived in this namespace (RFC 9562, version 5)."""
 
@@ -77,11 +81,12 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
             return False
         _store_readings(session, message)
         _store_gap(session, message)
+        backfill.fill(session, message.record)
         _store_dead(session, message, scored, unscored)
         told = north(session) if scored else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
-        fresh = _new(session, [(one, list(_rows(message, one))) for one in ordered])
+        fresh = _new(session, [(one, list(_rows(_origin(message), one))) for one in ordered])
         announced = [_announcement(one, row, told) for one, rows in fresh for row in rows]
         insert_all(session, OutboxRow, outbox_rows(told, announced))
         for one, rows in fresh:
@@ -116,14 +121,14 @@ def _store_readings(session: Session, message: Message) -> None:
         "wide": record.last_time - record.first_time > WIDE_S * times.NANOS,
         "count": record.count,
         "columns": record.columns,
+        "gap_id": None if record.fill is None else record.fill.gap,
     }])
 
 
 def _store_gap(session: Session, message: Message) -> None:
     record = message.record
     if record.gap_since:
-        span = {"connection_id": record.connection, "since": record.gap_since, "until": record.received_time}
-        insert_all(session, GapRow, [span])
+        session.add(GapRow(connection_id=record.connection, since=record.gap_since, until=record.received_time))
 
 
 def _store_dead(
@@ -195,7 +200,51 @@ def _follow(session: Session, scored: Scored, rows: list[_Row], told: North) -> 
         add_to(session, StationCountRow, key, {"answered": len(rows) - refused, "refused": refused})
 
 
-def _rows(message: Message, scored: Scored) -> Iterator[_Row]:
+def apply_late(engine: Engine, work: Work, scored: Sequence[Scored], done_until: int) -> bool:
+    """Store windows that were computed again, up to this end (ns), once; False when others did.
+
+    Each is a further revision of its window, without a number: rules, alarms and counts have had theirs. Consumers
+    that are sent bodies are told; a node shows what is now, and is left alone. Raises as `apply` does.
+    """
+    with writing(engine) as session:
+        if not backfill.advance(session, work, done_until, sum(map(len, scored))):
+            return False
+        told = north(session)
+        told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
+        origin = {"received_time": times.now(), "journal": LATE, "epoch": 0, "number": work.gap}
+        for one in scored:
+            rows = _revised(session, one, _rows(origin, one))
+            insert_all(session, PredictionRow, rows)
+            insert_all(session, OutboxRow, outbox_rows(told, [_announcement(one, row, told) for row in rows]))
+        return True
+
+
+def _revised(session: Session, scored: Scored, rows: Iterator[_Row]) -> list[_Row]:
+    """The next revision of each window, under the lock of its work."""
+    version, ends = scored.version.id, scored.end_time.tolist()
+    mine = (_predictions.c.version_id == version) & _predictions.c.end_time.between(ends[0], ends[-1])
+    query = select(_predictions.c.end_time, func.max(_predictions.c.revision)).where(mine)
+    known = {row[0]: row[1] for row in session.execute(query.group_by(_predictions.c.end_time))}
+    made = []
+    for row in rows:
+        end, revision = row["end_time"], known.get(row["end_time"], 0) + 1
+        key = prediction_id(version, row["start_time"], end, None, revision)
+        newest = min(row["newest_time"], end)
+        made.append(row | {"id": key, "sequence": None, "revision": revision, "late": True, "newest_time": newest})
+    return made
+
+
+def _origin(message: Message) -> _Row:
+    """Where windows come from: the record that closed them."""
+    return {
+        "received_time": message.record.received_time,
+        "journal": message.journal,
+        "epoch": message.epoch,
+        "number": message.number,
+    }
+
+
+def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
     """One row a window: all that is the same for the block is put together once."""
     version, passport = scored.version, scored.passport
     same = {
@@ -213,11 +262,8 @@ def _rows(message: Message, scored: Scored) -> Iterator[_Row]:
         "nodes_on_device": passport.on_device,
         "latency_ns": scored.latency_ns,
         "newest_time": scored.newest,
-        "received_time": message.record.received_time,
         "created_time": times.now(),
-        "journal": message.journal,
-        "epoch": message.epoch,
-        "number": message.number,
+        **origin,
     }
     columns = (scored.start_time.tolist(), scored.end_time.tolist(), scored.sequence.tolist())
     for index, (start, end, sequence) in enumerate(zip(*columns, strict=True)):
@@ -238,11 +284,11 @@ def _rows(message: Message, scored: Scored) -> Iterator[_Row]:
 
 
 def _announcement(scored: Scored, row: dict[str, Any], told: North) -> Announcement:
-    version = scored.version
+    version, late = scored.version, ("late",) if row["late"] else ()
     return Announcement(
         id=row["id"],
-        key=f"pipeline:{version.pipeline}",
-        levels=(version.spec.asset, "prediction", version.pipeline),
+        key=":".join(("pipeline", version.pipeline, *late)),
+        levels=(version.spec.asset, "prediction", version.pipeline, *late),
         content_type=PREDICTION_TYPE,
         body=msgspec.json.encode(_body(scored, row)) if told.bodies else b"",
         nodes=_nodes(scored, row) if told.nodes else [],
@@ -257,6 +303,8 @@ def _body(scored: Scored, row: dict[str, Any]) -> PredictionBody:
         pipeline=scored.version.pipeline,
         version=scored.version.number,
         sequence=row["sequence"],
+        revision=row["revision"],
+        late=row["late"],
         start=times.rfc3339(row["start_time"]),
         end=times.rfc3339(row["end_time"]),
         status=row["status"],

@@ -21,7 +21,7 @@ from app.log import (
     get_logger,
 )
 from app.pipelines.service import Version, versions
-from app.queue import TASK, celery, ring
+from app.queue import TASK, celery, recompute, ring
 from app.records import Message
 from app.scoring import service
 from app.sessions import Sessions
@@ -42,11 +42,21 @@ TRIES: Final = 3
 class Scorer:
     """What one worker process holds: its database, its sessions, and the versions it has met."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, tell: Callable[[], None]) -> None:
-        """Nothing is opened yet. `tell`: says that the outbox has something new; may raise QueueError."""
-        self._engine = engine
-        self._tell = tell
-        self._sessions = sessions
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: Sessions,
+        tell: Callable[[], None],
+        filled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing is opened yet. `tell`: says that the outbox has something new, `filled` that a gap is filled.
+
+        Both may raise QueueError.
+        """
+        self.engine = engine
+        self.tell = tell
+        self.sessions = sessions
+        self._filled = filled
         self._known: dict[int, Version] = {}
 
     def apply(self, body: bytes) -> bool:
@@ -62,19 +72,22 @@ class Scorer:
 
     def close(self) -> None:
         """Let go of devices and database."""
-        self._sessions.drop_all()
-        self._engine.dispose()
+        self.sessions.drop_all()
+        self.engine.dispose()
 
     def _apply(self, message: Message) -> bool:
         unscored = self._learn({block.version_id for block in message.windows})
         known = self._known
         blocks = [(known[one.version_id], one) for one in message.windows if one.version_id in known]
-        scored = score_all(self._sessions, blocks)
+        scored = score_all(self.sessions, blocks)
         stored = self._store(message, scored, unscored)
         if stored and scored:
             # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.
             with suppress(QueueError):
-                self._tell()
+                self.tell()
+        if stored and message.record.fill is not None and message.record.fill.end:
+            with suppress(QueueError):
+                self._filled()
         if not stored:
             _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
         return stored
@@ -84,7 +97,7 @@ class Scorer:
         missing = wanted - self._known.keys()
         if not missing:
             return []
-        found, unusable = versions(self._engine, missing)
+        found, unusable = versions(self.engine, missing)
         self._known.update(found)
         why = {one.id: one.reason for one in unusable}
         bad = [(version, why.get(version, "no such version")) for version in sorted(missing - found.keys())]
@@ -95,7 +108,7 @@ class Scorer:
     def _store(self, message: Message, scored: list[Scored], unscored: list[tuple[int, str]]) -> bool:
         for last in (False,) * (TRIES - 1) + (True,):
             try:
-                return service.apply(self._engine, message, scored, unscored)
+                return service.apply(self.engine, message, scored, unscored)
             except service.TryAgainError:
                 if last:
                     raise
@@ -112,7 +125,7 @@ class Scorer:
 def scorer() -> Scorer:
     """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
     here = settings()
-    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"), ring)
+    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"), ring, recompute)
 
 
 @celery.task(name=TASK)

@@ -38,6 +38,8 @@ STRING: Final = 12
 ARRAY: Final = 0x80
 DIMENSIONS: Final = 0x40
 TYPE_BITS: Final = 0x3F
+HANDLE: Final = 4
+"""Bytes of a client handle."""
 SMALLEST_ITEM: Final = 5
 RUN: Final = 6
 """From this many items of one layout on, numpy is faster than struct."""
@@ -164,9 +166,10 @@ def unix_ns_of(filetimes: NDArray[np.int64]) -> NDArray[np.int64]:
 class _Reader:
     """One pass over the items of one notification."""
 
-    def __init__(self, body: bytes, position: int, count: int) -> None:
-        """`count` items start at `position` of `body`."""
+    def __init__(self, body: bytes, position: int, count: int, shared: int = 0) -> None:
+        """`count` items start at `position` of `body`. `shared`: bytes that each has in common with the one before."""
         self.body, self.position, self.row, self.count = body, position, 0, count
+        self._shared = shared
         self.handles = np.zeros(count, dtype=np.uint32)
         self.values = np.full(count, np.nan)
         self.status = np.zeros(count, dtype=np.uint32)
@@ -189,7 +192,7 @@ class _Reader:
 
     def _worth_a_view(self, layout: Layout, mask: int, variant: int) -> bool:
         """Whether the item `RUN` further on looks alike, so that a numpy view is likely to pay."""
-        ahead = self.position + RUN * layout.whole.size
+        ahead = self.position + RUN * (layout.whole.size - self._shared)
         if self.row + RUN >= self.count or ahead + SMALLEST_ITEM >= len(self.body) or self.body[ahead + 4] != mask:
             return False
         return not mask & VALUE or self.body[ahead + 5] == variant
@@ -210,13 +213,13 @@ class _Reader:
             status[row], at = found[at], at + 1
         if layout.has_time:
             times[row] = found[at]
-        self.position += layout.whole.size
+        self.position += layout.whole.size - self._shared
         self.row += 1
 
     def _run(self, layout: Layout, mask: int, variant: int) -> None:
-        size = layout.dtype.itemsize
-        most = min(self.count - self.row, (len(self.body) - self.position) // size, LOOK_AHEAD)
-        items = np.frombuffer(self.body, dtype=layout.dtype, count=most, offset=self.position)
+        size = layout.dtype.itemsize - self._shared
+        most = min(self.count - self.row, (len(self.body) - self.position - self._shared) // size, LOOK_AHEAD)
+        items: NDArray[Any] = np.ndarray((most,), layout.dtype, self.body, self.position, (size,))
         alike = items["mask"] == mask
         if variant:
             alike &= items["variant"] == variant
@@ -268,7 +271,7 @@ class _Reader:
         if mask & SOURCE_TIME:
             self.times[row] = found.pop(0)
         self._keep(row, kind, value)
-        self.position, self.row = end + tail.size, row + 1
+        self.position, self.row = end + tail.size - self._shared, row + 1
 
     def _keep(self, row: int, kind: int, value: object) -> None:
         """Put a value from the slow way where the fast way would have put it."""
@@ -329,12 +332,29 @@ def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableEr
     if count > room:
         message = f"{count} items announced, room for {room}"
         raise UndecodableError(message)
-    reader = _Reader(body, start + 4, max(count, 0))
+    return _read(_Reader(body, start + 4, max(count, 0)), on_broken)
+
+
+def decode_values(body: bytes, on_broken: Callable[[UndecodableError], None] | None = None) -> Changes:
+    """The DataValues of a HistoryData (IEC 62541-11, 6.6.2): items without a client handle, as which anything is read.
+
+    The same errors.
+    """
+    (count,) = struct.unpack_from("<i", body)
+    room = len(body) - HANDLE
+    if count > room:
+        message = f"{count} values announced, room for {room}"
+        raise UndecodableError(message)
+    # The four bytes before a value, which end the value before it, stand where an item has its handle.
+    return _read(_Reader(body, 0, max(count, 0), HANDLE), on_broken)
+
+
+def _read(reader: _Reader, on_broken: Callable[[UndecodableError], None] | None) -> Changes:
     try:
         while reader.row < reader.count:
             reader.step()
     except DECODING_ERRORS as error:
-        broken = UndecodableError(f"item {reader.row} of {count}: {error}", reader.row)
+        broken = UndecodableError(f"item {reader.row} of {reader.count}: {error}", reader.row)
         if on_broken is None:
             raise broken from error
         on_broken(broken)

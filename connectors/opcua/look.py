@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,11 +16,11 @@ import numpy as np
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
-from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from connectors import NO_TIME, Found, Look, RefusedError
 from connectors.opcua.address import text_of
 from connectors.opcua.border import border
+from connectors.opcua.clock import clock_offset
 from connectors.opcua.columns import NAMES
 from connectors.opcua.decode import ARRAY, TYPE_BITS, Changes
 from connectors.opcua.inbox import Inbox, UnknownPeerError
@@ -34,7 +33,6 @@ MOST_VARIABLES: Final = 5000
 MOST_REQUESTS: Final = 600
 NODES_PER_BROWSE: Final = 50
 VALUES_PER_READ: Final = 500
-CLOCK_READS: Final = 5
 CLOCK_WRONG_NS: Final = 1_000_000_000
 LONGEST_VALUE: Final = 120
 SAMPLING_MS: Final = 250.0
@@ -47,7 +45,6 @@ def _ns0(identifier: int) -> ua.NodeId:
     return ua.NodeId(ua.Int32(identifier))
 
 
-CURRENT_TIME: Final = _ns0(ObjectIds.Server_ServerStatus_CurrentTime)
 PRODUCT: Final = (
     _ns0(ObjectIds.Server_ServerStatus_BuildInfo_ManufacturerName),
     _ns0(ObjectIds.Server_ServerStatus_BuildInfo_ProductName),
@@ -132,7 +129,7 @@ async def _look(session: Session, options: Options, seconds: float) -> Look:
     tree = await _browse(session)
     await _units(session, tree.variables)
     await _watch(session, options, tree, start + seconds)
-    offset = await _clock_offset(session)
+    offset = await clock_offset(session)
     secured = "unsecured" if options.security == "None" else f"{options.security}, {options.mode}"
     found = tuple(
         Found(
@@ -302,24 +299,3 @@ def _note(part: Changes, variables: Sequence[_Variable]) -> None:
             variable.source_time = int(part.source_time[row])
             value = part.others.get(row, float(part.values[row]))
             variable.value = str(value if variable.kind or not np.isnan(part.values[row]) else "")[:LONGEST_VALUE]
-
-
-async def _clock_offset(session: Session) -> int | None:
-    """The server's clock minus ours, from the quickest of a few answers, taking half its round trip off; ns.
-
-    The time in an answer's header (IEC 62541-4, 7.33) is that of sending; CurrentTime may be a second old.
-    """
-    trips: list[tuple[int, int]] = []
-    for _ in range(CLOCK_READS):
-        request = ua.ReadRequest()
-        request.Parameters.NodesToRead = [ua.ReadValueId(CURRENT_TIME, ua.IntegerId(AttributeIds.Value))]
-        before = time.time_ns()
-        async with border("reading the clock"):
-            answer = await session.request(request)
-        after = time.time_ns()
-        nodeid_from_binary(answer)
-        theirs = struct_from_binary(ua.ResponseHeader, answer).Timestamp
-        if isinstance(theirs, datetime):
-            there = int((theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000
-            trips.append((after - before, there - (before + after) // 2))
-    return min(trips)[1] if trips else None

@@ -82,6 +82,12 @@ class Options(Credentials):
     """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
     use_received_time: bool = False
     """Stamp every reading with our time of receipt: for a server whose clock is wrong or absent."""
+    backfill: bool = True
+    """After an outage read what was missed from the server's history, where it keeps one (IEC 62541-11)."""
+    backfill_hours: float = Field(default=24.0, gt=0, le=8760)
+    """What was missed longer ago is not asked for."""
+    backfill_readings_per_s: int = Field(default=10_000, ge=10, le=1_000_000)
+    """On average no more readings are asked of the server's history."""
 
 
 class TagOptions(_Strict):

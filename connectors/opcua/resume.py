@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 FILE: Final = "opcua-session.json"
 LARGEST_FILE: Final = 4 * 1024 * 1024
+NOT_THE_SERVERS: Final = {
+    "password", "timeout_s", "use_received_time", "backfill", "backfill_hours", "backfill_readings_per_s",
+}  # fmt: skip
+"""Options that change nothing about a subscription."""
 MOST_TRIES: Final = 3
 """A session that could not be taken up so often is given up: something about it may be what breaks the connection."""
 
@@ -57,7 +61,7 @@ class Kept:
 def fingerprint(config: ConnectionConfig, options: Options) -> str:
     """What must be unchanged for a subscription to be resumed: the server, who we are, and the tags in their order."""
     tags = [(tag.id, tag.address, tag.datatype, sorted(tag.options.items())) for tag in config.tags]
-    shown = options.model_dump(mode="json", exclude={"password", "timeout_s", "use_received_time"})
+    shown = options.model_dump(mode="json", exclude=NOT_THE_SERVERS)
     return hashlib.sha256(json.dumps([shown, tags], sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -14,13 +14,14 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
-from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
+from connectors import Allowance, Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
 from connectors._continuity import Continuity
 from connectors.opcua import resume
 from connectors.opcua.address import Address, place
 from connectors.opcua.binding import resolve
 from connectors.opcua.border import LogInRefusedError
 from connectors.opcua.columns import Columns, Table, joined
+from connectors.opcua.history import OpcUaPast
 from connectors.opcua.options import Options, TagOptions
 from connectors.opcua.path import Path as BrowsePath
 from connectors.opcua.security import keys_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from connectors.opcua.security import Mark
 
 MOST_READINGS: Final = 20_000
+HOUR_NS: Final = 3600 * 1_000_000_000
 BAD: Final = 2
 LOOK_AGAIN_S: Final = 30.0
 """A peer that refuses is looked at again so often: its engineer may have accepted our certificate meanwhile."""
@@ -236,6 +238,21 @@ class OpcUaSource:
             return self._table.columns(joined(taken.parts))
         none = np.zeros(0, dtype=np.int64)
         return Columns(none, none, np.zeros(0), {}, np.zeros(0, dtype=np.uint32), (), 0)
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """See `connectors.Historical`. A history has no time of our receipt."""
+        wanted = self._options
+        if not wanted.backfill or wanted.use_received_time:
+            return None
+        return Allowance(round(wanted.backfill_hours * HOUR_NS), wanted.backfill_readings_per_s)
+
+    def history(self) -> OpcUaPast:
+        """See `connectors.Historical`."""
+        if self._session is None:
+            message = "not connected"
+            raise NotConnectedError(message)
+        return OpcUaPast(self._session, self._config, self._table, self._addresses)
 
     async def close(self) -> None:
         """Let go of the server, which keeps the session for a while if `resume` is set; open acks are void."""

@@ -31,6 +31,8 @@ UNCERTAIN: Final = 0x40930000
 BAD: Final = 0x808C0000
 """BadSensorFailure."""
 
+KEPT: Final = timedelta(minutes=15)
+"""How long the server's own history goes back: a gateway that was away asks for what it missed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -94,6 +96,8 @@ class PlantServer:
         for point in POINTS:
             await self._add(folders[point.folder], index, point)
             await self.write(point.name, speed if point.name == "Speed" else point.initial, GOOD, stamp())
+        kept = [self._server.get_node(one) for one in self._nodes.values()]
+        await self._server.historize_node_data_change(kept, KEPT)
         self._server.subscribe_server_callback(CallbackType.PreWrite, self._before_write)
         self._server.subscribe_server_callback(CallbackType.PostWrite, self._after_write)
         await self._server.start()

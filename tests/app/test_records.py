@@ -13,9 +13,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from app.records import BIG, MAX_COLUMNS, Columns, decode_columns, encode_columns, tick, to_record
+from app.records import (
+    BIG,
+    MAX_COLUMNS,
+    Columns,
+    FillRecord,
+    Record,
+    decode_columns,
+    encode_columns,
+    tick,
+    to_record,
+)
 from connectors import NO_TIME, Batch, Refusal
 
+_ROW = (np.array([1]), np.array([5]), np.array([2.5]), {0: "x"}, np.zeros(1, np.uint32))
 INT64 = st.integers(-(2**63), 2**63 - 1)
 PLAIN = st.none() | st.booleans() | INT64 | st.integers(2**63, 2**70) | st.text(max_size=20) | st.binary(max_size=20)
 OTHERS = st.recursive(
@@ -185,3 +196,12 @@ def _batch(
         refused=refused,
         lost=lost,
     )
+
+
+def test_records_from_before_there_was_backfill_are_read() -> None:
+    """A shorter record, as an older journal holds it, is one that fills nothing."""
+    made = to_record(1, Batch(*_ROW, received_time=9, alive_until=9, revision=1))
+    older = msgspec.msgpack.encode(msgspec.to_builtins(made, builtin_types=(bytes,))[:11])
+    assert msgspec.msgpack.decode(older, type=Record) == made
+    filling = to_record(1, Batch(*_ROW, received_time=9, alive_until=0, revision=1), fill=FillRecord(3, 5, "filled"))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(filling), type=Record) == filling

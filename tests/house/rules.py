@@ -14,6 +14,7 @@ FEATURE_FILES: Final = frozenset(("__init__", "api", "tasks", "service", "querie
 FEATURES: Final = frozenset(
     (
         "access",
+        "backfill",
         "events",
         "health",
         "ledger",
@@ -29,7 +30,7 @@ FEATURES: Final = frozenset(
 EXTRA_FILES: Final = frozenset(("app/access/seal.py",))
 """Secrets are sealed where access is granted, and by no feature of its own."""
 OUTERMOST: Final = frozenset(
-    ("app/gateway.py", "app/field/outlet.py", "app/field/runner.py", "app/journal/journal.py"),
+    ("app/gateway.py", "app/field/filling.py", "app/field/outlet.py", "app/field/runner.py", "app/journal/journal.py"),
 )
 """Loops that must outlive whatever goes wrong inside, and say so with the traceback."""
 WAITING: Final = "tests/waiting.py"

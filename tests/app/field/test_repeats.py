@@ -11,7 +11,7 @@ from app import times
 from app.field.latest import Latest
 from app.field.repeats import KEEP_NS, Repeats, of_journal
 from app.journal import Journal
-from app.records import to_record
+from app.records import FillRecord, to_record
 from connectors import NO_TIME, Batch
 from inference.window import Input, Router, Spec
 
@@ -139,3 +139,12 @@ def test_a_new_windower_begins_with_what_is_in_force() -> None:
     assert Latest(latest.clock, latest.kept()).kept() == latest.kept()
     unprimed = Router({4: spec})
     assert unprimed.feed(1, [3], [now], [2.0], {}, [0], now, now) == {}
+
+
+def test_what_was_read_from_a_history_is_not_looked_for() -> None:
+    """Only what a peer may send again by itself is."""
+    found = Repeats()
+    found.note(to_record(7, batch(WRITTEN), fill=FillRecord(1)))
+    found.expect("line")
+    assert found.alive_until == 0
+    assert rows(found.without(batch(WRITTEN))) == WRITTEN

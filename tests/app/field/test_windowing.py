@@ -15,7 +15,7 @@ from app.field.windowing import Windowing, next_due
 from app.journal import Entry, Position
 from app.pipelines.schemas import InputSpec, PipelineSpec, WindowSpec
 from app.pipelines.service import Version, window_spec
-from app.records import Record, WindowBlock, tick, to_record
+from app.records import FillRecord, Record, WindowBlock, tick, to_record
 from tests.app.field.doubles import BASE, SECOND, batch
 
 START = Position(1, 0)
@@ -242,3 +242,19 @@ def test_a_trigger_is_due_its_lateness_after_the_newest_readings() -> None:
     windows = window_spec(spec)
     assert next_due([windows], BASE, BASE) == BASE + SECOND // 2 + 1
     assert next_due([windows], BASE + SECOND, BASE) is None
+
+
+def test_what_was_read_from_a_history_closes_no_window() -> None:
+    """It is neither a reading of the present nor a sign of life: the windows are as if it had not been there."""
+    entries = _entries(60, {1: (1, 2)})
+    expected = _run(_started(Snapshots(Path("nowhere")), START), entries)
+    filled = batch((1, 2), (1e6, 1e6), at=BASE + 10 * SECOND)
+    odd = Entry(Position(1, 1000), record=to_record(1, filled, fill=FillRecord(1)))
+    windowing = _started(Snapshots(Path("nowhere")), START)
+    found = []
+    for entry in entries:
+        found += _run(windowing, [entry])
+        alive = windowing.alive_until(1)
+        assert windowing.feed(odd) == []
+        assert windowing.alive_until(1) == alive
+    assert found == expected

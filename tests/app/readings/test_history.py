@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.readings.service import Reading, counts, history, latest
-from app.records import to_record
+from app.records import FillRecord, to_record
 from connectors import NO_TIME, Batch
 from tests.app.works import SECOND, START, Works
 
@@ -107,3 +107,19 @@ def test_counts_are_of_what_is_stored(works: Works) -> None:
     store(works, [(1, 1, 1.0), (2, 1, 1.0)], 1)
     store(works, [(1, 2, 1.0)], 2)
     assert counts(works.engine) == {1: 3}
+
+
+def test_the_same_reading_twice_is_one(works: Works) -> None:
+    """What a history brings again shows as it had arrived; another value or status of the same time is another."""
+    store(works, [(1, 1, 1.0), (1, 2, 2.0)], 3)
+    works.number += 1
+    rows, again = [(1, 1.0, 0), (1, 1.5, 0), (2, 2.0, 0x80000000), (3, 3.0, 0)], np.ones(4, np.int64)
+    batch = Batch(
+        again, START + np.array([s for s, _, _ in rows]) * SECOND, np.array([value for _, value, _ in rows]), {},
+        np.array([status for *_, status in rows], np.uint32), START + 9 * SECOND, 0, 1,
+    )  # fmt: skip
+    assert works.scorer.apply(works.message(works.number, of=to_record(1, batch, fill=FillRecord(7))))
+    assert read(works, 0, 9) == [(1, 1.0), (1, 1.5), (2, 2.0), (2, 2.0), (3, 3.0)]
+    found = history(works.engine, 1, START, START + 9 * SECOND, 100)
+    assert [one.backfilled for one in found] == [False, True, False, True, True]
+    assert read(works, 0, 9, limit=3) == [(1, 1.0), (1, 1.5), (2, 2.0)]

@@ -88,12 +88,12 @@ def test_windows_that_travel_narrow_are_answered_alike(make: Make) -> None:
     """A model of float32 answers the same for windows in either width; the digest is that of what travelled."""
     works = make(cells="float32")
     version = versions(works.engine, {works.version})[0][works.version]
-    found = score(works.scorer._sessions, version, works.block([0.1, 2.5], 1))  # noqa: SLF001 - its devices
+    found = score(works.scorer.sessions, version, works.block([0.1, 2.5], 1))
     assert [one["score"] for one in found.outputs] == [pytest.approx(0.1, rel=1e-6), 2.5]
     assert found.digest[1] == sha256(np.full(8, 2.5, "<f4").tobytes() + bytes(32)).hexdigest()
     wide = version.spec.model_copy(update={"cells": "float64"})
     with pytest.raises(ValueError, match="reshape"):
-        score(works.scorer._sessions, replace(version, spec=wide), works.block([2.5], 1))  # noqa: SLF001 - see above
+        score(works.scorer.sessions, replace(version, spec=wide), works.block([2.5], 1))
 
 
 class Counted:
@@ -118,7 +118,7 @@ class Counted:
 def counted(works: Works) -> Counted:
     """Put the counter in place of the session of this pipeline's model."""
     version = versions(works.engine, {works.version})[0][works.version]
-    ready = works.scorer._sessions.get(version.spec)  # noqa: SLF001 - its devices
+    ready = works.scorer.sessions.get(version.spec)
     assert isinstance(ready, Ready)
     ready.session = made = Counted(ready.session)
     return made
@@ -136,7 +136,7 @@ def test_pipelines_of_one_model_are_run_together(make: Make) -> None:
         (known[other], works.block([5.0], 1)),
         (known[same], works.block([6.0], 4, refused=((0, "gap:17"),))),
     ]
-    sessions = works.scorer._sessions  # noqa: SLF001 - its devices
+    sessions = works.scorer.sessions
     alone = [score(sessions, *one) for one in blocks]
     calls = counted(works)
     together = score_all(sessions, blocks)
@@ -155,7 +155,7 @@ def test_no_call_grows_without_bound(make: Make) -> None:
     version = versions(works.engine, {works.version})[0][works.version]
     calls = counted(works)
     sizes = [MOST_TOGETHER - 1, 1, 2, MOST_TOGETHER + 5]
-    score_all(works.scorer._sessions, [(version, works.block([1.0] * n, 1)) for n in sizes])  # noqa: SLF001 - see above
+    score_all(works.scorer.sessions, [(version, works.block([1.0] * n, 1)) for n in sizes])
     assert sorted(calls.sizes) == sorted([MOST_TOGETHER, 2, MOST_TOGETHER + 5])
 
 
@@ -163,7 +163,7 @@ def test_a_model_that_refuses_windows_refuses_those_of_their_own_pipeline(make: 
     """A model of batch one takes none of them together: each is answered by itself, and nobody for another."""
     works = make(mean_model(1))
     version = versions(works.engine, {works.version})[0][works.version]
-    found = score_all(works.scorer._sessions, [(version, works.block([n, n + 1.0], 1)) for n in (1.0, 7.0)])  # noqa: SLF001 - see above
+    found = score_all(works.scorer.sessions, [(version, works.block([n, n + 1.0], 1)) for n in (1.0, 7.0)])
     assert [[one["score"] for one in each.outputs] for each in found] == [[1.0, 2.0], [7.0, 8.0]]
 
 
@@ -191,7 +191,7 @@ def test_one_status_stands_for_all_cells(make: Make, status: int) -> None:
     whole, once = (
         msgspec.structs.replace(block, status=np.full(count, status, np.uint32).tobytes()) for count in (cells, 1)
     )
-    found = [score(works.scorer._sessions, version, one).digest for one in (whole, once)]  # noqa: SLF001 - its devices
+    found = [score(works.scorer.sessions, version, one).digest for one in (whole, once)]
     expected = sha256(np.full(cells // 2, 1.0).tobytes() + np.full(cells // 2, status, np.uint32).tobytes())
     assert found[0] == found[1]
     assert found[0][0] == expected.hexdigest()

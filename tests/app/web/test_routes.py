@@ -202,6 +202,10 @@ def test_gaps_are_listed_page_by_page(admin: TestClient, line: Line, engine: Eng
     assert [one["seconds"] for one in found] == [0.5, 0.5, 0.5]
     assert [one["since"] for one in found] == sorted((one["since"] for one in found), reverse=True)
     assert second["next"] is None
+    filling = {key: found[0][key] for key in ("state", "reason", "readings", "filled_until", "ended", "windows")}
+    assert filling == {
+        "state": "open", "reason": "", "readings": 0, "filled_until": None, "ended": None, "windows": 0,
+    }  # fmt: skip
     assert admin.get("/api/v1/gaps?connection=none").json()["items"] == []
 
 

@@ -1,0 +1,119 @@
+"""What is read of the history to compute windows again: the readings of some tags, in order, and what was in force."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from app.readings import service as readings
+from app.recomputing import Past, begins, ends
+from connectors import NO_TIME
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy import Engine
+
+    from app.readings.service import Stored
+    from inference.window import Spec
+
+MOST_BATCHES: Final = 1000
+"""Batches of a connection that are searched for what was in force."""
+
+
+def past(engine: Engine, spec: Spec, context_connection: int, first: int, last: int) -> Past:
+    """What the windows that end from `first` to `last` (ns) are made of: see `recomputing.again`."""
+    start, end = begins(spec, first), ends(spec, last)
+    homes: dict[int, set[int]] = defaultdict(set)
+    received = {one.tag for one in spec.inputs if one.use_received_time}
+    for one in spec.inputs:
+        homes[one.connection].add(one.tag)
+    if spec.context:
+        homes[context_connection] |= {tag for _, tag in spec.context}
+    parts = [
+        _part(one, tags, received, start, end + 1)
+        for connection, tags in homes.items()
+        for one in readings.between(engine, [connection], start, end + 1)
+    ]
+    for connection, tags in homes.items():
+        parts += _in_force(engine, connection, tags, received, start)
+    # What was filled in comes first, so that of two values of one time the one that arrived by itself is in force.
+    parts.sort(key=lambda part: (not part.backfilled, part.received_time))
+    return _joined(parts)
+
+
+class _Part:
+    """Some readings of one batch."""
+
+    __slots__ = ("backfilled", "others", "received_time", "status", "tags", "time", "values")
+
+    def __init__(self, stored: Stored, rows: NDArray[np.intp], time: NDArray[np.int64]) -> None:
+        tags, _, values, others, status = stored.columns
+        self.backfilled, self.received_time = stored.backfilled, stored.received_time
+        self.tags, self.time, self.values, self.status = tags[rows], time[rows], values[rows], status[rows]
+        self.others = {new: others[old] for new, old in enumerate(rows.tolist()) if old in others} if others else {}
+
+
+def _timed(stored: Stored, tags: set[int], received: set[int]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which readings are of these tags and have a time, and the time of each."""
+    mine, time, *_ = stored.columns
+    wanted = np.isin(mine, np.fromiter(tags, np.int64))
+    absent = time == NO_TIME
+    if absent.any():
+        stand_in = np.isin(mine, np.fromiter(received, np.int64)) & absent
+        time = np.where(stand_in, stored.received_time, time)
+        wanted &= ~absent | stand_in
+    return wanted, time
+
+
+def _part(stored: Stored, tags: set[int], received: set[int], start: int, end: int) -> _Part:
+    wanted, time = _timed(stored, tags, received)
+    return _Part(stored, np.flatnonzero(wanted & (time > start) & (time < end)), time)
+
+
+def _in_force(engine: Engine, connection: int, tags: set[int], received: set[int], at: int) -> list[_Part]:
+    """The newest reading of each tag at or before a time, as far as it is found.
+
+    A value that has not changed since came again with the next subscription, in a batch that reaches back to it.
+    """
+    found: dict[int, tuple[int, _Part]] = {}
+    for stored in readings.between(engine, [connection], at, at + 1):
+        _note(found, stored, tags, received, at)
+    for stored in readings.before(engine, connection, at, MOST_BATCHES):
+        oldest = min((found[tag][0] for tag in tags if tag in found), default=-1)
+        if len(found) == len(tags) and oldest > int(stored.columns[1].max()):
+            break
+        _note(found, stored, tags, received, at)
+    return [part for _, part in found.values()]
+
+
+def _note(
+    found: dict[int, tuple[int, _Part]], stored: Stored, tags: set[int], received: set[int], at: int
+) -> None:
+    """Keep the newest reading of each tag that is newer than what was found."""
+    wanted, time = _timed(stored, tags, received)
+    rows = np.flatnonzero(wanted & (time <= at))
+    mine = stored.columns[0]
+    for row in rows[np.argsort(time[rows], kind="stable")].tolist():
+        tag, when = int(mine[row]), int(time[row])
+        if tag not in found or when > found[tag][0] or found[tag][1].received_time == stored.received_time:
+            found[tag] = when, _Part(stored, np.array([row], dtype=np.intp), time)
+
+
+def _joined(parts: list[_Part]) -> Past:
+    """In the order of time; of the same time, in the order of the parts."""
+    if not parts:
+        return Past(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), {}, np.empty(0, np.uint32))
+    time = np.concatenate([part.time for part in parts])
+    order = time.argsort(kind="stable")
+    others: dict[int, object] = {}
+    offset = 0
+    for part in parts:
+        others.update((offset + row, value) for row, value in part.others.items())
+        offset += len(part.time)
+    if others:
+        others = {new: others[old] for new, old in enumerate(order.tolist()) if old in others}
+    tags, values = np.concatenate([part.tags for part in parts]), np.concatenate([part.values for part in parts])
+    status = np.concatenate([part.status for part in parts])
+    return Past(tags[order], time[order], values[order], others, status[order])
