@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 import numpy as np
 
 from connectors._browse import Branch, Browser, Learned, Node, Proposal
+from connectors._rebind import Rebindable
 from connectors._trust import (
     Application,
     Certificate,
@@ -273,8 +274,8 @@ class Connector(Protocol):
       peer tells only when it speaks
     * `learn(url, wanted, seconds, **credentials) -> Learned`: listens to a filter and proposes tags
 
-    and later `history`, `write`, `call`. A source or sink may be `Tended`. `credentials` are those of `Options`;
-    ValueError where it refuses them.
+    and later `history`, `write`, `call`. A source or sink may be `Tended`, a source `Rebindable`. `credentials` are
+    those of `Options`; ValueError where it refuses them.
     """
 
     SCHEMES: tuple[str, ...]
@@ -314,7 +315,7 @@ def load(name: str) -> Connector:
 __all__ = [
     "NO_TIME", "Application", "Batch", "Branch", "Browser", "Certificate", "ConnectionConfig", "Connector",
     "ConnectorError", "EndOfInput", "Endpoint", "Found", "Learned", "Look", "Node", "NodeValue", "NotConnectedError",
-    "NotInstalledError", "Offer", "OwnCertificate", "PeerCertificate", "Proposal", "Publication", "Refusal",
-    "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState", "Value", "load", "names",
-    "no_ack",
+    "NotInstalledError", "Offer", "OwnCertificate", "PeerCertificate", "Proposal", "Publication", "Rebindable",
+    "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState", "Value",
+    "load", "names", "no_ack",
 ]
