@@ -39,6 +39,8 @@ ARRAY: Final = 0x80
 DIMENSIONS: Final = 0x40
 TYPE_BITS: Final = 0x3F
 SMALLEST_ITEM: Final = 5
+HANDLE: Final = 4
+"""Bytes of a client handle."""
 RUN: Final = 6
 """From this many items of one layout on, numpy is faster than struct."""
 LOOK_AHEAD: Final = 512
@@ -164,8 +166,9 @@ def unix_ns_of(filetimes: NDArray[np.int64]) -> NDArray[np.int64]:
 class _Reader:
     """One pass over the items of one notification."""
 
-    def __init__(self, body: bytes, position: int, count: int) -> None:
-        """`count` items start at `position` of `body`."""
+    def __init__(self, body: bytes, position: int, count: int, shared: int = 0) -> None:
+        """`count` items start at `position` of `body`; `shared`: so many bytes of each end the one before it."""
+        self._shared = shared
         self.body, self.position, self.row, self.count = body, position, 0, count
         self.handles = np.zeros(count, dtype=np.uint32)
         self.values = np.full(count, np.nan)
@@ -189,7 +192,7 @@ class _Reader:
 
     def _worth_a_view(self, layout: Layout, mask: int, variant: int) -> bool:
         """Whether the item `RUN` further on looks alike, so that a numpy view is likely to pay."""
-        ahead = self.position + RUN * layout.whole.size
+        ahead = self.position + RUN * (layout.whole.size - self._shared)
         if self.row + RUN >= self.count or ahead + SMALLEST_ITEM >= len(self.body) or self.body[ahead + 4] != mask:
             return False
         return not mask & VALUE or self.body[ahead + 5] == variant
@@ -210,13 +213,13 @@ class _Reader:
             status[row], at = found[at], at + 1
         if layout.has_time:
             times[row] = found[at]
-        self.position += layout.whole.size
+        self.position += layout.whole.size - self._shared
         self.row += 1
 
     def _run(self, layout: Layout, mask: int, variant: int) -> None:
-        size = layout.dtype.itemsize
-        most = min(self.count - self.row, (len(self.body) - self.position) // size, LOOK_AHEAD)
-        items = np.frombuffer(self.body, dtype=layout.dtype, count=most, offset=self.position)
+        size = layout.dtype.itemsize - self._shared
+        most = min(self.count - self.row, (len(self.body) - self.position - self._shared) // size, LOOK_AHEAD)
+        items = np.ndarray(most, layout.dtype, self.body, self.position, (size,))
         alike = items["mask"] == mask
         if variant:
             alike &= items["variant"] == variant
@@ -268,7 +271,7 @@ class _Reader:
         if mask & SOURCE_TIME:
             self.times[row] = found.pop(0)
         self._keep(row, kind, value)
-        self.position, self.row = end + tail.size, row + 1
+        self.position, self.row = end + tail.size - self._shared, row + 1
 
     def _keep(self, row: int, kind: int, value: object) -> None:
         """Put a value from the slow way where the fast way would have put it."""
@@ -324,12 +327,24 @@ def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableEr
 
     Raises UndecodableError, unless `on_broken` takes it: then the items before the broken one are returned.
     """
+    return _decoded(body, start, 0, on_broken)
+
+
+def decode_values(body: bytes, start: int = 0, on_broken: Callable[[UndecodableError], None] | None = None) -> Changes:
+    """The DataValues of a ReadResponse whose array length is at `start`; their handles mean nothing. The same errors.
+
+    A monitored item is a handle and a DataValue: without handles each begins four bytes before the last one ends.
+    """
+    return _decoded(body, start, HANDLE, on_broken)
+
+
+def _decoded(body: bytes, start: int, shared: int, on_broken: Callable[[UndecodableError], None] | None) -> Changes:
     (count,) = struct.unpack_from("<i", body, start)
-    room = (len(body) - start - 4) // SMALLEST_ITEM
+    room = (len(body) - start - 4) // (SMALLEST_ITEM - shared)
     if count > room:
         message = f"{count} items announced, room for {room}"
         raise UndecodableError(message)
-    reader = _Reader(body, start + 4, max(count, 0))
+    reader = _Reader(body, start + 4 - shared, max(count, 0), shared)
     try:
         while reader.row < reader.count:
             reader.step()

@@ -235,12 +235,12 @@ async def _references(session: Session, nodes: Sequence[ua.NodeId]) -> list[list
         parameters.NodesToBrowse.append(wanted)
     parameters.RequestedMaxReferencesPerNode = ua.UInt32(1000)
     async with border("browsing"):
-        session.requests += 1
+        await session.turn()
         results = await session.services.browse(parameters)
         found = [list(result.References or []) for result in results]
         points = [(n, result.ContinuationPoint) for n, result in enumerate(results) if result.ContinuationPoint]
         while points and session.requests < MOST_REQUESTS:
-            session.requests += 1
+            await session.turn()
             more = await session.services.browse_next(
                 ua.BrowseNextParameters(ContinuationPoints=[p for _, p in points])
             )
@@ -313,9 +313,10 @@ async def _clock_offset(session: Session) -> int | None:
     for _ in range(CLOCK_READS):
         request = ua.ReadRequest()
         request.Parameters.NodesToRead = [ua.ReadValueId(CURRENT_TIME, ua.IntegerId(AttributeIds.Value))]
+        await session.turn()
         before = time.time_ns()
         async with border("reading the clock"):
-            answer = await session.request(request)
+            answer = await session.send(request)
         after = time.time_ns()
         nodeid_from_binary(answer)
         theirs = struct_from_binary(ua.ResponseHeader, answer).Timestamp
