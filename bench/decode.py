@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each figure")
     wanted = parser.parse_args()
-    table = Table([TagBinding(n, f"i={n}", "any") for n in range(wanted.values)])
+    table = Table({n: TagBinding(n, f"i={n}", "any") for n in range(wanted.values)}, wanted.values)
     print(f"{'notification':36}{'asyncua/s':>14}{'ours/s':>14}{'ratio':>8}{'with tags/s':>14}")
     for name, kind in KINDS.items():
         body = notification(wanted.values, kind)

@@ -17,6 +17,7 @@ import numpy as np
 
 from connectors._browse import Branch, Browser, Learned, Node, Proposal
 from connectors._history import Allowance, Historical, Past
+from connectors._rebind import Rebindable
 from connectors._trust import (
     Application,
     Certificate,
@@ -274,8 +275,8 @@ class Connector(Protocol):
       peer tells only when it speaks
     * `learn(url, wanted, seconds, **credentials) -> Learned`: listens to a filter and proposes tags
 
-    and later `write`, `call`. A source or sink may be `Tended`, a source `Historical`. `credentials` are those of
-    `Options`; ValueError where it refuses them.
+    and later `write`, `call`. A source or sink may be `Tended`, a source `Historical` and `Rebindable`. `credentials`
+    are those of `Options`; ValueError where it refuses them.
     """
 
     SCHEMES: tuple[str, ...]
@@ -316,6 +317,6 @@ __all__ = [
     "NO_TIME", "Allowance", "Application", "Batch", "Branch", "Browser", "Certificate", "ConnectionConfig", "Connector",
     "ConnectorError", "EndOfInput", "Endpoint", "Found", "Historical", "Learned", "Look", "Node", "NodeValue",
     "NotConnectedError", "NotInstalledError", "Offer", "OwnCertificate", "Past", "PeerCertificate", "Proposal",
-    "Publication", "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState",
-    "Value", "load", "names", "no_ack",
+    "Publication", "Rebindable", "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust",
+    "TrustState", "Value", "load", "names", "no_ack",
 ]

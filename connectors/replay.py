@@ -136,6 +136,12 @@ class ReplaySource:
             refused,
         )
 
+    async def rebind(self, config: ConnectionConfig) -> bool:
+        """See `connectors.Rebindable`. From the next row on: to begin again would tell all of it twice."""
+        self._ids = {tag.address: tag.id for tag in config.tags}
+        self._revision = config.revision
+        return True
+
     async def close(self) -> None:
         """Let go of the file. Safe to call twice."""
         self._rows = None

@@ -95,6 +95,10 @@ class Filling:
         name = self._connection.config.name
         self._task = asyncio.create_task(self._run(source), name=f"filling {name}")
 
+    def rebind(self, connection: Connection) -> None:
+        """The same connection reads other tags now: of gaps filled from now on."""
+        self._connection = connection
+
     def look(self) -> None:
         """There is a new gap."""
         self._due.set()

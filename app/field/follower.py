@@ -1,10 +1,10 @@
-"""Makes the running gateway equal to the plant revision in force: only what changed is stopped and started."""
+"""Makes the running gateway equal to the plant revision in force: what changed is rebound, or stopped and started."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app import longlived
@@ -53,6 +53,7 @@ class _Wanted:
 @dataclass(frozen=True, slots=True)
 class _Running:
     connection: Connection
+    runner: Runner
     task: asyncio.Task[None]
 
 
@@ -133,8 +134,8 @@ class Follower:
         for one in wanted.unusable:
             log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
         await self._switch(wanted.versions)
-        gone = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
-        await self._stop(gone)
+        changed = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
+        rebound = sum(await asyncio.gather(*(self._change(key, wanted.connections.get(key)) for key in changed)))
         started = [one for key, one in wanted.connections.items() if key not in self._running]
         for connection in started:
             self._start(connection)
@@ -145,9 +146,19 @@ class Follower:
             revision=wanted.revision,
             connections=len(wanted.connections),
             started=len(started),
-            stopped=len(gone),
+            stopped=len(changed) - rebound,
+            rebound=rebound,
             pipelines=len(wanted.versions),
         )
+
+    async def _change(self, key: int, wanted: Connection | None) -> bool:
+        """Give a running connection its other tags, or stop it; whether it goes on."""
+        one = self._running[key]
+        if wanted is not None and await one.runner.rebind(wanted):
+            self._running[key] = replace(one, connection=wanted)
+            return True
+        await self._stop([key])
+        return False
 
     async def _switch(self, versions: Mapping[int, Version]) -> None:
         """Journal which versions are in force before any reading that is meant for them."""
@@ -173,7 +184,7 @@ class Follower:
         )
         runner.filling = Filling(connection, self._means)
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
-        self._running[connection.id] = _Running(connection, task)
+        self._running[connection.id] = _Running(connection, runner, task)
 
     def _seen(self, _connection: int, record: Record, _batch: Batch) -> None:
         self._clock.seen(record)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import connectors
 from app.field.backoff import Backoff
+from app.field.rebinding import Rebinding
 from app.field.repeats import Repeats
 from app.field.tending import Tending
 from app.journal import JournalError
@@ -19,6 +20,7 @@ from app.log import (
     CONNECTION_GAP,
     CONNECTION_LOST,
     CONNECTION_NOTE,
+    CONNECTION_REBOUND,
     CONNECTION_REFUSED,
     CONNECTION_UP,
     get_logger,
@@ -90,6 +92,7 @@ class Runner:
         """Fills its gaps, if anybody does."""
         self._backoff = Backoff(cap_s)
         self._was_up = False
+        self._rebinding = Rebinding()
 
     async def run(self) -> None:
         """Until the source ends, or refuses and nothing but another configuration helps."""
@@ -112,6 +115,17 @@ class Runner:
             if self._standing.state in {"connected", "connecting"}:
                 self._standing.state = "stopped"
             log.debug(CONNECTION_ENDED, connection=name)
+
+    async def rebind(self, connection: Connection) -> bool:
+        """Read other tags over the connection that stands; False when it has to be started anew for that."""
+        if not await self._rebinding.ask(self._connection, connection):
+            return False
+        self._connection = connection
+        if self.filling is not None:
+            self.filling.rebind(connection)
+        config = connection.config
+        log.info(CONNECTION_REBOUND, connection=config.name, revision=config.revision, tags=len(config.tags))
+        return True
 
     async def _once(self, source: Source, tending: Tending) -> bool:
         """One connection from its opening to its loss; False when there must not be another."""
@@ -144,31 +158,35 @@ class Runner:
         await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
         tending.begin()
-        if self.filling is None:
-            await self._take(source, tending)
-            return
-        self.filling.begin(source)
-        try:
-            await self._take(source, tending)
-        finally:
-            await self.filling.end()
+        with self._rebinding.possible(source):
+            if self.filling is None:
+                await self._go_on(source, tending)
+                return
+            self.filling.begin(source)
+            try:
+                await self._go_on(source, tending)
+            finally:
+                await self.filling.end()
 
-    async def _take(self, source: Source, tending: Tending) -> None:
+    async def _go_on(self, source: Source, tending: Tending) -> None:
         """Batch after batch, until the connection is lost."""
         while True:
             await tending.look()
             self._standing.notes = tending.notes + (self.filling.notes if self.filling is not None else ())
-            batch = await source.read()
-            record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
-            # Before: it is journaled even when we are cancelled while we wait for that.
-            self._repeats.note(record)
-            await self._append(record)
-            if record.gap_since and self.filling is not None:
-                self.filling.look()
-            self._standing.readings += record.readings()
-            self._seen(self._connection.id, record, batch)
-            await batch.ack()
-            self._backoff.reset()
+            await self._take(await self._rebinding.read(source))
+
+    async def _take(self, batch: Batch) -> None:
+        """Journal a batch, then acknowledge it."""
+        record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
+        # Before: it is journaled even when we are cancelled while we wait for that.
+        self._repeats.note(record)
+        await self._append(record)
+        if record.gap_since and self.filling is not None:
+            self.filling.look()
+        self._standing.readings += record.readings()
+        self._seen(self._connection.id, record, batch)
+        await batch.ack()
+        self._backoff.reset()
 
     def _gap_since(self, batch: Batch) -> int:
         """When the connection was last alive, if the batch does not take up there (ns); 0 when nothing is missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Final
@@ -75,6 +75,10 @@ class Session:
         self._due: dict[str | None, float] = {}
         self._full: dict[str | None, float] = {}
         """At which beat all of a group was reported last."""
+        self._fresh: set[int] = set()
+        """Ids of tags that have had no reading yet."""
+        self.asking = False
+        """Whether requests are under way; they cannot be taken back."""
 
     def _make_client(self) -> AsyncModbusTcpClient:
         parts = urlsplit(self._options.url)
@@ -101,8 +105,33 @@ class Session:
             raise NotConnectedError(message)
         now = time.monotonic()
         for group in self._groups:
-            period = self._options.poll_s if group is None else self._options.groups[group]
-            self._beats[group], self._due[group], self._full[group] = Beat(now, period), now, now
+            self._start(group, now)
+
+    def _start(self, group: str | None, now: float) -> None:
+        period = self._options.poll_s if group is None else self._options.groups[group]
+        self._beats[group], self._due[group], self._full[group] = Beat(now, period), now, now
+
+    def rebind(self, groups: Groups, revision: int, fresh: Collection[int]) -> None:
+        """Read other tags from now on; groups of `fresh` ones, by their ids, are read at once and stay on their beat.
+
+        What is known of addresses that are still read is kept.
+        """
+        self._groups, self._revision = groups, revision
+        spans = {span for group in groups.values() for span in group}
+        self._units = {span.unit for span in spans}
+        self._fresh = (self._fresh | set(fresh)) & {tag for group in groups.values() for tag in _ids(group)}
+        self._plans.clear()
+        self._bad = {span: at for span, at in self._bad.items() if span in spans}
+        self._cuts &= spans
+        self._last = {key: answer for key, answer in self._last.items() if key[1] in groups.get(key[0], ())}
+        now = time.monotonic()
+        for group in self._beats.keys() - groups.keys():
+            del self._beats[group], self._due[group], self._full[group]
+        for group in groups:
+            if group not in self._beats:
+                self._start(group, now)
+            elif self._fresh & set(_ids(groups[group])):
+                self._due[group] = now
 
     def close(self) -> None:
         """Let go of the device."""
@@ -117,9 +146,11 @@ class Session:
         if self._lost.is_set():
             raise NotConnectedError(self._gone())
         rows, now = Rows(), max(due, time.monotonic())
+        self.asking = True
         for group in [group for group, at in self._due.items() if at <= now]:
             await self._read_group(group, rows)
             self._due[group] = self._beats[group].after(max(now, time.monotonic()))
+        self.asking = False
         return rows.batch(self._revision)
 
     def _gone(self) -> str:
@@ -145,10 +176,13 @@ class Session:
         for span, points in self._groups[group].items():
             last = self._last.get((group, span))
             answer, when = found.get(span, (last, time.time_ns()))
-            if answer is not None and (full or answer != last):
-                self._last[group, span] = answer
-                for point in points:
-                    rows.put(point, answer, when)
+            if answer is None:
+                continue
+            told = points if full or answer != last else [one for one in points if one.tag.id in self._fresh]
+            self._last[group, span] = answer
+            for point in told:
+                rows.put(point, answer, when)
+                self._fresh.discard(point.tag.id)
 
     async def _take(self, block: list[Span], found: dict[Span, tuple[Answer, int]]) -> bool:
         """Read a block, or its halves where the device says that something in it is not there; whether it was whole."""
@@ -200,6 +234,10 @@ class Session:
             return (), answer.exception_code or FAILED
         raw = tuple(answer.bits if span.table in BITS else answer.registers)
         return (raw, 0) if len(raw) >= span.size else ((), FAILED)
+
+
+def _ids(group: Mapping[Span, Sequence[Point]]) -> Iterator[int]:
+    return (point.tag.id for points in group.values() for point in points)
 
 
 if INSTALLED:

@@ -8,12 +8,13 @@ import json
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
 from connectors._continuity import Continuity
+from connectors.mqtt.change import Change, change
 from connectors.mqtt.link import Link
 from connectors.mqtt.mapping import Mapping, Rows, columns
 from connectors.mqtt.naming import client_id
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
 
     from connectors.mqtt.link import Message
 
+    Entry: TypeAlias = tuple[Message | None, str, int, int, int]
+
 MOST_READINGS: Final = 20_000
 HEARTBEAT_NS: Final = 500_000_000
 FILTERS_FILE: Final = "mqtt-filters.json"
+MORE: Final = 4
+"""So many times `max_waiting` may wait while a broker is asked something, whose answer comes behind it all."""
 
 
 class MqttSource:
@@ -37,18 +42,34 @@ class MqttSource:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
         self._config = config
         self._options = Options.model_validate(config.options)
-        self._mapping = Mapping(config.tags)
+        self._change = Change(Mapping(config.tags), config.revision, {}, frozenset())
+        """The newest."""
+        self._begin()
         self._link: Link | None = None
-        self._waiting: deque[tuple[Message | None, str, int, int, int]] = deque()
+        self._waiting: deque[Entry | Change] = deque()
+        self._most_waiting = self._options.max_waiting
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
         self._continuity = Continuity()
 
+    def _begin(self) -> None:
+        """Read with the newest tags."""
+        self._mapping, self._revision = self._change.mapping, self._change.revision
+        self._fresh: dict[str, Mapping] = {}
+        self._left: set[str] = set()
+
+    def _take_over(self, change: Change) -> None:
+        """From here on messages are read with other tags."""
+        self._mapping, self._revision = change.mapping, change.revision
+        self._fresh = {t: m for t, m in self._fresh.items() if t not in change.left} | dict(change.fresh)
+        self._left = (self._left | change.left) - set(change.mapping.topics)
+
     async def connect(self) -> None:
         """Log in, resume or make the session, subscribe. Raises NotConnectedError, RefusedError."""
         await self.close()
         self._waiting.clear()
+        self._begin()
         options = self._options
         link = Link(
             options,
@@ -82,6 +103,29 @@ class MqttSource:
         self._alive_ns = time.time_ns()
         return kept and all(wanted.values())
 
+    async def rebind(self, config: ConnectionConfig) -> bool:
+        """See `connectors.Rebindable`. Subscribes to topics with new tags, where the broker then gives what it retains.
+
+        Under `subscriptions` there is no topic to subscribe to: new tags take a new connection.
+        """
+        link, wanted = self._link, change(self._config.tags, config.tags, config.revision)
+        if link is None or (wanted.fresh and self._options.subscriptions):
+            return False
+        before, self._config, self._change = self._change, config, wanted
+        self._waiting.append(wanted)
+        if not self._options.subscriptions:
+            self._most_waiting = MORE * self._options.max_waiting
+            link.resume()
+            try:
+                # Noted first: a session keeps a subscription that nobody remembers.
+                self._note_filters([*before.mapping.topics, *wanted.fresh])
+                await link.subscribe([(topic, self._options.qos) for topic in wanted.fresh])
+                await link.unsubscribe(sorted(wanted.left))
+                self._note_filters(list(wanted.mapping.topics))
+            finally:
+                self._most_waiting = self._options.max_waiting
+        return True
+
     def _filters_before(self) -> list[str]:
         path = Path(self._config.data_dir) / FILTERS_FILE
         with contextlib.suppress(OSError, ValueError):
@@ -93,7 +137,7 @@ class MqttSource:
         path = Path(self._config.data_dir) / FILTERS_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(sorted(filters)))
+        draft.write_text(json.dumps(sorted(set(filters))))
         draft.replace(path)
 
     def _arrived(self, message: Message) -> None:
@@ -103,10 +147,10 @@ class MqttSource:
         del size
         self._put((None, topic, mid, qos, time.time_ns()))
 
-    def _put(self, entry: tuple[Message | None, str, int, int, int]) -> None:
+    def _put(self, entry: Entry) -> None:
         self._waiting.append(entry)
         self._news.set()
-        if len(self._waiting) >= self._options.max_waiting and self._link is not None:
+        if len(self._waiting) >= self._most_waiting and self._link is not None:
             self._link.pause()
 
     async def read(self) -> Batch:
@@ -127,7 +171,15 @@ class MqttSource:
         rows, acks = Rows(), list[tuple[int, int]]()
         received = max(link.heard_ns, self._alive_ns)
         while self._waiting and len(rows.tags) < MOST_READINGS:
-            message, topic, mid, qos, received = self._waiting.popleft()
+            entry = self._waiting[0]
+            if isinstance(entry, Change) and acks:
+                # What came before it belongs to the revision before.
+                break
+            self._waiting.popleft()
+            if isinstance(entry, Change):
+                self._take_over(entry)
+                continue
+            message, topic, mid, qos, received = entry
             acks.append((mid, qos))
             if message is not None:
                 self._map(message, rows, received)
@@ -149,7 +201,7 @@ class MqttSource:
             status,
             received,
             self._alive_ns,
-            self._config.revision,
+            self._revision,
             rows.refusals(),
             continues=self._continuity.say(),
             ack=_acknowledger(link, acks),
@@ -161,7 +213,12 @@ class MqttSource:
         except UnicodeDecodeError:
             rows.refuse("", UnusableError("unknown_topic", "the topic is not UTF-8"), bytes(message.payload))
             return
-        self._mapping.add(topic, bytes(message.payload), rows, received)
+        mapping = self._mapping
+        if message.retain and topic in self._fresh:
+            mapping = self._fresh.pop(topic)
+        elif topic in self._left:
+            return
+        mapping.add(topic, bytes(message.payload), rows, received)
 
     async def close(self) -> None:
         """Let go of the broker, which keeps the session; acknowledgements not yet given are void."""

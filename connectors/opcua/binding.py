@@ -11,8 +11,8 @@ from asyncua.ua.status_codes import StatusCodes
 
 from connectors import Status
 from connectors.opcua.address import Address, local
-from connectors.opcua.border import border
 from connectors.opcua.path import Path
+from connectors.opcua.space import halving
 
 if TYPE_CHECKING:
     from connectors.opcua.session import Session
@@ -48,13 +48,13 @@ async def _translate(session: Session, paths: Sequence[ua.BrowsePath]) -> list[u
     (said,) = await session.read_values([MOST_PATHS])
     most = said.Value.Value if said.Value is not None and isinstance(said.Value.Value, int) else 0
     at_once = min(most or PATHS_AT_ONCE, PATHS_AT_ONCE)
-    found: list[ua.NodeId | int] = []
-    async with border("following browse paths"):
-        for start in range(0, len(paths), at_once):
-            session.requests += 1
-            results = await session.services.translate_browsepaths_to_nodeids(list(paths[start : start + at_once]))
-            found += [_target(result, session.namespaces) for result in results]
-    return found
+
+    async def ask(some: Sequence[ua.BrowsePath]) -> list[ua.NodeId | int]:
+        await session.turn()
+        results = await session.services.translate_browsepaths_to_nodeids(list(some))
+        return [_target(result, session.namespaces) for result in results]
+
+    return await halving(ask, paths, at_once, "following browse paths")
 
 
 def _target(result: ua.BrowsePathResult, namespaces: Sequence[str]) -> ua.NodeId | int:

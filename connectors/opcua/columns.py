@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +31,7 @@ SCALARS: Final[dict[str, frozenset[int]]] = {
 }
 """Which built-in types (IEC 62541-6, table 1) a tag of each datatype takes as a scalar."""
 ARRAYS: Final = frozenset({"array", "any"})
+DATATYPES: Final = tuple(SCALARS)
 NAMES: Final = (
     "nothing",
     "Boolean",
@@ -61,8 +62,21 @@ NAMES: Final = (
 )
 BAD: Final = 2
 """Severity, the top two bits of a StatusCode."""
-TAKEN, WRONG_TYPE, NOT_FINITE, MISSING, UNKNOWN = range(5)
+TAKEN, WRONG_TYPE, NOT_FINITE, MISSING, UNKNOWN, GONE = range(6)
 REASONS: Final = ("", "wrong_type", "not_finite", "missing_value", "unknown_handle")
+
+
+def _accepted() -> NDArray[np.bool_]:
+    """Whether a tag takes a value, by its datatype and the kind of the value; shape (datatypes, 256)."""
+    table = np.zeros((len(DATATYPES), 256), dtype=bool)
+    for row, datatype in enumerate(DATATYPES):
+        table[row, [NOTHING, *SCALARS[datatype]]] = True
+        if datatype in ARRAYS:
+            table[row, ARRAY:] = True
+    return table
+
+
+ACCEPTED: Final = _accepted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +112,29 @@ def joined(parts: Sequence[Changes]) -> Changes:
 
 
 class Table:
-    """What is needed per client handle, which is the tag's index."""
+    """What is needed per client handle."""
 
-    def __init__(self, tags: Sequence[TagBinding]) -> None:
-        """`tags` in the order of their client handles."""
-        self._tags = tuple(tags)
-        self._ids = np.array([t.id for t in tags], dtype=np.int64)
-        self._accepts = np.zeros((len(tags), 256), dtype=bool)
-        for row, tag in enumerate(tags):
-            self._accepts[row, [NOTHING, *SCALARS[tag.datatype]]] = True
-            if tag.datatype in ARRAYS:
-                self._accepts[row, ARRAY:] = True
+    def __init__(self, tags: Mapping[int, TagBinding], given: int) -> None:
+        """`tags` by their client handles; `given`: handles below it that stand for no tag did so once."""
+        self._tags = dict(tags)
+        handles = np.fromiter(self._tags, dtype=np.int64, count=len(self._tags))
+        self._ids = np.zeros(given, dtype=np.int64)
+        self._ids[handles] = [tag.id for tag in self._tags.values()]
+        self._types = np.zeros(given, dtype=np.uint8)
+        self._types[handles] = [DATATYPES.index(tag.datatype) for tag in self._tags.values()]
+        self._gone = np.ones(given, dtype=bool)
+        self._gone[handles] = False
+        self._some_gone = bool(self._gone.any())
 
     def columns(self, changes: Changes) -> Columns:
-        """Readings for these items; those of a wrong type, without a number or of no tag are refused."""
+        """Readings for these items; those of a wrong type, without a number or of no tag are refused.
+
+        What still comes for a tag that was taken away is passed over.
+        """
         verdict = self._judge(changes)
         refused = self._refusals(changes, verdict) if verdict.any() else ()
-        lost = int(np.count_nonzero((changes.status & OVERFLOW) == OVERFLOW))
-        if not refused:
+        lost = int(np.count_nonzero(((changes.status & OVERFLOW) == OVERFLOW) & (verdict != GONE)))
+        if not verdict.any():
             tags = self._ids[changes.handles]
             return Columns(tags, changes.source_time, changes.values, changes.others, changes.status, (), lost)
         keep = np.flatnonzero(verdict == TAKEN)
@@ -124,8 +143,8 @@ class Table:
         return Columns(self._ids[changes.handles[keep]], *columns, refused, lost)
 
     def _judge(self, changes: Changes) -> NDArray[np.uint8]:
-        """One of TAKEN … UNKNOWN per row. A Bad reading needs no value; any other needs a finite one."""
-        known = changes.handles < len(self._tags)
+        """One of TAKEN … GONE per row. A Bad reading needs no value; any other needs a finite one."""
+        known = changes.handles < len(self._ids)
         handles = np.where(known, changes.handles, 0)
         verdict = np.zeros(len(handles), dtype=np.uint8)
         needs_value = np.minimum(changes.status >> 30, BAD) != BAD
@@ -134,14 +153,16 @@ class Table:
             odd[list(changes.others)] = False
             verdict[odd & needs_value] = NOT_FINITE
             verdict[(changes.kinds == NOTHING) & needs_value] = MISSING
-        if len(self._tags):
-            verdict[~self._accepts[handles, changes.kinds]] = WRONG_TYPE
+        if len(self._ids):
+            verdict[~ACCEPTED[self._types[handles], changes.kinds]] = WRONG_TYPE
+            if self._some_gone:
+                verdict[self._gone[handles]] = GONE
         verdict[~known] = UNKNOWN
         return verdict
 
     def _refusals(self, changes: Changes, verdict: NDArray[np.uint8]) -> tuple[Refusal, ...]:
         """One per tag and reason, with the number of readings."""
-        rows = np.flatnonzero(verdict != TAKEN).tolist()
+        rows = np.flatnonzero((verdict != TAKEN) & (verdict != GONE)).tolist()
         counted: dict[tuple[int, int, int], list[int]] = {}
         for row in rows:
             key = (int(changes.handles[row]), int(verdict[row]), int(changes.kinds[row]))

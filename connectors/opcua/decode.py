@@ -168,8 +168,8 @@ class _Reader:
 
     def __init__(self, body: bytes, position: int, count: int, shared: int = 0) -> None:
         """`count` items start at `position` of `body`. `shared`: bytes that each has in common with the one before."""
-        self.body, self.position, self.row, self.count = body, position, 0, count
         self._shared = shared
+        self.body, self.position, self.row, self.count = body, position, 0, count
         self.handles = np.zeros(count, dtype=np.uint32)
         self.values = np.full(count, np.nan)
         self.status = np.zeros(count, dtype=np.uint32)
@@ -219,7 +219,7 @@ class _Reader:
     def _run(self, layout: Layout, mask: int, variant: int) -> None:
         size = layout.dtype.itemsize - self._shared
         most = min(self.count - self.row, (len(self.body) - self.position - self._shared) // size, LOOK_AHEAD)
-        items: NDArray[Any] = np.ndarray((most,), layout.dtype, self.body, self.position, (size,))
+        items = np.ndarray(most, layout.dtype, self.body, self.position, (size,))
         alike = items["mask"] == mask
         if variant:
             alike &= items["variant"] == variant
@@ -327,29 +327,24 @@ def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableEr
 
     Raises UndecodableError, unless `on_broken` takes it: then the items before the broken one are returned.
     """
+    return _decoded(body, start, 0, on_broken)
+
+
+def decode_values(body: bytes, start: int = 0, on_broken: Callable[[UndecodableError], None] | None = None) -> Changes:
+    """The DataValues of a ReadResponse whose array length is at `start`; their handles mean nothing. The same errors.
+
+    A monitored item is a handle and a DataValue: without handles each begins four bytes before the last one ends.
+    """
+    return _decoded(body, start, HANDLE, on_broken)
+
+
+def _decoded(body: bytes, start: int, shared: int, on_broken: Callable[[UndecodableError], None] | None) -> Changes:
     (count,) = struct.unpack_from("<i", body, start)
-    room = (len(body) - start - 4) // SMALLEST_ITEM
+    room = (len(body) - start - 4) // (SMALLEST_ITEM - shared)
     if count > room:
         message = f"{count} items announced, room for {room}"
         raise UndecodableError(message)
-    return _read(_Reader(body, start + 4, max(count, 0)), on_broken)
-
-
-def decode_values(body: bytes, on_broken: Callable[[UndecodableError], None] | None = None) -> Changes:
-    """The DataValues of a HistoryData (IEC 62541-11, 6.6.2): items without a client handle, as which anything is read.
-
-    The same errors.
-    """
-    (count,) = struct.unpack_from("<i", body)
-    room = len(body) - HANDLE
-    if count > room:
-        message = f"{count} values announced, room for {room}"
-        raise UndecodableError(message)
-    # The four bytes before a value, which end the value before it, stand where an item has its handle.
-    return _read(_Reader(body, 0, max(count, 0), HANDLE), on_broken)
-
-
-def _read(reader: _Reader, on_broken: Callable[[UndecodableError], None] | None) -> Changes:
+    reader = _Reader(body, start + 4 - shared, max(count, 0), shared)
     try:
         while reader.row < reader.count:
             reader.step()

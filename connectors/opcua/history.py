@@ -21,16 +21,14 @@ from connectors import NO_TIME, Batch, ConnectorError, NotConnectedError, Refusa
 from connectors.opcua.binding import resolve
 from connectors.opcua.border import border
 from connectors.opcua.clock import clock_offset
-from connectors.opcua.columns import joined
+from connectors.opcua.address import place
+from connectors.opcua.columns import Table, joined
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.pages import Result, results
 from connectors.opcua.space import TOO_MUCH, value_of
 
 if TYPE_CHECKING:
     from connectors import ConnectionConfig
-    from connectors.opcua.address import Address
-    from connectors.opcua.columns import Table
-    from connectors.opcua.path import Path
     from connectors.opcua.session import Session
 
 MOST_NODES: Final = ua.NodeId(
@@ -92,11 +90,11 @@ class OpcUaPast:
     last value's time on.
     """
 
-    def __init__(
-        self, session: Session, config: ConnectionConfig, table: Table, addresses: Sequence[Address | Path]
-    ) -> None:
+    def __init__(self, session: Session, config: ConnectionConfig) -> None:
         """Nothing is asked yet."""
-        self._session, self._config, self._table, self._addresses = session, config, table, addresses
+        self._session, self._config = session, config
+        self._table = Table(dict(enumerate(config.tags)), len(config.tags))
+        self._addresses = [place(tag.address) for tag in config.tags]
         self._since = self._until = self._offset = 0
         """ns, the server's time; its clock minus ours."""
         self._nodes: dict[int, ua.NodeId] | None = None

@@ -232,12 +232,12 @@ async def _references(session: Session, nodes: Sequence[ua.NodeId]) -> list[list
         parameters.NodesToBrowse.append(wanted)
     parameters.RequestedMaxReferencesPerNode = ua.UInt32(1000)
     async with border("browsing"):
-        session.requests += 1
+        await session.turn()
         results = await session.services.browse(parameters)
         found = [list(result.References or []) for result in results]
         points = [(n, result.ContinuationPoint) for n, result in enumerate(results) if result.ContinuationPoint]
         while points and session.requests < MOST_REQUESTS:
-            session.requests += 1
+            await session.turn()
             more = await session.services.browse_next(
                 ua.BrowseNextParameters(ContinuationPoints=[p for _, p in points])
             )

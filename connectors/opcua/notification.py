@@ -14,7 +14,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from connectors.opcua.decode import DECODING_ERRORS, Changes, UndecodableError, decode_items
+from connectors.opcua.decode import DECODING_ERRORS, Changes, UndecodableError, decode_items, decode_values
 
 DATA_CHANGE: Final = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
@@ -82,6 +82,18 @@ def republished(answer: Buffer) -> Notification:
     """Read a RepublishResponse; the same errors."""
     with _whole("RepublishResponse"):
         return _notification(_after_header(bytes(answer)))
+
+
+def read(answer: Buffer) -> tuple[Changes, tuple[tuple[str, int], ...]]:
+    """Read a ReadResponse (IEC 62541-4, 5.10.2): its values, and what could not be decoded; the same errors."""
+    data = bytes(answer)
+    broken: list[tuple[str, int]] = []
+    with _whole("ReadResponse"):
+        cursor = _after_header(data)
+        count = cursor.take("i")
+        start = cursor.position - 4
+        found = decode_values(data, start, lambda error: broken.append((str(error), count - error.done)))
+    return found, tuple(broken)
 
 
 @contextmanager

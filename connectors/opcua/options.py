@@ -51,6 +51,8 @@ class Credentials(_Strict):
     """Ours; `urn:<host>:headrace:<connection>` by default. It stands in our certificate: change it, then switch."""
     timeout_s: float = Field(default=5.0, gt=0, le=120)
     """For connecting and for each request; also the least time without a publish response that counts as an outage."""
+    requests_per_s: float = Field(default=50.0, ge=1, le=10_000)
+    """What we ask of the server at most, publishing not counted: browse, reads, changes of what is monitored."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -69,6 +71,8 @@ class Credentials(_Strict):
 class Options(Credentials):
     """An OPC UA connection."""
 
+    more_urls: tuple[EndpointUrl, ...] = Field(default=(), max_length=8)
+    """Other servers with the same nodes, tried in this order when `url` does not let us in; the same security holds."""
     publishing_interval_ms: float = Field(default=100.0, ge=10, le=60_000)
     sampling_interval_ms: float = Field(default=0.0, ge=0, le=3_600_000)
     """0 asks for the server's fastest: other values may be revised upwards and cost the server more."""
@@ -80,6 +84,8 @@ class Options(Credentials):
     """How often a node that is not there, or has vanished, is looked for again; all others go on meanwhile."""
     resume: bool = True
     """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
+    polling: bool = False
+    """Read all values every publishing interval instead of subscribing; done anyway where nothing else works."""
     use_received_time: bool = False
     """Stamp every reading with our time of receipt: for a server whose clock is wrong or absent."""
     backfill: bool = True
@@ -88,6 +94,14 @@ class Options(Credentials):
     """What was missed longer ago is not asked for."""
     backfill_readings_per_s: int = Field(default=10_000, ge=10, le=1_000_000)
     """On average no more readings are asked of the server's history."""
+
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len({self.url, *self.more_urls}) <= len(self.more_urls):
+            message = "`more_urls` names other servers than `url`, each once"
+            raise ValueError(message)
+        return self
 
 
 class TagOptions(_Strict):

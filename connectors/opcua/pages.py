@@ -69,7 +69,7 @@ def _result(buffer: Buffer, on_broken: Callable[[str, int], None]) -> Result:
     if kind.NamespaceIndex != 0 or kind.Identifier != HISTORY_DATA or len(body) < struct.calcsize("<i"):
         return Result(status, point, None)
     (count,) = struct.unpack_from("<i", body)
-    return Result(status, point, decode_values(body, lambda error: on_broken(str(error), count - error.done)))
+    return Result(status, point, decode_values(body, 0, lambda error: on_broken(str(error), count - error.done)))
 
 
 def _bytes(buffer: Buffer) -> bytes:

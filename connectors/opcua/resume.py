@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from asyncua import ua
 from asyncua.ua.uaerrors import UaError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from connectors.opcua.own import write_private
+from connectors.opcua.revised import Revised
 
 if TYPE_CHECKING:
     from connectors import ConnectionConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 FILE: Final = "opcua-session.json"
 LARGEST_FILE: Final = 4 * 1024 * 1024
 NOT_THE_SERVERS: Final = {
-    "password", "timeout_s", "use_received_time", "backfill", "backfill_hours", "backfill_readings_per_s",
+    "password", "timeout_s", "use_received_time", "requests_per_s", "backfill", "backfill_hours", "backfill_readings_per_s",
 }  # fmt: skip
 """Options that change nothing about a subscription."""
 MOST_TRIES: Final = 3
@@ -37,8 +38,33 @@ class _File(BaseModel):
     nonce: str
     subscription: int
     silence_s: float
+    handles: list[int]
+    next_handle: int
+    items: dict[int, int]
     missing: dict[int, int]
+    revised: Revised
     tries: int = 0
+
+    @model_validator(mode="after")
+    def _each_handle_once(self) -> Self:
+        if len(set(self.handles)) < len(self.handles) or max(self.handles, default=-1) >= self.next_handle:
+            message = "a client handle stands for two tags"
+            raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Handles:
+    """Which client handles of a subscription stand for what."""
+
+    of_tags: tuple[int, ...]
+    """One per tag, in the order of the configuration."""
+    next: int
+    """The first that was never given: what is still on its way may name any before it."""
+    items: Mapping[int, int]
+    """Handle -> MonitoredItemId of those the server monitors."""
+    missing: Mapping[int, int]
+    """Handle of a tag that cannot be monitored -> StatusCode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +78,9 @@ class Kept:
     subscription: int
     silence_s: float
     """How long the server may be silent before that is an outage."""
-    missing: Mapping[int, int]
-    """Index of a tag that could not be monitored -> StatusCode."""
+    handles: Handles
+    revised: Revised
+    """What the server had made of what we asked for."""
     tries: int = 0
     """How often it was tried to resume it, and the connection was lost over it."""
 
@@ -65,13 +92,17 @@ def fingerprint(config: ConnectionConfig, options: Options) -> str:
     return hashlib.sha256(json.dumps([shown, tags], sort_keys=True, default=str).encode()).hexdigest()
 
 
-def kept(folder: Path, wanted: str) -> Kept | None:
-    """What was kept for this fingerprint, if anything; it stays until something newer is kept, or has `failed`."""
+def kept(folder: Path, wanted: str, tags: int) -> Kept | None:
+    """What was kept for this fingerprint, if anything; it stays until something newer is kept, or has `failed`.
+
+    `tags`: how many there are.
+    """
     try:
         found = _File.model_validate_json((folder / FILE).read_bytes()[:LARGEST_FILE])
-        if found.fingerprint == wanted:
+        if found.fingerprint == wanted and len(found.handles) == tags:
             token, nonce = ua.NodeId.from_string(found.token), bytes.fromhex(found.nonce)
-            return Kept(token, nonce, found.subscription, found.silence_s, found.missing, found.tries)
+            handles = Handles(tuple(found.handles), found.next_handle, found.items, found.missing)
+            return Kept(token, nonce, found.subscription, found.silence_s, handles, found.revised, found.tries)
     except (OSError, ValidationError, ValueError, UaError):
         return None
     return None
@@ -85,7 +116,11 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
         nonce=kept.nonce.hex(),
         subscription=kept.subscription,
         silence_s=kept.silence_s,
-        missing=dict(kept.missing),
+        handles=list(kept.handles.of_tags),
+        next_handle=kept.handles.next,
+        items=dict(kept.handles.items),
+        missing=dict(kept.handles.missing),
+        revised=kept.revised,
         tries=kept.tries,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,4 +132,9 @@ def failed(folder: Path, wanted: str, kept: Kept) -> None:
     if kept.tries + 1 < MOST_TRIES:
         keep(folder, wanted, replace(kept, tries=kept.tries + 1))
     else:
-        (folder / FILE).unlink(missing_ok=True)
+        forget(folder)
+
+
+def forget(folder: Path) -> None:
+    """Nothing is to be resumed any more."""
+    (folder / FILE).unlink(missing_ok=True)

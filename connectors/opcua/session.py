@@ -23,6 +23,8 @@ from connectors.opcua import certificates, security
 from connectors.opcua.border import LogInRefusedError, border
 from connectors.opcua.discovery import TOKENS, endpoints_of, limit, mode_name, policy_name
 from connectors.opcua.own import WARN
+from connectors.opcua.pace import Pace
+from connectors.opcua.space import TOO_MUCH
 
 if TYPE_CHECKING:
     from asyncua.common.utils import Buffer
@@ -55,6 +57,7 @@ class Session:
         self._client.secure_channel_timeout = CHANNEL_LIFETIME_MS
         self._renew_at = float("inf")
         self.asked_to_resume = False
+        self._pace = Pace(credentials.requests_per_s)
         self.requests = 0
         self.bytes_received = 0
         self.namespaces: list[str] = []
@@ -199,13 +202,22 @@ class Session:
         if not self._secured:
             self._believe(channel.peer_certificate, "")
 
+    async def turn(self) -> None:
+        """Before each request: it is counted, and waits until the budget has room for it."""
+        self.requests += 1
+        await self._pace.turn()
+
     async def request(self, request: Any, timeout_s: float | None = None) -> Buffer:  # noqa: ANN401 - asyncua's requests have no common type
-        """Send one service request, return its answer's bytes; `timeout_s` 0 is for ever. Raises what asyncua does."""
+        """Send one service request within the budget, return its answer's bytes. Raises what asyncua does."""
+        await self.turn()
+        return await self.send(request, timeout_s)
+
+    async def send(self, request: Any, timeout_s: float | None = None) -> Buffer:  # noqa: ANN401
+        """The same beside the budget, for publishing; `timeout_s` 0 is for ever."""
         protocol = self._client.uaclient.protocol
         if protocol is None:
             message = "the connection is closed"
             raise ConnectionError(message)
-        self.requests += 1
         answer = await protocol.send_request(request, timeout_s)
         self.bytes_received += len(answer)
         return answer
@@ -218,10 +230,17 @@ class Session:
     async def read_values(
         self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
     ) -> list[ua.DataValue]:
-        """One attribute of each node, in one request."""
-        self.requests += 1
+        """One attribute of each node, in one request; in smaller ones where the server does not take as many."""
+        await self.turn()
         async with border("reading"):
-            found: list[ua.DataValue] = await self._client.uaclient.read_attributes(list(nodes), attribute)
+            try:
+                found: list[ua.DataValue] = await self._client.uaclient.read_attributes(list(nodes), attribute)
+            except UaStatusCodeError as error:
+                if error.code not in TOO_MUCH or len(nodes) == 1:
+                    raise
+                half = len(nodes) // 2
+                some = await self.read_values(nodes[:half], attribute)
+                found = [*some, *await self.read_values(nodes[half:], attribute)]
         return found
 
     async def renew_if_due(self) -> None:

@@ -4,65 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from asyncua import ua
-from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
-from connectors import Allowance, Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, Status
+from connectors import Allowance, Batch, ConnectionConfig, NotConnectedError, Refusal
 from connectors._continuity import Continuity
 from connectors.opcua import resume
-from connectors.opcua.address import Address, place
-from connectors.opcua.binding import resolve
-from connectors.opcua.border import LogInRefusedError
-from connectors.opcua.columns import Columns, Table, joined
+from connectors.opcua.columns import Columns, joined
+from connectors.opcua.endpoints import Endpoints
 from connectors.opcua.history import OpcUaPast
-from connectors.opcua.options import Options, TagOptions
-from connectors.opcua.path import Path as BrowsePath
+from connectors.opcua.items import AT_ONCE, Items
+from connectors.opcua.options import Options
+from connectors.opcua.polling import Polling, is_needed
 from connectors.opcua.security import keys_of
 from connectors.opcua.session import Session
-from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
+from connectors.opcua.space import value_of
+from connectors.opcua.subscription import Subscription, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from connectors.opcua.resume import Kept
-    from connectors.opcua.security import Mark
+    from connectors.opcua.resume import Handles, Kept
 
 MOST_READINGS: Final = 20_000
 HOUR_NS: Final = 3600 * 1_000_000_000
-BAD: Final = 2
-LOOK_AGAIN_S: Final = 30.0
-"""A peer that refuses is looked at again so often: its engineer may have accepted our certificate meanwhile."""
 NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(ObjectIds.Server_NamespaceArray))
+MOST_READ: Final = ua.NodeId(ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead))
 MOST_ITEMS: Final = ua.NodeId(ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall))
-TRIGGERS: Final = {
-    "status_value": ua.DataChangeTrigger.StatusValue,
-    "status_value_timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
-}
-
-
-Ask: TypeAlias = "Callable[[Sequence[ua.MonitoredItemCreateRequest], int], Awaitable[list[int]]]"
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """What was so when the peer, or we, refused."""
-
-    mark: Mark
-    at: float
-    """Monotonic, s."""
-    log_in: bool
-    """Whether it was the user that was refused."""
-
-    def worth_a_try(self, mark: Mark, now: float) -> bool:
-        """A user is tried again only when something has changed here: more tries may lock the account."""
-        return mark != self.mark or (not self.log_in and now - self.at >= LOOK_AGAIN_S)
 
 
 class OpcUaSource:
@@ -72,152 +47,154 @@ class OpcUaSource:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
         self._config = config
         self._options = Options.model_validate(config.options)
-        self._addresses: list[Address | BrowsePath] = [place(tag.address) for tag in config.tags]
-        self._tag_options = [TagOptions.model_validate(tag.options) for tag in config.tags]
-        self._table = Table(config.tags)
+        self._items = Items(config.tags, self._options)
         self._session: Session | None = None
-        self._subscription: Subscription | None = None
+        self._subscription: Subscription | Polling | None = None
         self._folder = Path(config.data_dir)
-        self._fingerprint = resume.fingerprint(config, self._options)
         self._alive_ns = 0
-        self._first: Batch | None = None
+        self._ready: deque[Batch] = deque()
+        """What goes before anything newer."""
         self._continuity = Continuity()
-        self._keys = keys_of(self._options, config.name, self._folder)
-        self._refused: Refused | None = None
-        self._absent: dict[int, int] = {}
-        self._kept: set[int] = set()
-        self._at_once = ITEMS_AT_ONCE
+        self._endpoints = Endpoints(self._options, keys_of(self._options, config.name, self._folder))
+        self._kept: Handles | None = None
+        """As the file has it that this subscription can be resumed from."""
+        self._most_read = AT_ONCE
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
+        """Open a session on the first endpoint that lets us in, and subscribe. NotConnectedError, RefusedError."""
         await self.close()
-        self._refused = None
-        kept = resume.kept(self._folder, self._fingerprint)
-        session = self._session = Session(self._options, self._config.name, self._config.data_dir)
-        self._subscription = Subscription(self._session, self._options)
+        self._continuity.connected(took_up=await self._endpoints.first(self._open))
+
+    async def _open(self, at: Options) -> bool:
+        """Whether the session that was left at this endpoint was gone on with."""
+        kept = None if at.polling else resume.kept(self._folder, self._fingerprint, len(self._config.tags))
+        session = self._session = Session(at, self._config.name, self._config.data_dir)
         try:
-            resumed = await self._session.open(kept)
-            went_on = await self._subscribe(self._session, self._subscription, kept if resumed else None)
+            resumed = await session.open(kept)
+            await self._learn(session)
+            return await self._subscribe(session, at, kept if resumed else None)
         except BaseException as error:
             # What the server has kept for us it keeps: the next connection may take it up.
             await self._let_go(leave=kept is not None)
-            if isinstance(error, RefusedError):
-                self._refused = Refused(self._keys.mark(), time.monotonic(), isinstance(error, LogInRefusedError))
-            elif isinstance(error, NotConnectedError) and kept is not None and session.asked_to_resume:
+            if isinstance(error, NotConnectedError) and kept is not None and session.asked_to_resume:
                 resume.failed(self._folder, self._fingerprint, kept)
             raise
-        self._continuity.connected(took_up=went_on)
+
+    @property
+    def _fingerprint(self) -> str:
+        return resume.fingerprint(self._config, self._endpoints.in_use)
 
     def tend(self) -> tuple[str, ...]:
         """See `connectors.Tended`."""
-        session = self._session
-        return session.tend() if session is not None else ()
+        session, subscription = self._session, self._subscription
+        if session is None or subscription is None:
+            return ()
+        return (*session.tend(), *self._endpoints.notes(), *subscription.notes())
 
     def mended(self) -> bool:
         """See `connectors.Tended`. The peer may have been mended too."""
-        refused = self._refused
-        return refused is None or refused.worth_a_try(self._keys.mark(), time.monotonic())
+        return self._endpoints.mended()
 
-    async def _subscribe(self, session: Session, subscription: Subscription, kept: Kept | None) -> bool:
-        """Go on with the kept subscription, or make one; nodes that were missing are tried again in either case.
+    async def _learn(self, session: Session) -> None:
+        """The server's namespaces, and how much it takes at once (IEC 62541-5, 6.3.11)."""
+        namespaces, items, read = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS, MOST_READ])
+        session.namespaces = list(value_of(namespaces) or [])
+        self._items.at_once, self._most_read = (
+            min(limit, AT_ONCE) if isinstance(limit := value_of(said), int) and limit > 0 else AT_ONCE
+            for said in (items, read)
+        )
 
-        Returns whether it went on.
+    async def _subscribe(self, session: Session, at: Options, kept: Kept | None) -> bool:
+        """Go on with the kept subscription, or make one; where the server has none, poll. Returns whether it went on.
+
+        Nodes that were missing are tried again in any case.
         """
-        namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
-        session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
-        limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
-        self._at_once = min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE)
-        resumed = kept is not None and await subscription.resume(kept)
-        open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(self._addresses))
-        self._absent = await self._bind(session, open_ones, subscription.add if resumed else subscription.create)
+        feed = self._subscription = Polling(session, at, self._most_read) if at.polling else Subscription(session, at)
+        resumed = kept is not None and isinstance(feed, Subscription) and await feed.resume(kept)
+        wanted = self._items.number(kept.handles if kept is not None and resumed else None)
+        try:
+            await self._items.bind(session, wanted, feed.monitored.create if resumed else feed.create)
+        except NotConnectedError as error:
+            if isinstance(feed, Polling) or not is_needed(error):
+                raise
+            feed = self._subscription = Polling(session, at, self._most_read)
+            await self._items.bind(session, wanted, feed.create)
         self._alive_ns = time.time_ns()
-        self._first = self._missing(self._absent, self._alive_ns)
+        self._show(self._items.absent)
         self._look_at = time.monotonic() + self._options.retry_bad_s
-        self._keep(subscription)
+        self._keep(feed)
         return resumed
 
-    def _keep(self, subscription: Subscription) -> None:
+    def _show(self, absent: Mapping[int, int]) -> None:
+        """Tags that cannot be monitored are seen Bad."""
+        found = self._items.missing(absent, time.time_ns(), self._alive_ns, self._config.revision)
+        if found is not None:
+            self._ready.append(found)
+
+    def _keep(self, subscription: Subscription | Polling) -> None:
         """Leave what it takes to resume, so that neither an outage nor a restart loses what the server still has."""
-        self._kept = set(self._absent)
-        if self._options.resume:
-            resume.keep(self._folder, self._fingerprint, subscription.kept(self._absent))
+        handles = self._items.handles(subscription.monitored.ids)
+        if self._options.resume and isinstance(subscription, Subscription) and handles != self._kept:
+            resume.keep(self._folder, self._fingerprint, subscription.kept(handles))
+            self._kept = handles
 
-    async def _bind(self, session: Session, indices: Sequence[int], ask: Ask) -> dict[int, int]:
-        """Find the nodes of these tags and have them monitored; StatusCode of each that cannot be."""
-        nodes = dict(zip(indices, await resolve(session, [self._addresses[n] for n in indices]), strict=True))
-        there = {index: node for index, node in nodes.items() if isinstance(node, ua.NodeId)}
-        results = await ask([self._item(index, node) for index, node in there.items()], self._at_once)
-        status = {index: code for index, code in nodes.items() if isinstance(code, int)}
-        status |= dict(zip(there, results, strict=True))
-        return {index: code for index, code in status.items() if Status.severity(code) == BAD}
+    async def rebind(self, config: ConnectionConfig) -> bool:
+        """See `connectors.Rebindable`. Client handles of tags that stay, stay; so do session and subscription."""
+        session, subscription = self._session, self._subscription
+        change = self._items.change(config.tags)
+        if session is None or subscription is None or change is None:
+            return False
+        if self._looking is not None:
+            await self._looked(session, subscription)
+        while subscription.something_waits:
+            self._ready.append(self._batch(subscription, subscription.take(MOST_READINGS)))
+        # Until it is kept anew nobody must resume what is half the old and half the new.
+        self._kept = None
+        resume.forget(self._folder)
+        self._config = config
+        self._show(await self._items.apply(change, session, subscription.monitored))
+        self._keep(subscription)
+        return True
 
-    async def _look_again(self, session: Session, subscription: Subscription) -> None:
-        """Look for the nodes that are not there; an item whose node has vanished is made anew."""
-        before = dict(self._absent)
-        await subscription.remove(before, self._at_once)
-        self._absent = await self._bind(session, sorted(before), subscription.add)
-        news = {n: code for n, code in self._absent.items() if before[n] != code}
-        self._first = self._missing(news, time.time_ns())
+    async def _look_again(self, session: Session, subscription: Subscription | Polling) -> None:
+        """Look for the nodes that are not there."""
+        self._show(await self._items.look_again(session, subscription.monitored))
         self._look_at = time.monotonic() + self._options.retry_bad_s
-        if self._absent.keys() != self._kept:
-            self._keep(subscription)
+        self._keep(subscription)
 
-    async def _looked(self, session: Session, subscription: Subscription) -> None:
+    async def _looked(self, session: Session, subscription: Subscription | Polling) -> None:
         """Look again when it is time; to be cancelled half-way would leave items that nobody knows of."""
-        if self._looking is None and self._absent and time.monotonic() >= self._look_at:
+        if self._looking is None and self._items.absent and time.monotonic() >= self._look_at:
             self._looking = asyncio.create_task(self._look_again(session, subscription))
         if self._looking is not None:
             await asyncio.shield(self._looking)
             self._looking = None
-
-    def _item(self, index: int, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
-        mine = self._tag_options[index]
-        item = ua.MonitoredItemCreateRequest()
-        item.ItemToMonitor.NodeId = node
-        item.ItemToMonitor.AttributeId = AttributeIds.Value
-        item.MonitoringMode = ua.MonitoringMode.Reporting
-        item.RequestedParameters.ClientHandle = index
-        wanted = mine.sampling_interval_ms
-        item.RequestedParameters.SamplingInterval = self._options.sampling_interval_ms if wanted is None else wanted
-        item.RequestedParameters.QueueSize = mine.queue_size or self._options.queue_size
-        item.RequestedParameters.DiscardOldest = True
-        item.RequestedParameters.Filter = _filter(mine)
-        return item
-
-    def _missing(self, missing: Mapping[int, int], now: int) -> Batch | None:
-        """One reading, with the server's own StatusCode, for each tag that cannot be monitored: it is seen Bad."""
-        if not missing:
-            return None
-        tags = np.array([self._config.tags[index].id for index in missing], dtype=np.int64)
-        times = np.full(len(tags), now, dtype=np.int64)
-        status, nothing = np.array(list(missing.values()), dtype=np.uint32), np.full(len(tags), np.nan)
-        return Batch(tags, times, nothing, {}, status, now, self._alive_ns, self._config.revision)
 
     async def read(self) -> Batch:
         """Wait for the next batch; see `Source.read`. Raises NotConnectedError."""
         if self._subscription is None or self._session is None:
             message = "not connected"
             raise NotConnectedError(message)
-        if self._first is None:
+        if not self._ready:
             await self._looked(self._session, self._subscription)
-        if self._first is not None:
-            first, self._first = self._first, None
-            return replace(first, continues=self._continuity.say())
-        await self._subscription.ready(MOST_READINGS)
-        return self._batch(self._subscription, self._subscription.take(MOST_READINGS))
+        if self._ready:
+            found = self._ready.popleft()
+        else:
+            await self._subscription.ready(MOST_READINGS)
+            found = self._batch(self._subscription, self._subscription.take(MOST_READINGS))
+        return replace(found, continues=self._continuity.say())
 
-    def _batch(self, subscription: Subscription, taken: Taken) -> Batch:
+    def _batch(self, subscription: Subscription | Polling, taken: Taken) -> Batch:
         self._alive_ns = max(self._alive_ns, taken.alive_ns)
         for part in taken.parts:
-            gone = part.handles[part.status == Status.BAD_NODE_ID_UNKNOWN].tolist()
-            self._absent |= dict.fromkeys((n for n in gone if n < len(self._addresses)), Status.BAD_NODE_ID_UNKNOWN)
+            self._items.vanished(part)
         columns = self._columns(taken)
         times = columns.source_time
         if self._options.use_received_time:
             times = np.full(len(columns.tags), taken.received_ns, dtype=np.int64)
-        broken = tuple(Refusal(self._options.url, "undecodable", why, readings=n) for why, n in taken.broken)
+        broken = tuple(Refusal(self._endpoints.in_use.url, "undecodable", why, readings=n) for why, n in taken.broken)
         return Batch(
             columns.tags,
             times,
@@ -229,13 +206,12 @@ class OpcUaSource:
             self._config.revision,
             columns.refused + broken,
             columns.lost + taken.lost,
-            self._continuity.say(),
-            _acknowledger(subscription, taken.sequences),
+            ack=_acknowledger(subscription, taken.sequences),
         )
 
     def _columns(self, taken: Taken) -> Columns:
         if taken.rows:
-            return self._table.columns(joined(taken.parts))
+            return self._items.table.columns(joined(taken.parts))
         none = np.zeros(0, dtype=np.int64)
         return Columns(none, none, np.zeros(0), {}, np.zeros(0, dtype=np.uint32), (), 0)
 
@@ -252,16 +228,16 @@ class OpcUaSource:
         if self._session is None:
             message = "not connected"
             raise NotConnectedError(message)
-        return OpcUaPast(self._session, self._config, self._table, self._addresses)
+        return OpcUaPast(self._session, self._config)
 
     async def close(self) -> None:
-        """Let go of the server, which keeps the session for a while if `resume` is set; open acks are void."""
-        await self._let_go(leave=self._options.resume)
+        """Let go of the server, which keeps for a while what can be resumed; open acks are void."""
+        await self._let_go(leave=self._kept is not None)
 
     async def _let_go(self, *, leave: bool) -> None:
         subscription, session, looking = self._subscription, self._session, self._looking
-        self._subscription = self._session = self._first = self._looking = None
-        self._absent = {}
+        self._subscription = self._session = self._looking = self._kept = None
+        self._ready.clear()
         if looking is not None:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -271,20 +247,8 @@ class OpcUaSource:
             await (session.leave() if leave else session.close())
 
 
-def _acknowledger(subscription: Subscription, sequences: Sequence[int]) -> Callable[[], Awaitable[None]]:
+def _acknowledger(subscription: Subscription | Polling, sequences: Sequence[int]) -> Callable[[], Awaitable[None]]:
     async def acknowledge() -> None:
         subscription.acknowledge(sequences)
 
     return acknowledge
-
-
-def _filter(mine: TagOptions) -> ua.DataChangeFilter | None:
-    """What the server is asked to leave out; None where it is nothing (IEC 62541-4, 7.22.2)."""
-    wanted = ua.DataChangeFilter(Trigger=TRIGGERS[mine.trigger])
-    if mine.deadband is not None:
-        wanted.DeadbandType, wanted.DeadbandValue = ua.DeadbandType.Absolute, mine.deadband
-    elif mine.deadband_percent is not None:
-        wanted.DeadbandType, wanted.DeadbandValue = ua.DeadbandType.Percent, mine.deadband_percent
-    elif mine.trigger == "status_value":
-        return None
-    return wanted

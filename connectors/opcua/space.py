@@ -111,10 +111,10 @@ class Space:
             parameters = ua.BrowseParameters()
             parameters.NodesToBrowse = [wanted(node) for node in some]
             parameters.RequestedMaxReferencesPerNode = ua.UInt32(at_once)
-            self.session.requests += 1
+            await self.session.turn()
             return await self._whole(await self.session.services.browse(parameters), most)
 
-        return await self._halving(ask, nodes, self._per_browse, "browsing")
+        return await halving(ask, nodes, self._per_browse, "browsing")
 
     async def _whole(self, results: Sequence[ua.BrowseResult], most: int) -> list[References]:
         """Answers with what comes by continuation point; points that are not followed are given back."""
@@ -133,7 +133,7 @@ class Space:
         return found
 
     async def _next(self, points: dict[int, bytes], found: list[References]) -> dict[int, bytes]:
-        self.session.requests += 1
+        await self.session.turn()
         results = await self.session.services.browse_next(
             ua.BrowseNextParameters(ReleaseContinuationPoints=False, ContinuationPoints=list(points.values()))
         )
@@ -148,7 +148,7 @@ class Space:
 
     async def _release(self, points: list[bytes]) -> None:
         if points:
-            self.session.requests += 1
+            await self.session.turn()
             await self.session.services.browse_next(
                 ua.BrowseNextParameters(ReleaseContinuationPoints=True, ContinuationPoints=points)
             )
@@ -162,27 +162,28 @@ class Space:
             parameters = ua.ReadParameters()
             parameters.TimestampsToReturn = ua.TimestampsToReturn.Source if times else ua.TimestampsToReturn.Neither
             parameters.NodesToRead = [ua.ReadValueId(node, ua.IntegerId(attribute)) for node, attribute in some]
-            self.session.requests += 1
+            await self.session.turn()
             found: list[ua.DataValue] = await self.session.services.read(parameters)
             return found
 
-        return await self._halving(ask, wanted, self._per_read, "reading")
+        return await halving(ask, wanted, self._per_read, "reading")
 
-    async def _halving(
-        self, ask: Callable[[Sequence[T]], Awaitable[list[R]]], items: Sequence[T], size: int, doing: str
-    ) -> list[R]:
-        """Ask for `size` at once, for fewer where the server says that this is too much for one answer."""
-        found: list[R] = []
-        async with border(doing):
-            while len(found) < len(items):
-                some = items[len(found) : len(found) + size]
-                try:
-                    found += await ask(some)
-                except UaStatusCodeError as error:
-                    if error.code not in TOO_MUCH or len(some) == 1:
-                        raise
-                    size = len(some) // 2
-        return found
+
+async def halving(
+    ask: Callable[[Sequence[T]], Awaitable[list[R]]], items: Sequence[T], size: int, doing: str
+) -> list[R]:
+    """Ask for `size` at once, for fewer where the server says that this is too much for one answer."""
+    found: list[R] = []
+    async with border(doing):
+        while len(found) < len(items):
+            some = items[len(found) : len(found) + size]
+            try:
+                found += await ask(some)
+            except UaStatusCodeError as error:
+                if error.code not in TOO_MUCH or len(some) == 1:
+                    raise
+                size = len(some) // 2
+    return found
 
 
 def _wanted(kind: ua.NodeId, classes: int, *, inverse: bool = False) -> Callable[[ua.NodeId], ua.BrowseDescription]:

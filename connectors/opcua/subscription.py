@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +17,9 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from connectors import ConnectorError, NotConnectedError
 from connectors.opcua.border import border
 from connectors.opcua.decode import Changes, UndecodableError
+from connectors.opcua.monitored import Monitored
 from connectors.opcua.notification import Notification, published, republished
-from connectors.opcua.resume import Kept
+from connectors.opcua.resume import Handles, Kept
 
 if TYPE_CHECKING:
     from asyncua.common.utils import Buffer
@@ -36,7 +37,6 @@ BURST_S: Final = 0.05
 """How long the rest of a burst may take: one scan in one batch costs all that follows a fifth of what five do."""
 SEQUENCE_END: Final = 2**32
 HALF: Final = 2**31
-ITEMS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Subscription:
         self._options = options
         self._id = 0
         self._in_flight = options.publishes_in_flight
-        self._items: dict[int, ua.IntegerId] = {}
+        self.monitored = Monitored(session)
         self._waiting: deque[Arrived] = deque()
         self._waiting_rows = 0
         self._acknowledged: deque[int] = deque()
@@ -100,10 +100,11 @@ class Subscription:
             answer = struct_from_binary(ua.CreateSubscriptionResponse, await self._session.request(request))
             answer.ResponseHeader.ServiceResult.check()
             made = answer.Parameters
-            self._id = made.SubscriptionId
+            self._id = self.monitored.subscription = made.SubscriptionId
+            self.monitored.revised.publishing_ms = interval, made.RevisedPublishingInterval
             keep_alive_s = made.RevisedPublishingInterval / 1000 * made.RevisedMaxKeepAliveCount
             self._silence_s = max(SILENT_KEEP_ALIVES * keep_alive_s, self._options.timeout_s)
-        results = await self.add(items, at_once)
+        results = await self.monitored.create(items, at_once)
         self._start()
         return results
 
@@ -121,12 +122,15 @@ class Subscription:
         if not answer.Parameters.Results or not answer.Parameters.Results[0].is_good():
             return False
         self._id, self._silence_s, self._resuming = kept.subscription, kept.silence_s, True
+        self.monitored.revised = kept.revised
+        self.monitored.subscription, self.monitored.ids = kept.subscription, dict(kept.handles.items)
         self._start()
         return True
 
-    def kept(self, missing: Mapping[int, int]) -> Kept:
+    def kept(self, handles: Handles) -> Kept:
         """What it takes to resume."""
-        return Kept(self._session.token, self._session.nonce, self._id, self._silence_s, missing)
+        session, revised = self._session, self.monitored.revised
+        return Kept(session.token, session.nonce, self._id, self._silence_s, handles, revised)
 
     def _start(self) -> None:
         self._heard = time.monotonic()
@@ -134,34 +138,11 @@ class Subscription:
 
     async def add(self, items: Sequence[ua.MonitoredItemCreateRequest], at_once: int) -> list[int]:
         """Monitor these items too; returns one StatusCode per item."""
-        results: list[int] = []
-        async with border("subscribing"):
-            for start in range(0, len(items), at_once):
-                results += await self._create_items(items[start : start + at_once])
-        return results
+        return await self.monitored.create(items, at_once)
 
-    async def _create_items(self, items: Sequence[ua.MonitoredItemCreateRequest]) -> list[int]:
-        request = ua.CreateMonitoredItemsRequest()
-        request.Parameters.SubscriptionId = self._id
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Source
-        request.Parameters.ItemsToCreate = list(items)
-        answer = struct_from_binary(ua.CreateMonitoredItemsResponse, await self._session.request(request))
-        answer.ResponseHeader.ServiceResult.check()
-        for item, result in zip(items, answer.Results, strict=False):
-            if result.StatusCode.is_good():
-                self._items[int(item.RequestedParameters.ClientHandle)] = result.MonitoredItemId
-        return [int(result.StatusCode.value) for result in answer.Results]
-
-    async def remove(self, handles: Iterable[int], at_once: int) -> None:
-        """Monitor the items of these client handles no longer; those of a resumed subscription are not known by id."""
-        known = [self._items.pop(handle) for handle in handles if handle in self._items]
-        async with border("unsubscribing"):
-            for start in range(0, len(known), at_once):
-                request = ua.DeleteMonitoredItemsRequest()
-                request.Parameters.SubscriptionId = self._id
-                request.Parameters.MonitoredItemIds = known[start : start + at_once]
-                answer = struct_from_binary(ua.DeleteMonitoredItemsResponse, await self._session.request(request))
-                answer.ResponseHeader.ServiceResult.check()
+    def notes(self) -> tuple[str, ...]:
+        """What the server has made of what we asked for."""
+        return self.monitored.revised.notes()
 
     async def ready(self, most: int = MOST_WAITING) -> None:
         """Wait until something can be taken, and for the rest of it where the server has said that more comes.
@@ -194,6 +175,11 @@ class Subscription:
                 if time.monotonic() >= self._heard + self._silence_s:
                     message = f"the server has sent nothing for {self._silence_s:g} s"
                     raise NotConnectedError(message) from error
+
+    @property
+    def something_waits(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._waiting)
 
     def take(self, most: int) -> Taken:
         """All that has arrived, up to about `most` readings. Does not wait."""
@@ -260,7 +246,8 @@ class Subscription:
                 ua.SubscriptionAcknowledgement(self._id, s) for s in sequences
             ]
             try:
-                return await self._session.request(request, timeout_s=0)
+                self._session.requests += 1
+                return await self._session.send(request, timeout_s=0)
             except UaStatusCodeError as error:
                 self._acknowledged.extendleft(reversed(sequences))
                 if error.code == StatusCodes.BadTooManyPublishRequests and self._in_flight > 1:
@@ -316,7 +303,8 @@ class Subscription:
         request.Parameters.SubscriptionId = self._id
         request.Parameters.RetransmitSequenceNumber = sequence
         try:
-            found = republished(await self._session.request(request))
+            self._session.requests += 1
+            found = republished(await self._session.send(request))
         except UaStatusCodeError as error:
             if error.code == StatusCodes.BadMessageNotAvailable:
                 return None

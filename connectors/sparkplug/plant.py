@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
 
 from connectors import NO_TIME, Status, TagBinding
 from connectors.mqtt.mapping import Rows
@@ -20,6 +22,10 @@ from connectors.sparkplug.sequence import MODULO, Sequence
 BDSEQ: Final = b"bdSeq"
 MOST_ALIASES: Final = 2_000_000
 """Of a connection: some 200 MB."""
+NEVER: Final = int(np.iinfo(np.int64).max)
+"""ns: of a tag that never had a reading there is nothing to be uncertain of."""
+Wanted: TypeAlias = Mapping[Key, Mapping[str, list[tuple[TagBinding, str]]]]
+"""Node -> device, the node's own under "" -> tags, each with its metric."""
 MOST_HELD_BYTES: Final = 33_554_432
 """Of messages that wait for one before them."""
 
@@ -69,6 +75,7 @@ class _Node:
         """Tags have to be told of. A wait that goes on grows to twice its length at most, however often it begins."""
         if self.waiting_until is None:
             self.waiting_from, self.waiting_since = now, time_ns
+        self.waiting_since = min(self.waiting_since, time_ns)
         self.waiting_until = min(now, self.waiting_from + seconds) + seconds
 
     def waits(self) -> bool:
@@ -86,13 +93,46 @@ class Plant:
         self._held_bytes = 0
         self._aliases = 0
         self.rebirths = Rebirths(options.rebirth_pause_s, allowed=options.rebirth)
+        self._bind(self.wanted(tags))
+
+    def wanted(self, tags: Iterable[TagBinding]) -> Wanted:
+        """These tags by node. Raises ValueError for an address that is not valid, or in a group not listened to."""
+        found: dict[Key, dict[str, list[tuple[TagBinding, str]]]] = {}
         for tag in tags:
             address = split(tag.address)
-            if options.groups and address.node.group not in options.groups:
-                message = f"{tag.address!r} is in none of the `groups` {', '.join(options.groups)}"
+            if self._options.groups and address.node.group not in self._options.groups:
+                message = f"{tag.address!r} is in none of the `groups` {', '.join(self._options.groups)}"
                 raise ValueError(message)
-            node = self._nodes.setdefault(address.node, _Node(address.node, {"": Scope()}))
-            node.scopes.setdefault(address.device, Scope(address.device)).add(tag, address.metric)
+            found.setdefault(address.node, {"": []}).setdefault(address.device, []).append((tag, address.metric))
+        return found
+
+    def rebind(self, wanted: Wanted, now: float, out: Taken) -> None:
+        """Hear other tags from now on. A node with new ones is asked for its births: only they explain its aliases."""
+        for key in self._nodes.keys() - wanted.keys():
+            node = self._nodes[key]
+            self._give_up(node, out)
+            for scope in node.scopes.values():
+                self._forget(scope)
+            del self._nodes[key]
+            self.rebirths.leave(key)
+        for node in self._bind(wanted):
+            node.wait(now, self._options.birth_wait_s, NEVER)
+            self.rebirths.want_anew(node.key)
+        for node in self._nodes.values():
+            if not node.waits():
+                node.waiting_until = None
+
+    def _bind(self, wanted: Wanted) -> list[_Node]:
+        """Returns the nodes with new tags."""
+        found: list[_Node] = []
+        for key, devices in wanted.items():
+            node = self._nodes.setdefault(key, _Node(key, {}))
+            for device in node.scopes.keys() - devices.keys():
+                self._forget(node.scopes.pop(device))
+            new = [node.scopes.setdefault(one, Scope(one)).rebind(tags) for one, tags in devices.items()]
+            if any(new):
+                found.append(node)
+        return found
 
     def connected(self, now: float, time_ns: int) -> None:
         """A connection has begun: nothing is known until it is told. `time_ns`: until when all was known."""

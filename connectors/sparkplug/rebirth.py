@@ -16,6 +16,7 @@ APART_S: Final = 0.05
 class _Asked:
     not_before: float
     pause: float
+    answered: bool = False
 
 
 class Rebirths:
@@ -34,12 +35,23 @@ class Rebirths:
         if self._allowed:
             self._wanted[node] = None
 
+    def want_anew(self, node: Key) -> None:
+        """An engineer has put tags on it: a node that answered the last time is asked without a pause."""
+        self.want(node)
+        asked = self._asked.get(node)
+        if asked is not None and asked.answered:
+            asked.not_before = 0.0
+
+    def leave(self, node: Key) -> None:
+        """There is no tag on it any more."""
+        self._wanted.pop(node, None)
+
     def born(self, node: Key) -> None:
         """They have come."""
         self._wanted.pop(node, None)
         asked = self._asked.get(node)
         if asked is not None:
-            asked.pause = self._pause
+            asked.pause, asked.answered = self._pause, True
 
     def forget(self) -> None:
         """Nothing is wanted any more; how often each was asked stays known."""

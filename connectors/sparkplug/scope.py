@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -90,6 +90,20 @@ class Scope:
         self.points.setdefault(metric, []).append(Point(tag.id, tag.address, tag.datatype))
         parts = metric.split(SEPARATOR)
         self.wanted.update(SEPARATOR.join(parts[:n]) for n in range(1, len(parts) + 1))
+
+    def rebind(self, tags: Sequence[tuple[TagBinding, str]]) -> bool:
+        """Other (tag, metric), those that stay as they stand; whether there are new ones. What the birth said holds."""
+        known = {point.tag: point for point in self.all_points()}
+        self.points, self.wanted = {}, set()
+        new = False
+        for tag, metric in tags:
+            self.add(tag, metric)
+            point = known.get(tag.id)
+            if point is not None and (point.address, point.datatype) == (tag.address, tag.datatype):
+                self.points[metric][-1] = point
+            else:
+                new = True
+        return new
 
     def all_points(self) -> Iterator[Point]:
         """Every tag."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from connectors import Batch, ConnectionConfig, ConnectorError, NotConnectedError, RefusedError
 from connectors._continuity import Continuity
@@ -18,7 +18,7 @@ from connectors.sparkplug.address import command_topic
 from connectors.sparkplug.codec import rebirth_request
 from connectors.sparkplug.host import JSON, Host
 from connectors.sparkplug.options import Options
-from connectors.sparkplug.plant import Plant, Taken
+from connectors.sparkplug.plant import Plant, Taken, Wanted
 from connectors.sparkplug.scope import Arrival
 
 if TYPE_CHECKING:
@@ -34,19 +34,29 @@ HEARTBEAT_NS: Final = 500_000_000
 FAREWELL_S: Final = 2.0
 
 
+class _Change(NamedTuple):
+    """What comes after it in the order of arrival is for these tags."""
+
+    wanted: Wanted
+    revision: int
+
+
+_Oversize: TypeAlias = tuple[str, int, int]
+
+
 class SparkplugSource:
     """Readings out of births and data, and a Bad reading for every tag of what has died."""
 
     def __init__(self, config: ConnectionConfig) -> None:
         """Nothing is opened yet. Raises ValueError for options or an address that `Options`, `check_address` refuse."""
-        self._config = config
         self._options = Options.model_validate(config.options)
         self._client_id = client_id(self._options, config.name)
         self._host = Host(self._options.host_id or self._client_id)
         self._plant = Plant(config.tags, self._options)
         self._link: Link | None = None
         self._online = False
-        self._waiting: deque[Arrival | tuple[str, int, int]] = deque()
+        self._revision = config.revision
+        self._waiting: deque[Arrival | _Oversize | _Change] = deque()
         self._waiting_bytes = 0
         self._news = asyncio.Event()
         self._beat_ns = 0
@@ -56,6 +66,9 @@ class SparkplugSource:
     async def connect(self) -> None:
         """Log in with our will, subscribe, say that we are online. Raises NotConnectedError, RefusedError."""
         await self.close()
+        for entry in self._waiting:
+            if isinstance(entry, _Change):
+                self._take_over(entry, Taken())
         self._waiting.clear()
         self._waiting_bytes = 0
         link = Link(
@@ -116,7 +129,19 @@ class SparkplugSource:
         del size
         self._put((topic, mid, qos))
 
-    def _put(self, entry: Arrival | tuple[str, int, int]) -> None:
+    async def rebind(self, config: ConnectionConfig) -> bool:
+        """See `connectors.Rebindable`. We hear all nodes anyway; a new tag's value comes with its node's births."""
+        wanted = self._plant.wanted(config.tags)
+        if self._link is None:
+            return False
+        self._waiting.append(_Change(wanted, config.revision))
+        return True
+
+    def _take_over(self, change: _Change, taken: Taken) -> None:
+        self._plant.rebind(change.wanted, time.monotonic(), taken)
+        self._revision = change.revision
+
+    def _put(self, entry: Arrival | _Oversize) -> None:
         self._waiting.append(entry)
         self._news.set()
         full = len(self._waiting) >= self._options.max_waiting or self._waiting_bytes >= MOST_WAITING_BYTES
@@ -179,7 +204,7 @@ class SparkplugSource:
             status,
             received,
             self._alive_ns,
-            self._config.revision,
+            self._revision,
             taken.rows.refusals(),
             taken.lost,
             self._continuity.say(),
@@ -191,8 +216,13 @@ class SparkplugSource:
         taken, now, size = Taken(), time.monotonic(), 0
         last = self._alive_ns
         while self._waiting and len(taken.rows.tags) < MOST_READINGS and size < MOST_BYTES:
+            if isinstance(self._waiting[0], _Change) and taken.acks:
+                # What came before it belongs to the revision before.
+                break
             entry = self._waiting.popleft()
-            if isinstance(entry, Arrival):
+            if isinstance(entry, _Change):
+                self._take_over(entry, taken)
+            elif isinstance(entry, Arrival):
                 size += len(entry.payload)
                 last = max(last, entry.received)
                 self._plant.take(entry, now, taken)

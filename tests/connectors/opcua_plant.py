@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.internal_server import InternalServer
 from asyncua.server.server import Server
 
 from app.launcher.ports import Port
@@ -100,11 +101,12 @@ async def opcua_plant(
     policies: Sequence[ua.SecurityPolicyType],
     users: Users | None = None,
     tokens: Sequence[type] = (ua.AnonymousIdentityToken, ua.UserNameIdentityToken),
+    inner: InternalServer | None = None,
 ) -> AsyncIterator[Plant]:
-    """A server with these endpoints, for as long as this context."""
+    """A server with these endpoints, for as long as this context. `inner`: what it is made of, with its own users."""
     logging.getLogger("asyncua.server").setLevel(logging.ERROR)
     mine = Own(folder, "urn:headrace:tests:server", "server").use()
-    server = Server(user_manager=users or Users())  # type: ignore[arg-type]
+    server = Server(inner, user_manager=users or Users())  # type: ignore[arg-type]
     await server.init()
     with Port() as held:
         port = held.number

@@ -37,5 +37,6 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
             {**options, "password": "wrong"},
             gate.cut,
             resends=True,
+            tells_at_once=False,
             sink_options={"url": f"mqtt://127.0.0.1:{broker.port}", **access},
         )

@@ -28,6 +28,8 @@ class Peer:
     """Whether the peer is a recording, which ends."""
     resends: bool = False
     """Whether what was not acknowledged comes again at the next connect."""
+    tells_at_once: bool = True
+    """Whether a tag that is new on a living connection has a value before the peer produces one."""
     unacknowledged: Callable[[], int] | None = None
     """How many messages the peer still keeps for us; None where it does not tell."""
     sink_options: Mapping[str, object] | None = field(default=None)

@@ -13,10 +13,12 @@ from asyncua import ua
 from pydantic import ValidationError
 
 from connectors import ConnectionConfig, NotConnectedError, RefusedError, TagBinding
+from connectors.opcua.border import LogInRefusedError
+from connectors.opcua.endpoints import LOOK_AGAIN_S, Refused
 from connectors.opcua.options import Options, SinkOptions
 from connectors.opcua.own import make
 from connectors.opcua.security import trust
-from connectors.opcua.source import LOOK_AGAIN_S, OpcUaSource, Refused
+from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant, opcua_plant
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -116,7 +118,7 @@ async def test_expired_certificate_of_ours(plant: Plant, data_dir: str) -> None:
 async def test_when_another_try_is_worth_while() -> None:
     """A refused user waits for a change here; a peer that refused for another reason is looked at again by and by."""
     before, after = (("trusted/a.der", 1, 1),), (("trusted/a.der", 2, 1),)
-    user, peer = Refused(before, 100.0, log_in=True), Refused(before, 100.0, log_in=False)
+    user, peer = (Refused(kind("no"), before, 100.0) for kind in (LogInRefusedError, RefusedError))
     assert [one.worth_a_try(before, 100.0 + LOOK_AGAIN_S - 1) for one in (user, peer)] == [False, False]
     assert [one.worth_a_try(before, 100.0 + LOOK_AGAIN_S) for one in (user, peer)] == [False, True]
     assert [one.worth_a_try(after, 100.0) for one in (user, peer)] == [True, True]

@@ -111,3 +111,20 @@ def test_plant_log(tmp_path: Path) -> None:
         return [len(await whole(replay)), len(await whole(replay))]
 
     assert asyncio.run(twice()) == [1, 1]
+
+
+def test_other_tags(tmp_path: Path) -> None:
+    """Other tags are read from the next row on; a recording does not begin again for them."""
+    lines = (f"{name},{n},{n},0" for n in range(4) for name in "ab")
+    replay = source(csv(tmp_path / "log.csv", *lines), "a", rows_per_batch=4)
+
+    async def rebound() -> list[Batch]:
+        await replay.connect()
+        first = await replay.read()
+        other = ConnectionConfig("recording", {}, (TagBinding(2, "b"),), 4, "")
+        assert await replay.rebind(other)
+        return [first, await replay.read()]
+
+    first, second = asyncio.run(rebound())
+    assert (first.tags.tolist(), first.values.tolist(), first.revision) == ([1, 1], [0, 1], 3)
+    assert (second.tags.tolist(), second.values.tolist(), second.revision) == ([2, 2], [2, 3], 4)
