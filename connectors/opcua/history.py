@@ -18,10 +18,10 @@ from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from connectors import NO_TIME, Batch, ConnectorError, NotConnectedError, Refusal, Status
+from connectors.opcua.address import place
 from connectors.opcua.binding import resolve
 from connectors.opcua.border import border
 from connectors.opcua.clock import clock_offset
-from connectors.opcua.address import place
 from connectors.opcua.columns import Table, joined
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.pages import Result, results

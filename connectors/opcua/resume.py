@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 FILE: Final = "opcua-session.json"
 LARGEST_FILE: Final = 4 * 1024 * 1024
 NOT_THE_SERVERS: Final = {
-    "password", "timeout_s", "use_received_time", "requests_per_s", "backfill", "backfill_hours", "backfill_readings_per_s",
+    "password", "timeout_s", "use_received_time", "requests_per_s",
+    "backfill", "backfill_hours", "backfill_readings_per_s",
 }  # fmt: skip
 """Options that change nothing about a subscription."""
 MOST_TRIES: Final = 3
