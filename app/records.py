@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from connectors import Batch
+    from connectors import Batch, PlantEvent
 
 MAX_COLUMNS = 64 * 2**20
 """A batch larger than this once unpacked is refused: bytes from disk or queue are foreign too."""
@@ -45,6 +45,35 @@ class RefusalRecord(msgspec.Struct, array_like=True, frozen=True):
     readings: int
 
 
+class ConditionRecord(msgspec.Struct, array_like=True, frozen=True):
+    """`connectors.ConditionState` in columns."""
+
+    id: str
+    name: str
+    branch: str
+    retain: bool
+    enabled: bool | None
+    acked: bool | None
+    confirmed: bool | None
+    active: bool | None
+    quality: int
+    comment: str
+
+
+class EventRecord(msgspec.Struct, array_like=True, frozen=True):
+    """`connectors.PlantEvent` in columns."""
+
+    id: str
+    type: str
+    source_node: str
+    source: str
+    time: int
+    receive_time: int
+    message: dict[str, str]
+    severity: int
+    condition: ConditionRecord | None
+
+
 class Record(msgspec.Struct, array_like=True, frozen=True):
     """One journal record: a batch, or a tick of the clock (connection 0, count 0)."""
 
@@ -61,6 +90,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     """Empty when count is 0."""
     gap_since: int = 0
     """ns: from here to `received_time` changes may be missing, because the connection could not take up; 0: none."""
+    events: tuple[EventRecord, ...] = ()
+    """What the peer reported beside its readings; the ledger counts them by themselves."""
 
     def readings(self) -> int:
         """What the ledger counts as read: good ones and refused ones."""
@@ -133,7 +164,22 @@ def to_record(connection: int, batch: Batch, gap_since: int = 0) -> Record:
         refused=tuple(RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings) for r in batch.refused),
         columns=encode_columns(batch) if count else b"",
         gap_since=gap_since if gap_since < batch.received_time else 0,
+        events=tuple(_event(one) for one in batch.events),
     )
+
+
+def _event(event: PlantEvent) -> EventRecord:
+    state = event.condition
+    condition = None
+    if state is not None:
+        condition = ConditionRecord(
+            state.id, state.name, state.branch, state.retain, state.enabled, state.acked, state.confirmed, state.active,
+            state.quality, state.comment,
+        )  # fmt: skip
+    return EventRecord(
+        event.id, event.type, event.source_node, event.source, event.time, event.receive_time, dict(event.message),
+        event.severity, condition,
+    )  # fmt: skip
 
 
 def tick(time: int) -> Record:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 import numpy as np
 
 from connectors._browse import Branch, Browser, Learned, Node, Proposal
+from connectors._events import ConditionState, PlantEvent
 from connectors._trust import (
     Application,
     Certificate,
@@ -134,6 +135,8 @@ class Batch:
     """False for the first batch of a connection that could not take up where the last one ended: what changed in
     between may be missing. OPC UA: a new subscription; MQTT: a session that the broker no longer had."""
     ack: Callable[[], Awaitable[None]] = field(default=no_ack, compare=False)
+    events: tuple[PlantEvent, ...] = ()
+    """What the peer reported beside its readings; safe with us, like them, before `ack`."""
 
     def __len__(self) -> int:
         """The number of readings."""
@@ -312,9 +315,9 @@ def load(name: str) -> Connector:
 
 
 __all__ = [
-    "NO_TIME", "Application", "Batch", "Branch", "Browser", "Certificate", "ConnectionConfig", "Connector",
-    "ConnectorError", "EndOfInput", "Endpoint", "Found", "Learned", "Look", "Node", "NodeValue", "NotConnectedError",
-    "NotInstalledError", "Offer", "OwnCertificate", "PeerCertificate", "Proposal", "Publication", "Refusal",
-    "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState", "Value", "load", "names",
-    "no_ack",
+    "NO_TIME", "Application", "Batch", "Branch", "Browser", "Certificate", "ConditionState", "ConnectionConfig",
+    "Connector", "ConnectorError", "EndOfInput", "Endpoint", "Found", "Learned", "Look", "Node", "NodeValue",
+    "NotConnectedError", "NotInstalledError", "Offer", "OwnCertificate", "PeerCertificate", "PlantEvent", "Proposal",
+    "Publication", "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState",
+    "Value", "load", "names", "no_ack",
 ]

@@ -18,18 +18,24 @@ from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Refu
 from connectors._continuity import Continuity
 from connectors.opcua import resume
 from connectors.opcua.address import Address, place
+from connectors.opcua.alarms import Alarms
 from connectors.opcua.binding import resolve
 from connectors.opcua.border import LogInRefusedError
 from connectors.opcua.columns import Columns, Table, joined
+from connectors.opcua.decode import TYPE_BITS
 from connectors.opcua.options import Options, TagOptions
 from connectors.opcua.path import Path as BrowsePath
 from connectors.opcua.security import keys_of
 from connectors.opcua.session import Session
+from connectors.opcua.space import Space
+from connectors.opcua.structures import Structures
 from connectors.opcua.subscription import ITEMS_AT_ONCE, Subscription, Taken
+from connectors.opcua.variant import STRUCTURE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from connectors._events import PlantEvent
     from connectors.opcua.resume import Kept
     from connectors.opcua.security import Mark
 
@@ -87,6 +93,9 @@ class OpcUaSource:
         self._at_once = ITEMS_AT_ONCE
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
+        self._structures: Structures | None = None
+        self._alarms = Alarms(self._options.events, self._options.url) if self._options.events is not None else None
+        self._taken: Taken | None = None
 
     async def connect(self) -> None:
         """Open a session and subscribe. Raises NotConnectedError, RefusedError."""
@@ -110,8 +119,11 @@ class OpcUaSource:
 
     def tend(self) -> tuple[str, ...]:
         """See `connectors.Tended`."""
-        session = self._session
-        return session.tend() if session is not None else ()
+        session, structures = self._session, self._structures
+        notes = structures.notes() if structures is not None else ()
+        if self._alarms is not None:
+            notes += self._alarms.notes
+        return (session.tend() if session is not None else ()) + notes
 
     def mended(self) -> bool:
         """See `connectors.Tended`. The peer may have been mended too."""
@@ -125,11 +137,14 @@ class OpcUaSource:
         """
         namespaces, most = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS])
         session.namespaces = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
+        self._structures = Structures(Space(session))
         limit = most.Value.Value if most.Value is not None and isinstance(most.Value.Value, int) else 0
         self._at_once = min(limit or ITEMS_AT_ONCE, ITEMS_AT_ONCE)
         resumed = kept is not None and await subscription.resume(kept)
         open_ones = sorted(kept.missing) if kept is not None and resumed else range(len(self._addresses))
         self._absent = await self._bind(session, open_ones, subscription.add if resumed else subscription.create)
+        if self._alarms is not None:
+            await self._alarms.begin(session, subscription, self._at_once, resumed=resumed)
         self._alive_ns = time.time_ns()
         self._first = self._missing(self._absent, self._alive_ns)
         self._look_at = time.monotonic() + self._options.retry_bad_s
@@ -198,13 +213,26 @@ class OpcUaSource:
         if self._subscription is None or self._session is None:
             message = "not connected"
             raise NotConnectedError(message)
+        if self._alarms is not None:
+            await self._alarms.refreshed(self._session, self._subscription)
         if self._first is None:
             await self._looked(self._session, self._subscription)
         if self._first is not None:
             first, self._first = self._first, None
             return replace(first, continues=self._continuity.say())
-        await self._subscription.ready(MOST_READINGS)
-        return self._batch(self._subscription, self._subscription.take(MOST_READINGS))
+        if self._taken is None:
+            await self._subscription.ready(MOST_READINGS)
+            self._taken = self._subscription.take(MOST_READINGS)
+        # What a cancelled read has taken is there for the next one.
+        await self._open_structures(self._taken)
+        taken, self._taken = self._taken, None
+        return self._batch(self._subscription, taken)
+
+    async def _open_structures(self, taken: Taken) -> None:
+        for part in taken.parts:
+            if self._structures is not None and part.others:
+                held = np.flatnonzero((part.kinds & TYPE_BITS) >= STRUCTURE).tolist()
+                await self._structures.open(part.others, held)
 
     def _batch(self, subscription: Subscription, taken: Taken) -> Batch:
         self._alive_ns = max(self._alive_ns, taken.alive_ns)
@@ -215,6 +243,7 @@ class OpcUaSource:
         times = columns.source_time
         if self._options.use_received_time:
             times = np.full(len(columns.tags), taken.received_ns, dtype=np.int64)
+        events, lost = self._events(taken)
         broken = tuple(Refusal(self._options.url, "undecodable", why, readings=n) for why, n in taken.broken)
         return Batch(
             columns.tags,
@@ -225,11 +254,17 @@ class OpcUaSource:
             taken.received_ns,
             self._alive_ns,
             self._config.revision,
-            columns.refused + broken,
+            columns.refused + broken + lost,
             columns.lost + taken.lost,
             self._continuity.say(),
             _acknowledger(subscription, taken.sequences),
+            events,
         )
+
+    def _events(self, taken: Taken) -> tuple[tuple[PlantEvent, ...], tuple[Refusal, ...]]:
+        if self._alarms is None or self._session is None or not taken.events:
+            return (), ()
+        return self._alarms.events(taken.events, self._session.namespaces, taken.received_ns)
 
     def _columns(self, taken: Taken) -> Columns:
         if taken.rows:
@@ -243,7 +278,7 @@ class OpcUaSource:
 
     async def _let_go(self, *, leave: bool) -> None:
         subscription, session, looking = self._subscription, self._session, self._looking
-        self._subscription = self._session = self._first = self._looking = None
+        self._subscription = self._session = self._first = self._looking = self._taken = self._structures = None
         self._absent = {}
         if looking is not None:
             looking.cancel()

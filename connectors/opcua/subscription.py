@@ -17,7 +17,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from connectors import ConnectorError, NotConnectedError
 from connectors.opcua.border import border
 from connectors.opcua.decode import Changes, UndecodableError
-from connectors.opcua.notification import Notification, published, republished
+from connectors.opcua.notification import EventFields, Notification, published, republished
 from connectors.opcua.resume import Kept
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ LIFETIME_S: Final = 60.0
 SILENT_KEEP_ALIVES: Final = 3
 MOST_WAITING: Final = 200_000
 """Readings that may wait in memory; then no new PublishRequest goes out and the server's queues take the strain."""
+READING_BYTES: Final = 256
+"""Room that a reading is reckoned with, so that large values do not fill the memory or outgrow a journal record."""
 MOST_REPUBLISHED: Final = 1000
 BURST_S: Final = 0.05
 """How long the rest of a burst may take: one scan in one batch costs all that follows a fifth of what five do."""
@@ -56,6 +58,7 @@ class Taken:
     parts: list[Changes] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
     broken: list[tuple[str, int]] = field(default_factory=list)
+    events: list[EventFields] = field(default_factory=list)
     received_ns: int = 0
     alive_ns: int = 0
     rows: int = 0
@@ -123,6 +126,11 @@ class Subscription:
         self._id, self._silence_s, self._resuming = kept.subscription, kept.silence_s, True
         self._start()
         return True
+
+    @property
+    def id(self) -> int:
+        """The server's own number of it; 0 before it is created."""
+        return self._id
 
     def kept(self, missing: Mapping[int, int]) -> Kept:
         """What it takes to resume."""
@@ -199,11 +207,12 @@ class Subscription:
         """All that has arrived, up to about `most` readings. Does not wait."""
         taken = Taken(lost=self._lost)
         self._lost = 0
-        while self._waiting and taken.rows < most:
+        weight = 0
+        while self._waiting and weight < most:
             arrived = self._waiting.popleft()
-            rows = _rows(arrived.notification)
-            self._waiting_rows -= rows
-            taken.rows += rows
+            weight += _weight(arrived.notification)
+            self._waiting_rows -= _weight(arrived.notification)
+            taken.rows += _rows(arrived.notification)
             taken.received_ns = arrived.time_ns
             if arrived.complete:
                 taken.alive_ns = arrived.time_ns
@@ -211,6 +220,7 @@ class Subscription:
                 taken.sequences.append(arrived.notification.sequence)
             taken.parts += arrived.notification.parts
             taken.broken += arrived.notification.broken
+            taken.events += arrived.notification.events
         if self._waiting_rows < self._most_waiting:
             self._room.set()
         return taken
@@ -290,7 +300,7 @@ class Subscription:
 
     def _put(self, arrived: Arrived) -> None:
         self._waiting.append(arrived)
-        self._waiting_rows += _rows(arrived.notification)
+        self._waiting_rows += _weight(arrived.notification)
         self._news.set()
 
     def _missing(self, first: int, end: int) -> list[int]:
@@ -338,6 +348,11 @@ class Subscription:
 
 def _rows(notification: Notification) -> int:
     return sum(len(part.handles) for part in notification.parts)
+
+
+def _weight(notification: Notification) -> int:
+    """Its readings; one of large values counts for as many as would take its room."""
+    return max(_rows(notification) + len(notification.events), notification.size // READING_BYTES)
 
 
 def _before(sequence: int, available: Sequence[int]) -> list[int]:

@@ -30,13 +30,16 @@ class Other:
 
 
 @asynccontextmanager
-async def open62541(folder: Path) -> AsyncIterator[Other]:
-    """The server as long as this context; what is in `clients/` and `users/` now is trusted."""
+async def open62541(folder: Path, module: str = "tests.connectors.opcua_open62541") -> AsyncIterator[Other]:
+    """The server as long as this context; what is in `clients/` and `users/` now is trusted.
+
+    `module`: another program that serves with the same arguments.
+    """
     mine = Own(folder, URI, "open62541").use()
     with Port() as held:
         port = held.number
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.connectors.opcua_open62541", str(port), str(folder),
+        sys.executable, "-m", module, str(port), str(folder),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None

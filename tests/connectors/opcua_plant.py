@@ -100,11 +100,15 @@ async def opcua_plant(
     policies: Sequence[ua.SecurityPolicyType],
     users: Users | None = None,
     tokens: Sequence[type] = (ua.AnonymousIdentityToken, ua.UserNameIdentityToken),
+    *,
+    conditions: bool = False,
 ) -> AsyncIterator[Plant]:
-    """A server with these endpoints, for as long as this context."""
+    """A server with these endpoints, for as long as this context. `conditions`: it tells their states when asked."""
     logging.getLogger("asyncua.server").setLevel(logging.ERROR)
     mine = Own(folder, "urn:headrace:tests:server", "server").use()
     server = Server(user_manager=users or Users())  # type: ignore[arg-type]
+    # 1 is the severity of the events that begin and end the telling.
+    server.iserver.bind_condition_methods = int(conditions)
     await server.init()
     with Port() as held:
         port = held.number
