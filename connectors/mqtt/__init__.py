@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from connectors import Browser, ConnectionConfig, Sink, Source
     from connectors._commands import Writing
 
-SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts")
+SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts", "ws", "wss")
 
 
 def source(config: ConnectionConfig) -> Source:

@@ -9,6 +9,7 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import get_name_and_doc
+from asyncua.ua.uaprotocol_auto import Argument
 
 from connectors import NotConnectedError, RefusedError, Status
 from connectors.opcua.address import place
@@ -133,12 +134,12 @@ class OpcUaCommands:
         await Structures(space).open(found, list(found))
         return tuple(found.values())
 
-    async def _arguments(self, space: Space, method: ua.NodeId) -> list[ua.Argument]:
+    async def _arguments(self, space: Space, method: ua.NodeId) -> list[Argument]:
         """What the method declares; nothing where it declares nothing."""
         (seen,) = await space.references([method], HAS_PROPERTY)
         nodes = [target(one) for one in seen.found if one.BrowseName.Name == "InputArguments"]
         said = [value_of(one) for one in await space.read([(node, AttributeIds.Value) for node in nodes])]
-        return [one for held in said for one in (held or []) if isinstance(one, ua.Argument)]
+        return [one for held in said for one in (held or []) if isinstance(one, Argument)]
 
 
 def _refused(address: str, code: int) -> RefusedError:

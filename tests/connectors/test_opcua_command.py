@@ -134,7 +134,7 @@ async def test_call(commands: OpcUaCommands) -> None:
     with pytest.raises(ValueError, match="2 arguments"):
         await commands.call(of, method, [1])
     with pytest.raises(RefusedError, match="Bad"):
-        await commands.call("i=2253", method, [1, 0.5])
+        await commands.call(of, f"nsu={URI};s=Level", [])
 
 
 async def test_another_make_of_server(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> None:

@@ -259,7 +259,10 @@ RULES: Final = (
             _py("app/a.py", "import connectors._commands"),
             _py("app/a.py", "make = getattr(connector, 'plant_caller')"),
         ),
-        good=(_py("app/a.py", "from app.journal.segment import Writing"), _py("tests/test_a.py", "connector.plant_writer(config)")),
+        good=(
+            _py("app/a.py", "from app.journal.segment import Writing"),
+            _py("tests/test_a.py", "connector.plant_writer(config)"),
+        ),
     ),
     Rule(
         "tests do not sleep",
