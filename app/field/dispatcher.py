@@ -292,4 +292,4 @@ class Dispatcher:
 
 def _matters(record: Record, windows: list[WindowBlock]) -> bool:
     """Whether a worker has anything to do with it."""
-    return bool(windows or record.count or record.refused or record.lost or record.gap_since)
+    return bool(windows or record.count or record.refused or record.lost or record.gap_since or record.events)

@@ -1,6 +1,7 @@
 """An open62541 server with a node per built-in type and shape, and with the types of OPC 30010 (AutoID): a program.
 
-`python -m tests.connectors.opcua_open62541_types PORT FOLDER` serves until its standard input ends.
+`python -m tests.connectors.opcua_open62541_types PORT FOLDER` serves until its standard input ends; each line there,
+`SEVERITY TEXT`, is an event of its Server object.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ async def _serve(port: int) -> None:
     server.start()
     await server.waitReady()
     print("ready", flush=True)  # noqa: T201 - what the test waits for
-    await asyncio.to_thread(sys.stdin.read)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        severity, _, text = line.strip().partition(" ")
+        # o6 wants the locale before the text.
+        message = o6.LocalizedText(f"zh-CN:{text}")
+        await server.createEvent(o6.NodeId("i=2041"), message=message, severity=int(severity))
 
 
 async def _structures(o6: Any, server: Any, objects: Any) -> None:  # noqa: ANN401

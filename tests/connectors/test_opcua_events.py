@@ -17,6 +17,7 @@ from connectors import Batch, ConnectionConfig, PlantEvent, TagBinding
 from connectors.opcua.options import Options
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_alarms import LEVEL, alarm, tell
+from tests.connectors.opcua_open62541 import open62541
 from tests.connectors.opcua_plant import URI, Plant, opcua_plant
 from tests.connectors.tcp_gate import Gate
 
@@ -192,6 +193,21 @@ async def test_what_runs_over(alarming: Plant, data_dir: str) -> None:
             while not found:
                 found += (await source.read()).refused
     assert [(one.reason, one.readings) for one in found] == [("events_lost", 0)]
+
+
+async def test_another_make_of_server(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> None:
+    """Events of open62541, which keeps no conditions, arrive as well, from the wanted severity on."""
+    folder = tmp_path_factory.mktemp("other")
+    async with open62541(folder, "tests.connectors.opcua_open62541_types") as other:
+        async with connected(other.url, data_dir, severity=200) as source:
+            other.say("199 too mild")
+            other.say(f"800 {LEVEL}")
+            batches = await gather(source, bool)
+            assert any("present state" in note for note in source.tend())
+        (event,) = events(batches)
+    assert (event.message, event.severity, event.type, event.source_node) == ({"zh-CN": LEVEL}, 800, "i=2041", "i=2253")
+    assert len(event.id) == 32
+    assert event.condition is None
 
 
 @pytest.mark.parametrize("wrong", [{"severity": 0}, {"notifiers": []}, {"types": ["Alarm"]}, {"acknowledge": True}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import struct_to_binary
 
 from connectors import Batch, ConnectionConfig, Refusal, TagBinding
 from connectors.opcua import browse, look
@@ -178,6 +179,30 @@ async def test_unknown_structure(server: Server, data_dir: str) -> None:
         assert any(f"at least 1 structures of type nsu={server.uri};i={UNKNOWN}" in note for note in source.tend())
     finally:
         await source.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda body: body + b"\0", lambda body: body[:-1], lambda _: b"", lambda _: b"\xff" * 64],
+    ids=["longer", "shorter", "empty", "noise"],
+)
+async def test_not_by_its_definition(
+    ours: Plant, asyncua_server: Server, data_dir: str, change: Callable[[bytes], bytes]
+) -> None:
+    """A body that is longer, shorter or other than its definition says is kept whole, and never read as something."""
+    node = ours.server.get_node(ours.nodes["Result"].nodeid)
+    encoding = ua.typeid_by_extension_objects[type((await node.read_value()).Centre)]
+    body = change(struct_to_binary((await node.read_value()).Centre))
+    held = ua.ExtensionObject(TypeId=encoding, Body=ua.ByteString(body))
+    name = f"Odd{len(body)}"
+    structure = ua.NodeId(ua.Int32(ObjectIds.Structure))
+    await add(ours, name, ua.Variant([held, held], ua.VariantType.ExtensionObject, is_array=True), structure)
+    found, refused = await values_of(asyncua_server, [name, "Double0"], data_dir)
+    assert not refused
+    kept = found[name]
+    assert isinstance(kept, list)
+    assert [one["body"] for one in kept] == [body, body]
+    assert found["Double0"] == 0.1
 
 
 async def test_enumeration_names(server: Server) -> None:
