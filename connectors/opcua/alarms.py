@@ -89,9 +89,15 @@ class Alarms:
         Raises NotConnectedError. What the server refuses is said in `notes`: readings are worth having without events.
         """
         self.notes = ()
-        self._types = await self._chosen(session) if self._options.types else None
-        if not resumed:
-            await self._subscribe(session, subscription, at_once)
+        try:
+            self._types = await self._chosen(session) if self._options.types else None
+            if not resumed:
+                await self._subscribe(session, subscription, at_once)
+        except ConnectorError as error:
+            if not isinstance(error.__cause__, UaStatusCodeError):
+                raise
+            self.notes += (f"no events: {error}",)
+            return
         self._refresh = True
         await self.refreshed(session, subscription)
 

@@ -93,7 +93,7 @@ class Structures:
     def notes(self) -> tuple[str, ...]:
         """What an operator should know: which structures stay bytes, and how many there were, in powers of ten."""
         return tuple(
-            f"at least {10 ** int(math.log10(count)):,} structures of type {name} were kept as bytes: "
+            f"{10 ** int(math.log10(count)):,} or more structures of type {name} were kept as bytes: "
             "the server does not describe the type, or sends what it does not describe"
             for name, count in sorted(self.unopened.items())
         )

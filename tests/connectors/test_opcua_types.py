@@ -176,7 +176,7 @@ async def test_unknown_structure(server: Server, data_dir: str) -> None:
         found, refused = await first_of(source, [server.tag(1, "Stranger")])
         assert not refused
         assert found[1] == {"type": f"nsu={server.uri};i={UNKNOWN}", "body": b"\x01\x02\x03"}
-        assert any(f"at least 1 structures of type nsu={server.uri};i={UNKNOWN}" in note for note in source.tend())
+        assert any(f"1 or more structures of type nsu={server.uri};i={UNKNOWN}" in note for note in source.tend())
     finally:
         await source.close()
 
