@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from connectors import Batch
+    from connectors import Batch, PlantEvent
     from inference.window import Windows
 
 MAX_COLUMNS = 64 * 2**20
@@ -61,6 +61,35 @@ class FillRecord(msgspec.Struct, array_like=True, frozen=True):
     """Tags of which the peer had no past."""
 
 
+class ConditionRecord(msgspec.Struct, array_like=True, frozen=True):
+    """`connectors.ConditionState` in columns."""
+
+    id: str
+    name: str
+    branch: str
+    retain: bool
+    enabled: bool | None
+    acked: bool | None
+    confirmed: bool | None
+    active: bool | None
+    quality: int
+    comment: str
+
+
+class EventRecord(msgspec.Struct, array_like=True, frozen=True):
+    """`connectors.PlantEvent` in columns."""
+
+    id: str
+    type: str
+    source_node: str
+    source: str
+    time: int
+    receive_time: int
+    message: dict[str, str]
+    severity: int
+    condition: ConditionRecord | None
+
+
 class Record(msgspec.Struct, array_like=True, frozen=True):
     """One journal record: a batch, or a tick of the clock (connection 0, count 0)."""
 
@@ -79,6 +108,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     """ns: from here to `received_time` changes may be missing, because the connection could not take up; 0: none."""
     fill: FillRecord | None = None
     """Of readings that were read from their peer's history: they close no window, and are no sign of life."""
+    events: tuple[EventRecord, ...] = ()
+    """What the peer reported beside its readings; the ledger counts them by themselves."""
 
     def readings(self) -> int:
         """What the ledger counts as read: good ones and refused ones."""
@@ -152,6 +183,7 @@ def to_record(connection: int, batch: Batch, gap_since: int = 0, fill: FillRecor
         columns=encode_columns(batch) if count else b"",
         gap_since=gap_since if gap_since < batch.received_time else 0,
         fill=fill,
+        events=tuple(_event(one) for one in batch.events),
     )
 
 
@@ -181,6 +213,20 @@ def to_block(version: int, windows: Windows, cells: str) -> WindowBlock:
         context=windows.context,
         newest=windows.newest,
     )
+
+
+def _event(event: PlantEvent) -> EventRecord:
+    state = event.condition
+    condition = None
+    if state is not None:
+        condition = ConditionRecord(
+            state.id, state.name, state.branch, state.retain, state.enabled, state.acked, state.confirmed, state.active,
+            state.quality, state.comment,
+        )  # fmt: skip
+    return EventRecord(
+        event.id, event.type, event.source_node, event.source, event.time, event.receive_time, dict(event.message),
+        event.severity, condition,
+    )  # fmt: skip
 
 
 def tick(time: int) -> Record:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 import numpy as np
 
 from connectors._browse import Branch, Browser, Learned, Node, Proposal
+from connectors._events import ConditionState, PlantEvent
 from connectors._history import Allowance, Historical, Past
 from connectors._rebind import Rebindable
 from connectors._trust import (
@@ -136,6 +137,8 @@ class Batch:
     """False for the first batch of a connection that could not take up where the last one ended: what changed in
     between may be missing. OPC UA: a new subscription; MQTT: a session that the broker no longer had."""
     ack: Callable[[], Awaitable[None]] = field(default=no_ack, compare=False)
+    events: tuple[PlantEvent, ...] = ()
+    """What the peer reported beside its readings; safe with us, like them, before `ack`."""
 
     def __len__(self) -> int:
         """The number of readings."""
@@ -314,9 +317,9 @@ def load(name: str) -> Connector:
 
 
 __all__ = [
-    "NO_TIME", "Allowance", "Application", "Batch", "Branch", "Browser", "Certificate", "ConnectionConfig", "Connector",
-    "ConnectorError", "EndOfInput", "Endpoint", "Found", "Historical", "Learned", "Look", "Node", "NodeValue",
-    "NotConnectedError", "NotInstalledError", "Offer", "OwnCertificate", "Past", "PeerCertificate", "Proposal",
-    "Publication", "Rebindable", "Refusal", "RefusedError", "Sink", "Source", "Status", "TagBinding", "Tended", "Trust",
-    "TrustState", "Value", "load", "names", "no_ack",
+    "NO_TIME", "Allowance", "Application", "Batch", "Branch", "Browser", "Certificate", "ConditionState",
+    "ConnectionConfig", "Connector", "ConnectorError", "EndOfInput", "Endpoint", "Found", "Historical", "Learned",
+    "Look", "Node", "NodeValue", "NotConnectedError", "NotInstalledError", "Offer", "OwnCertificate", "Past",
+    "PeerCertificate", "PlantEvent", "Proposal", "Publication", "Rebindable", "Refusal", "RefusedError", "Sink",
+    "Source", "Status", "TagBinding", "Tended", "Trust", "TrustState", "Value", "load", "names", "no_ack",
 ]

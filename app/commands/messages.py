@@ -39,6 +39,7 @@ ZH: Final[dict[str, str]] = {
     "read": "读取",
     "stored": "已存",
     "refused": "被拒",
+    "event": "事件",
     "dropped": "丢弃",
     "held": "待处理",
     "lost by peer": "对端丢失",

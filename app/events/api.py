@@ -1,4 +1,4 @@
-"""Events over REST: what rules raised, and their acknowledgement (ISA-18.2)."""
+"""Events over REST: what rules raised and plants reported; acknowledgement of the former (ISA-18.2)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ router = APIRouter(prefix="/api/v1", tags=["events"])
 
 
 class EventView(View):
-    """One alarm, from its rising to its clearing and acknowledgement."""
+    """One alarm of a rule, from its rising to its clearing and acknowledgement; or one event of a plant, as it was."""
 
     id: str
-    pipeline: str
+    source: str
+    """`rule` or `plant`."""
+    connection: str | None
+    """Which plant; then there is neither pipeline nor prediction."""
+    pipeline: str | None
     rule: str
+    """Of a plant: the name of the condition, else of what the event is about."""
     state: str
     priority: int
     message: dict[str, str]
     value: Any
     limit: str
-    prediction_id: str
+    prediction_id: str | None
     """The prediction that raised it."""
     cleared_by: str | None
     unit_id: str | None
@@ -38,6 +43,8 @@ class EventView(View):
     acked_at: str | None
     acked_by: str | None
     comment: str
+    plant: dict[str, Any] | None
+    """What the plant said of it: its own id, type, source, severity, and the states of its condition."""
 
 
 class Acknowledgement(BaseModel):
@@ -48,9 +55,11 @@ class Acknowledgement(BaseModel):
     comment: str = Field(default="", max_length=2000)
 
 
-def _view(row: EventRow, pipeline: str) -> EventView:
+def _view(row: EventRow, pipeline: str | None, connection: str | None) -> EventView:
     return EventView(
         id=row.id,
+        source=row.source,
+        connection=connection,
         pipeline=pipeline,
         rule=row.rule,
         state=row.state,
@@ -67,6 +76,7 @@ def _view(row: EventRow, pipeline: str) -> EventView:
         acked_at=times.optional_rfc3339(row.acked_at),
         acked_by=row.acked_by,
         comment=row.comment,
+        plant=row.plant,
     )
 
 
@@ -76,16 +86,19 @@ def events(
     engine: Database,
     *,
     pipeline: str | None = None,
-    state: Annotated[Literal["unack_active", "ack_active", "rtn_unack", "normal"] | None, Query()] = None,
+    state: Annotated[Literal["unack_active", "ack_active", "rtn_unack", "normal", "occurred"] | None, Query()] = None,
+    source: Annotated[Literal["rule", "plant"] | None, Query()] = None,
+    connection: Annotated[str | None, Query(max_length=100)] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[EventView]:
     """Events, newest first."""
     key = open_cursor(cursor, 2)
     after = None if key is None else (int(key[0]), key[1])
-    rows = queries.events(engine, pipeline=pipeline, state=state, after=after, limit=limit)
+    wanted = queries.Wanted(pipeline, state, source, connection)
+    rows = queries.events(engine, wanted, after=after, limit=limit)
     more = seal_cursor(rows[-1][0].raised_at, rows[-1][0].id) if len(rows) == limit else None
-    return Page(items=[_view(row, name) for row, name in rows], next=more)
+    return Page(items=[_view(*found) for found in rows], next=more)
 
 
 @router.get("/events/{event_id}", operation_id="getEvent")
@@ -100,6 +113,10 @@ def event(event_id: str, _who: Viewer, engine: Database) -> EventView:
 @router.post("/events/{event_id}/acknowledge", operation_id="acknowledgeEvent")
 def acknowledge(event_id: str, body: Acknowledgement, who: Operator, engine: Database) -> EventView:
     """Say that somebody has seen it. Repeating it changes nothing."""
-    if not service.acknowledge(engine, event_id, who.name, body.comment):
+    try:
+        there = service.acknowledge(engine, event_id, who.name, body.comment)
+    except service.OfPlantError as error:
+        raise Problem(409, "plant_event", "An alarm of the plant is acknowledged at the plant") from error
+    if not there:
         raise Problem(404, "not_found", "There is no such event")
     return event(event_id, who, engine)

@@ -342,16 +342,22 @@ def _nodes(source: Source, event: dict[str, Any], row: dict[str, Any]) -> list[d
     ]
 
 
+class OfPlantError(Exception):
+    """An alarm of the plant: it is acknowledged at the plant, never by us."""
+
+
 def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
     """Note who has seen it, once, and tell the consumers (ISA-18.2: acknowledging never clears).
 
-    False when there is no such event.
+    False when there is no such event. OfPlantError for one that a plant reported.
     """
     with writing(engine) as session:
         query = select(_events).where(_events.c.id == event).with_for_update()
         found = session.execute(query).one_or_none()
         if found is None:
             return False
+        if found.source != "rule":
+            raise OfPlantError
         if found.acked_at is None:
             state = ACK_ACTIVE if found.cleared_at is None else NORMAL
             changed = {"acked_at": times.now(), "acked_by": who, "comment": comment, "state": state}

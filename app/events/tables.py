@@ -1,4 +1,4 @@
-"""Rows of events: what a rule raised, in the states of ISA-18.2, and the memory each rule keeps."""
+"""Rows of events: what rules raised, what plants reported, in the states of ISA-18.2; the memory each rule keeps."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ from app.db import Base, Big, Json
 
 
 class EventRow(Base):
-    """One alarm, from its rising to its clearing and acknowledgement."""
+    """One alarm of a rule, from its rising to its clearing and acknowledgement; or one event of a plant, as it was."""
 
     __tablename__ = "events"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    """UUID derived from (rule, prediction that raised it)."""
-    pipeline_id: Mapped[int] = mapped_column(Big, index=True)
-    version_id: Mapped[int] = mapped_column(Big)
+    """UUID derived from (rule, prediction that raised it), or from (connection, the plant's own id of the event)."""
+    source: Mapped[str] = mapped_column(String(10), default="rule", server_default="rule")
+    """`rule` or `plant`."""
+    connection_id: Mapped[int | None] = mapped_column(Big)
+    """Of an event of a plant; then what is only of rules is NULL."""
+    condition_key: Mapped[str | None] = mapped_column(String(36), index=True)
+    """UUID of the plant's condition and branch: of the events that share it the newest tells the present state."""
+    pipeline_id: Mapped[int | None] = mapped_column(Big, index=True)
+    version_id: Mapped[int | None] = mapped_column(Big)
     rule: Mapped[str] = mapped_column(String(100))
-    prediction_id: Mapped[str] = mapped_column(String(36))
+    """Of an event of a plant: the name of its condition, else of its source."""
+    prediction_id: Mapped[str | None] = mapped_column(String(36))
     """The prediction that raised it."""
     cleared_by: Mapped[str | None] = mapped_column(String(36))
     """The prediction that cleared it."""
     state: Mapped[str] = mapped_column(String(20))
-    """`unack_active`, `ack_active`, `rtn_unack`, `normal` (ISA-18.2)."""
+    """`unack_active`, `ack_active`, `rtn_unack`, `normal` (ISA-18.2); `occurred` for what has no state."""
     priority: Mapped[int] = mapped_column(Integer)
+    """1 is the most urgent; of an event of a plant, from its severity."""
     message: Mapped[Any] = mapped_column(Json)
     """Language tag → text, `en` and `zh-CN`."""
-    value: Mapped[Any] = mapped_column(Json)
+    value: Mapped[Any] = mapped_column(Json, nullable=True)
+    """What the rule judged."""
     limit: Mapped[str] = mapped_column(String(100))
     unit_id: Mapped[str | None] = mapped_column(String(100))
     context: Mapped[Any] = mapped_column(Json)
@@ -39,6 +48,8 @@ class EventRow(Base):
     acked_at: Mapped[int | None] = mapped_column(Big)
     acked_by: Mapped[str | None] = mapped_column(String(100))
     comment: Mapped[str] = mapped_column(Text, default="")
+    plant: Mapped[Any] = mapped_column(Json, nullable=True)
+    """What the plant said of it, as it said it."""
 
 
 class RuleStateRow(Base):

@@ -298,4 +298,5 @@ class Dispatcher:
 
 def _matters(record: Record, windows: list[WindowBlock]) -> bool:
     """Whether a worker has anything to do with it."""
-    return bool(windows or record.count or record.refused or record.lost or record.gap_since or record.fill)
+    beside = record.fill is not None or bool(record.events)
+    return beside or bool(windows or record.count or record.refused or record.lost or record.gap_since)

@@ -31,7 +31,8 @@ def newest(engine: Engine) -> tuple[int, int, dict[str, Any]]:
 def events_by_rule(engine: Engine) -> dict[str, int]:
     """How often each rule raised an event."""
     with reading(engine) as session:
-        found = session.execute(select(EventRow.rule, func.count()).group_by(EventRow.rule))
+        of_rules = select(EventRow.rule, func.count()).where(EventRow.source == "rule").group_by(EventRow.rule)
+        found = session.execute(of_rules)
         return {rule: int(count) for rule, count in found}
 
 

@@ -40,9 +40,10 @@ def prediction_counts(engine: Engine) -> list[tuple[str, bool, int]]:
 
 
 def active_events(engine: Engine) -> int:
-    """Alarms that are active now."""
+    """Alarms of rules that are active now."""
+    mine = (EventRow.source == "rule") & EventRow.cleared_at.is_(None)
     with reading(engine) as session:
-        return int(session.scalar(select(func.count()).where(EventRow.cleared_at.is_(None))) or 0)
+        return int(session.scalar(select(func.count()).where(mine)) or 0)
 
 
 def outbox_due(engine: Engine) -> list[tuple[str, int]]:

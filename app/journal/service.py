@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Table, bindparam, delete, func, literal, select, union_all
@@ -52,6 +52,10 @@ class Account:
     refused: int = 0
     dropped: int = 0
     lost_by_peer: int = 0
+
+
+FATES: Final = tuple(one.name for one in fields(Account))
+"""Of readings; the ledger counts events beside them."""
 
 
 def begin_epochs(engine: Engine, journal: str, epochs: Collection[int]) -> None:
@@ -121,7 +125,7 @@ def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callabl
 def _accounts(session: Session, journal: str) -> Iterator[tuple[int, Account]]:
     query = (
         select(LedgerRow.connection_id, LedgerRow.fate, func.sum(LedgerRow.readings))
-        .where(LedgerRow.journal == journal)
+        .where(LedgerRow.journal == journal, LedgerRow.fate.in_(FATES))
         .group_by(LedgerRow.connection_id, LedgerRow.fate)
     )
     found: dict[int, dict[str, int]] = {}

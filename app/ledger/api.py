@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
 
 class Fate(View):
-    """Readings that were not stored, by reason."""
+    """Readings that were not stored, by reason. The fate `event` counts the plant's events, which are no readings."""
 
     fate: str
     reason: str

@@ -107,6 +107,22 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, Any]
 
 
+class PlantEventData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plant reported: an event, or a state of one of its alarms."""
+
+    event_id: str
+    connection: str
+    state: str
+    priority: int
+    severity: int
+    message: dict[str, str]
+    type: str
+    source: str
+    source_node: str
+    peer_event_id: str
+    condition: dict[str, Any] | None
+
+
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """CloudEvents 1.0 in structured mode (CloudEvents 1.0.2, JSON event format, section 3)."""
 
@@ -115,7 +131,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     subject: str
     time: str
-    data: EventData
+    data: EventData | PlantEventData
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
 

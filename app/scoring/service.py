@@ -13,7 +13,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from app import times
 from app.backfill import service as backfill
 from app.db import UnreachableError, add_to, insert_all, insert_new, table, writing
+from app.events import schemas as reported
 from app.events import service as events
+from app.events.tables import EventRow
 from app.ledger.tables import GapRow, LedgerRow
 from app.northbound.queries import north
 from app.northbound.schemas import (
@@ -29,16 +31,17 @@ from app.northbound.schemas import (
 from app.northbound.tables import OutboxRow
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
+from app.sources.tables import ConnectionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from app.backfill.service import Work
     from app.inferring import Scored
-    from app.records import Message
+    from app.records import Message, Record
 
 TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
@@ -48,6 +51,9 @@ LATE: Final = "gap"
 """Stands for a journal where no record closed a window: its number is that of the gap that was filled."""
 NAMESPACE: Final = uuid.UUID("6f0d4f39-4f0c-5d1b-9a36-5b2f0a1e7c11")
 """Prediction ids are derived in this namespace (RFC 9562, version 5)."""
+
+IDS_AT_ONCE: Final = 500
+"""Of one statement: databases limit how many values it may have."""
 
 _Row: TypeAlias = dict[str, Any]
 """Columns of a prediction, by name."""
@@ -83,7 +89,7 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
         _store_gap(session, message)
         backfill.fill(session, message.record)
         _store_dead(session, message, scored, unscored)
-        told = north(session) if scored else North((), "")
+        told = north(session) if scored or message.record.events else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
         fresh = _new(session, [(one, list(_rows(_origin(message), one))) for one in ordered])
@@ -92,7 +98,7 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
-        _count_readings(session, message)
+        _count(session, message, _report(session, message.record, told))
         return True
 
 
@@ -152,14 +158,61 @@ def _store_dead(
     ])
 
 
-def _count_readings(session: Session, message: Message) -> None:
-    """The ledger's counters, last: their rows are the ones that every transaction of a connection waits for."""
+def _report(session: Session, record: Record, told: North) -> Counter[str]:
+    """Store what a plant reported, each event once, and tell the consumers of those that are new.
+
+    Returns how many were `stored` and how many `repeated`: a peer tells again what was not acknowledged, and after a
+    new connection the present state of its alarms.
+    """
+    made = {row["id"]: row for row in (reported.row(record.connection, one) for one in record.events)}
+    new = _new_events(session, made)
+    fresh = [row for key, row in made.items() if key in new]
+    if fresh and told.consumers:
+        name = session.scalar(select(ConnectionRow.name).where(ConnectionRow.id == record.connection)) or ""
+        newest = _newest(session, {row["condition_key"] for row in fresh})
+        announced = [
+            reported.announcement(name, row, is_newest=row["raised_at"] >= newest.get(row["condition_key"], 0))
+            for row in fresh
+        ]
+        insert_all(session, OutboxRow, outbox_rows(told, announced))
+    return Counter(stored=len(fresh), repeated=len(record.events) - len(fresh))
+
+
+def _new_events(session: Session, made: Mapping[str, _Row]) -> set[str]:
+    """Store those of these that are not there yet, and return their ids; all in one call but where another is quicker.
+
+    In the order of ids: transactions that bring the same events wait for each other and never in a circle.
+    """
+    ids, there = sorted(made), set[str]()
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE]
+        there |= set(session.scalars(select(EventRow.id).where(EventRow.id.in_(some))))
+    wanted = [key for key in ids if key not in there]
+    if not wanted or insert_new(session, EventRow, *(made[key] for key in wanted)):
+        return set(wanted)
+    return {key for key in wanted if insert_new(session, EventRow, made[key])}
+
+
+def _newest(session: Session, conditions: Collection[str | None]) -> dict[str, int]:
+    """When each condition last changed, as far as it is known (ns)."""
+    key, at = EventRow.condition_key, func.max(EventRow.raised_at)
+    rows = session.execute(select(key, at).where(key.in_([one for one in conditions if one])).group_by(key))
+    return {row[0]: row[1] for row in rows if row[0] is not None}
+
+
+def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> None:
+    """The ledger's counters, last: their rows are the ones that every transaction of a connection waits for.
+
+    `of_events`: what became of the plant's events. They are no readings, have a fate of their own and enter no balance.
+    """
     record = message.record
     counts: Counter[tuple[str, str]] = Counter()
     for one in record.refused:
         counts["refused", _text(one.reason, 60)] += one.readings
     counts["stored", ""] = record.count
     counts["lost_by_peer", ""] = record.lost
+    for became, number in of_events.items():
+        counts["event", became] = number
     for (fate, reason), readings in sorted(counts.items()):
         if readings:
             key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}

@@ -81,7 +81,7 @@ class Scorer:
         blocks = [(known[one.version_id], one) for one in message.windows if one.version_id in known]
         scored = score_all(self.sessions, blocks)
         stored = self._store(message, scored, unscored)
-        if stored and scored:
+        if stored and (scored or message.record.events):
             # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.
             with suppress(QueueError):
                 self.tell()

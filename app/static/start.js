@@ -86,7 +86,7 @@ async function refresh() {
   show("predictions", ["time", "pipeline", "quality", "outputs", "unit", "device", "id"], predictions.items.map((p) =>
     [clock(p.passport.end), p.pipeline, [p.quality, mark[p.quality]], [outputs(p.outputs) || p.reason, "wide"], p.unit_id, p.passport.device, p.id]));
   show("events", ["time", "state", "priority", "message", "id"], events.items.map((e) =>
-    [clock(e.raised_at), [e.state, e.state.includes("active") ? "bad" : ""], e.priority, [e.message[language] ?? e.message.en ?? e.rule, "wide"], e.prediction_id]));
+    [clock(e.raised_at), [e.state, e.state.includes("active") ? "bad" : ""], e.priority, [e.message[language] ?? e.message.en ?? Object.values(e.message)[0] ?? e.rule, "wide"], e.prediction_id ?? e.id]));
   show("refused", ["time", "connection", "address", "reason", "detail"], refused.items.map((d) =>
     [clock(d.at), d.connection, [d.address, "wide"], d.reason, [d.detail, "wide"]]));
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from connectors.mqtt.address import check as check_address
 from connectors.mqtt.browse import MqttBrowser
+from connectors.mqtt.command import MqttCommands
 from connectors.mqtt.learn import learn
 from connectors.mqtt.look import look
 from connectors.mqtt.options import Options, SinkOptions, TagOptions
@@ -14,8 +15,9 @@ from connectors.mqtt.source import MqttSource
 
 if TYPE_CHECKING:
     from connectors import Browser, ConnectionConfig, Sink, Source
+    from connectors._commands import Writing
 
-SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts")
+SCHEMES: Final[tuple[str, ...]] = ("mqtt", "mqtts", "ws", "wss")
 
 
 def source(config: ConnectionConfig) -> Source:
@@ -26,6 +28,11 @@ def source(config: ConnectionConfig) -> Source:
 def sink(config: ConnectionConfig) -> Sink:
     """A publisher to this broker; nothing is opened yet."""
     return MqttSink(config)
+
+
+def plant_writer(config: ConnectionConfig) -> Writing:
+    """Publishes to devices; nothing is opened yet. Not for the service: see `connectors._commands`."""
+    return MqttCommands(config)
 
 
 def browse(url: str, seconds: float = 10, **credentials: object) -> Browser:
@@ -42,6 +49,7 @@ __all__ = [
     "check_address",
     "learn",
     "look",
+    "plant_writer",
     "sink",
     "source",
 ]

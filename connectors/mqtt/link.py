@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from connectors import ConnectorError, NotConnectedError, RefusedError
+from connectors.mqtt.websocket import WebSocket
 from connectors.mqtt.wire import Wire
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from connectors.mqtt.options import Broker
 
-PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+SECURED: Final = frozenset({"mqtts", "wss"})
+WEB_PATH: Final = "/mqtt"
+"""Of a WebSocket whose URL has no path: what most brokers listen on."""
 PING_EVERY_S: Final = 1.0
 GOODBYE_S: Final = 1.0
 """How long a broker may take to close after we have said goodbye."""
@@ -132,10 +136,10 @@ class Link:
         """Connect and log in; returns whether the broker still had our session. NotConnectedError, RefusedError."""
         parts = urlsplit(self._broker.url)
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
-        context = self._tls() if parts.scheme == "mqtts" else None
+        context = self._tls() if parts.scheme in SECURED else None
         try:
             async with asyncio.timeout(self._broker.timeout_s):
-                await asyncio.get_running_loop().create_connection(lambda: self._wire, host, port, ssl=context)
+                await self._connect(parts, host, port, context)
                 self._client.connect(host, port, self._broker.keepalive_s, **self._connect_options())
                 self._client.loop_write()
                 present = await self._or_lost(self._open)
@@ -150,6 +154,16 @@ class Link:
             raise NotConnectedError(message) from error
         self._tick()
         return present
+
+    async def _connect(self, parts: SplitResult, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        if parts.scheme in ("mqtt", "mqtts"):
+            await loop.create_connection(lambda: self._wire, host, port, ssl=context)
+            return
+        path = (parts.path or WEB_PATH) + (f"?{parts.query}" if parts.query else "")
+        web = WebSocket(self._wire, parts.netloc, path)
+        await loop.create_connection(lambda: web, host, port, ssl=context)
+        await web.opened
 
     def _tls(self) -> ssl.SSLContext:
         try:

@@ -28,8 +28,11 @@ from connectors.mqtt.times import SCALE_NS, check_format, zone_of
 
 def _broker(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-        message = "a broker's address looks like mqtt://host:1883 or mqtts://host:8883"
+    if parts.scheme not in ("mqtt", "mqtts", "ws", "wss") or not parts.hostname:
+        message = "a broker's address looks like mqtt://host:1883, mqtts://host:8883 or wss://host:443/mqtt"
+        raise ValueError(message)
+    if any(one.isspace() or not one.isprintable() for one in url):
+        message = "a broker's address has no spaces in it"
         raise ValueError(message)
     if parts.username or parts.password:
         message = "user and password go into `username` and `password`, not into the URL"
@@ -71,14 +74,14 @@ class Broker(Strict):
     """How to reach a broker and to prove who we are."""
 
     url: BrokerUrl
-    """`mqtt://host:1883`, or `mqtts://host:8883` with TLS."""
+    """`mqtt://host:1883`, or `mqtts://host:8883` with TLS; `ws://host/mqtt` and `wss://host/mqtt` over WebSocket."""
     version: Literal["3.1.1", "5"] = "3.1.1"
     client_id: str | None = Field(default=None, min_length=1, max_length=128)
     """Stable, since the broker keeps our session under it; from the connection's name by default."""
     username: str | None = None
     password: SecretStr | None = None
     ca_file: Path | None = None
-    """Whom to trust with `mqtts`; the system's authorities by default. The host name is always checked."""
+    """Whom to trust with `mqtts` and `wss`; the system's authorities by default. The host name is always checked."""
     certificate_file: Path | None = None
     key_file: Path | None = None
     keepalive_s: int = Field(default=15, ge=5, le=3600)
@@ -94,17 +97,43 @@ class Broker(Strict):
         if (self.certificate_file is None) != (self.key_file is None):
             message = "`certificate_file` and `key_file` go together"
             raise ValueError(message)
-        if not self.url.startswith("mqtts:") and (self.ca_file or self.certificate_file):
-            message = "certificates need an mqtts:// address"
+        if not self.url.startswith(("mqtts:", "wss:")) and (self.ca_file or self.certificate_file):
+            message = "certificates need an mqtts:// or wss:// address"
             raise ValueError(message)
         return self
+
+
+def _filter(text: str) -> str:
+    """A topic filter (MQTT 5, 4.7), or a shared one (4.8.2)."""
+    shared, _, rest = text.partition("/")
+    if shared == "$share":
+        group, _, text = rest.partition("/")
+        if not group or any(one in group for one in "+#") or not text:
+            message = "a shared subscription looks like $share/group/topic/#: gateways of one group share the load"
+            raise ValueError(message)
+    levels = text.split("/")
+    if any(len(one) > 1 and ("#" in one or "+" in one) for one in levels) or "#" in levels[:-1]:
+        message = "in a topic filter `+` and `#` stand for whole levels, and `#` comes last"
+        raise ValueError(message)
+    return text if shared != "$share" else f"$share/{group}/{text}"
 
 
 class TopicFilter(Strict):
     """A subscription beyond the tags' own topics."""
 
-    filter: str = Field(min_length=1, max_length=65_535)
-    qos: Literal[0, 1] = 1
+    filter: Annotated[str, Field(min_length=1, max_length=65_535), AfterValidator(_filter)]
+    """With `+` and `#`; `$share/group/filter` shares its messages among the gateways of one group."""
+    qos: Literal[0, 1, 2] = 1
+
+
+class Presence(Strict):
+    """What the broker and everybody on it is told of this gateway's connection: retained, at QoS 1."""
+
+    topic: str = Field(min_length=1, max_length=65_535, pattern=r"^[^+#\x00]+$")
+    online: str = Field(default="online", max_length=1000)
+    """Said when the connection stands."""
+    offline: str = Field(default="offline", max_length=1000)
+    """Said when we go, and by the broker (as our will) when we are lost."""
 
 
 class Options(Broker):
@@ -114,13 +143,16 @@ class Options(Broker):
     """True forgets what was published while we were away."""
     session_expiry_s: int = Field(default=86_400, ge=0, le=4_294_967_295)
     """MQTT 5: how long the broker keeps our session; 3.1.1 leaves that to the broker."""
-    qos: Literal[0, 1] = 1
-    """Of the subscriptions to the tags' topics. 0 loses what is under way when a connection breaks."""
+    qos: Literal[0, 1, 2] = 1
+    """Of the subscriptions to the tags' topics. 0 loses what is under way when a connection breaks; 2 is subscribed
+    as 1: what comes twice is told apart anyway."""
     subscriptions: tuple[TopicFilter, ...] = ()
     """Filters to subscribe to instead of the tags' topics; what they bring without a tag is counted as refused."""
     max_payload_bytes: int = Field(default=1_048_576, ge=1, le=268_435_455)
     max_waiting: int = Field(default=10_000, ge=1, le=65_535)
     """Messages held in memory; beyond it the socket is not read, and MQTT 5 brokers are told so (receive maximum)."""
+    will: Presence | None = None
+    """Whether and where others learn that this connection stands."""
     use_received_time: bool = False
     """Stamp every reading with our time of receipt: for publishers whose clock is wrong or absent."""
 

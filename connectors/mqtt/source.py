@@ -15,7 +15,7 @@ import numpy as np
 from connectors import Batch, ConnectionConfig, NotConnectedError
 from connectors._continuity import Continuity
 from connectors.mqtt.change import Change, change
-from connectors.mqtt.link import Link
+from connectors.mqtt.link import Link, Will
 from connectors.mqtt.mapping import Mapping, Rows, columns
 from connectors.mqtt.naming import client_id
 from connectors.mqtt.options import Options
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     Entry: TypeAlias = tuple[Message | None, str, int, int, int]
 
 MOST_READINGS: Final = 20_000
+EXACTLY_ONCE: Final = 2
+AS_ONE: Final = (
+    "QoS 2 is asked for and subscribed as 1: a message that comes twice is stored once, and QoS 2 would lose what was "
+    "handed over but not yet safe"
+)
+TEXT: Final = "text/plain; charset=utf-8"
 HEARTBEAT_NS: Final = 500_000_000
 FILTERS_FILE: Final = "mqtt-filters.json"
 MORE: Final = 4
@@ -78,23 +84,46 @@ class MqttSource:
             session_expiry_s=options.session_expiry_s,
             receive_maximum=options.max_waiting,
             most_payload=options.max_payload_bytes,
+            will=Will(options.will.topic, options.will.offline.encode()) if options.will is not None else None,
         )
         link.on_message, link.on_oversize, link.on_alive = self._arrived, self._oversize, self._news.set
         self._link = link
         try:
             kept = await link.open()
             self._continuity.connected(took_up=await self._subscribe(link, kept=kept))
+            await self._say_online(link)
         except BaseException:
             await self.close()
             raise
+
+    async def _say_online(self, link: Link) -> None:
+        """After the subscriptions: who hears it may count on us."""
+        will = self._options.will
+        if will is not None:
+            try:
+                async with asyncio.timeout(self._options.timeout_s):
+                    await link.wait_all([link.publish(will.topic, will.online.encode(), TEXT, retain=True)])
+            except TimeoutError as error:
+                message = f"{self._options.url}: the broker has not taken {will.topic!r} in time"
+                raise NotConnectedError(message) from error
+
+    def tend(self) -> tuple[str, ...]:
+        """See `connectors.Tended`."""
+        options = self._options
+        asked = {f.qos for f in options.subscriptions} or {options.qos}
+        return (AS_ONE,) if EXACTLY_ONCE in asked else ()
+
+    def mended(self) -> bool:
+        """See `connectors.Tended`. Nothing here is mended without a change of the configuration."""
+        return False
 
     async def _subscribe(self, link: Link, *, kept: bool) -> bool:
         """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration.
 
         Returns whether the broker has kept what came meanwhile: at QoS 0 it keeps nothing.
         """
-        wanted = {f.filter: f.qos for f in self._options.subscriptions} or dict.fromkeys(
-            self._mapping.topics, self._options.qos
+        wanted = {f.filter: min(f.qos, 1) for f in self._options.subscriptions} or dict.fromkeys(
+            self._mapping.topics, min(self._options.qos, 1)
         )
         if kept:
             await link.unsubscribe([f for f in self._filters_before() if f not in wanted])
@@ -225,6 +254,11 @@ class MqttSource:
         link, self._link = self._link, None
         self._news.set()
         if link is not None:
+            will = self._options.will
+            if will is not None and link.alive:
+                # A broker publishes no will for whom says goodbye.
+                with contextlib.suppress(NotConnectedError):
+                    link.publish(will.topic, will.offline.encode(), TEXT, retain=True)
             await link.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -16,12 +16,16 @@ from connectors.opcua.address import place, text_of
 from connectors.opcua.binding import resolve
 from connectors.opcua.datatypes import DataTypes
 from connectors.opcua.describe import OF_VARIABLE, Child, children_of, reading, unit_node, unit_of
+from connectors.opcua.enumerations import names_of
 from connectors.opcua.options import Options
 from connectors.opcua.path import Path, Step
 from connectors.opcua.session import Session
 from connectors.opcua.space import MOST_CHILDREN, References, Space, ns0, value_of
+from connectors.opcua.structures import Structures
+from connectors.opcua.values import plain
 
 CLASSES: Final = int(ua.NodeClass.Object | ua.NodeClass.Variable | ua.NodeClass.Method | ua.NodeClass.View)
+INT32: Final = ua.VariantType.Int32
 OBJECTS: Final = ns0(ObjectIds.ObjectsFolder)
 BEGINNING: Final = Path((Step("", "Objects"),))
 MOST_PATHS: Final = 100_000
@@ -42,6 +46,7 @@ class OpcUaBrowser:
         self._own: tempfile.TemporaryDirectory[str] | None = None
         self._session: Session | None = None
         self._asked: tuple[Space, DataTypes] | None = None
+        self._structures: Structures | None = None
         self._paths: dict[ua.NodeId, Path] = {OBJECTS: BEGINNING}
         self._variables: set[ua.NodeId] = set()
 
@@ -63,7 +68,7 @@ class OpcUaBrowser:
     async def close(self) -> None:
         """See `Browser.close`."""
         session, own = self._session, self._own
-        self._session = self._own = self._asked = None
+        self._session = self._own = self._asked = self._structures = None
         if session is not None:
             await session.close()
         if own is not None:
@@ -178,17 +183,32 @@ class OpcUaBrowser:
         space, _ = self._open()
         places = await self._places(addresses)
         nodes = [one for one in places if isinstance(one, ua.NodeId)]
-        names = iter(await space.read([(node, AttributeIds.BrowseName) for node in nodes]))
-        values = iter(await space.read([(node, AttributeIds.Value) for node in nodes], times=True))
+        named = iter(await space.read([(node, AttributeIds.BrowseName) for node in nodes]))
+        values = await space.read([(node, AttributeIds.Value) for node in nodes], times=True)
         with_units = [unit_node(seen) for seen in await space.peek(nodes, CLASSES, PROPERTIES)]
         said = iter(await self._units([node for node in with_units if node is not None]))
         units = iter([next(said) if node is not None else "" for node in with_units])
+        found = dict(zip(nodes, values, strict=True))
+        opened, names = await self._shown(found)
         return [
             Found(address, address, "", one, Status.BAD_NODE_ID_UNKNOWN, NO_TIME)
             if isinstance(one, str)
-            else reading(address, next(names), next(values), next(units))
+            else reading(address, next(named), found[one], next(units), opened.get(one), names.get(one, {}))
             for address, one in zip(addresses, places, strict=True)
         ]
+
+    async def _shown(
+        self, found: Mapping[ua.NodeId, ua.DataValue]
+    ) -> tuple[dict[ua.NodeId, object], dict[ua.NodeId, Mapping[int, str]]]:
+        """The value of each node with its structures opened, and the names of those that are enumerated."""
+        space, _ = self._open()
+        values = {node: plain(one.Value) if one.Value is not None else None for node, one in found.items()}
+        rows = dict(enumerate(values.values()))
+        if self._structures is None:
+            self._structures = Structures(space)
+        await self._structures.open(rows, rows)
+        whole = [node for node, one in found.items() if one.Value is not None and one.Value.VariantType == INT32]
+        return dict(zip(values, rows.values(), strict=True)), await names_of(space, whole)
 
 
 def _notes(address: str, references: References) -> tuple[str, ...]:

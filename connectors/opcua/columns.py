@@ -10,6 +10,7 @@ import numpy as np
 
 from connectors import Refusal, TagBinding
 from connectors.opcua.decode import ARRAY, NOTHING, TYPE_BITS, Changes
+from connectors.opcua.variant import NOT_UTF_8, TOO_LARGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +63,10 @@ NAMES: Final = (
 )
 BAD: Final = 2
 """Severity, the top two bits of a StatusCode."""
-TAKEN, WRONG_TYPE, NOT_FINITE, MISSING, UNKNOWN, GONE = range(6)
-REASONS: Final = ("", "wrong_type", "not_finite", "missing_value", "unknown_handle")
+TAKEN, WRONG_TYPE, NOT_FINITE, MISSING, UNKNOWN, CHARSET, SIZE, GONE = range(8)
+REASONS: Final = (
+    "", "wrong_type", "not_finite", "missing_value", "unknown_handle", "wrong_charset", "too_large",
+)  # fmt: skip
 
 
 def _accepted() -> NDArray[np.bool_]:
@@ -155,8 +158,11 @@ class Table:
             verdict[(changes.kinds == NOTHING) & needs_value] = MISSING
         if len(self._ids):
             verdict[~ACCEPTED[self._types[handles], changes.kinds]] = WRONG_TYPE
-            if self._some_gone:
-                verdict[self._gone[handles]] = GONE
+        if changes.others:
+            verdict[changes.kinds == NOT_UTF_8] = CHARSET
+            verdict[changes.kinds == TOO_LARGE] = SIZE
+        if self._some_gone:
+            verdict[self._gone[handles]] = GONE
         verdict[~known] = UNKNOWN
         return verdict
 
@@ -182,6 +188,8 @@ class Table:
         tag = self._tags[handle]
         name = NAMES[min(kind & TYPE_BITS, len(NAMES) - 1)] + (" array" if kind & ARRAY else "")
         detail = {
+            CHARSET: "the server sends a text that is not UTF-8 (IEC 62541-6, 5.2.2.4): correct it there",
+            SIZE: "the server sends a value that is larger than 4 MiB",
             WRONG_TYPE: f"the server sends {name}, the tag is configured as {tag.datatype}: change the tag's datatype",
             NOT_FINITE: "the server sends NaN or infinity with a status that is not Bad",
             MISSING: "the server sends no value with a status that is not Bad",

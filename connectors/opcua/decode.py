@@ -1,7 +1,7 @@
 """DataChangeNotification decoder (IEC 62541-6, 5.2.2.16 and 5.2.2.17): the bytes of a notification in, columns out.
 
 Items that follow each other in one fixed layout are read as one numpy view; a lone item is read by one precompiled
-struct; what the tables do not know goes to asyncua's own decoder, one value at a time.
+struct; what has no fixed size is read one value at a time by `variant`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import variant_from_binary
 from asyncua.ua.uaerrors import UaError
 
 from connectors import NO_TIME
-from connectors.opcua.values import plain
+from connectors.opcua.variant import FILETIME_UNIX, LARGEST_VALUE, NOT_UTF_8, TOO_LARGE, value_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILETIME_UNIX: Final = 116_444_736_000_000_000
-"""1970-01-01 in 100 ns steps since 1601-01-01, the origin of an OPC UA DateTime (IEC 62541-6, 5.2.2.5)."""
 FILETIME_SPAN: Final = np.iinfo(np.int64).max // 100
 """So far from 1970, in 100 ns steps, int64 nanoseconds reach."""
 EXACT: Final = 2**53
@@ -36,7 +32,6 @@ INT64: Final = 8
 DATE_TIME: Final = 13
 STRING: Final = 12
 ARRAY: Final = 0x80
-DIMENSIONS: Final = 0x40
 TYPE_BITS: Final = 0x3F
 HANDLE: Final = 4
 """Bytes of a client handle."""
@@ -44,6 +39,8 @@ SMALLEST_ITEM: Final = 5
 RUN: Final = 6
 """From this many items of one layout on, numpy is faster than struct."""
 LOOK_AHEAD: Final = 512
+EXCERPT: Final = 256
+"""Bytes that are shown of a value that cannot become a reading."""
 DECODING_ERRORS: Final = (
     UaError,
     ValueError,
@@ -55,7 +52,7 @@ DECODING_ERRORS: Final = (
     RecursionError,
     MemoryError,
 )
-"""What broken bytes make asyncua's decoder raise."""
+"""What broken bytes make our decoder and asyncua's raise."""
 
 FIXED: Final[dict[int, str]] = {
     BOOLEAN: "?",
@@ -156,6 +153,13 @@ def unix_ns(filetime: int) -> int:
     return steps * 100 if filetime > 0 and -FILETIME_SPAN < steps < FILETIME_SPAN else NO_TIME
 
 
+def unix_ns_of_value(moment: object) -> int:
+    """A DateTime that was read exactly, as ns since 1970 that int64 holds; `NO_TIME` for what is none."""
+    if not isinstance(moment, int):
+        return NO_TIME
+    return unix_ns(moment // 100 + FILETIME_UNIX)
+
+
 def unix_ns_of(filetimes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same for a column; shape (n,)."""
     low, high = FILETIME_UNIX - FILETIME_SPAN, FILETIME_UNIX + FILETIME_SPAN
@@ -250,11 +254,7 @@ class _Reader:
     def _exactly(self, row: int, kind: int, number: int) -> None:
         """Keep what float64 would round: a wide integer, or a DateTime as ns since 1970."""
         self.values[row] = np.nan
-        held = unix_ns(number) if kind == DATE_TIME else number
-        if kind == DATE_TIME and held == NO_TIME:
-            self.kinds[row] = NOTHING
-        else:
-            self.others[row] = held
+        self.others[row] = (number - FILETIME_UNIX) * 100 if kind == DATE_TIME else number
 
     def _odd(self, mask: int, variant: int) -> None:
         """A value of variable size: a string, an array, a structure."""
@@ -290,36 +290,27 @@ class _Reader:
 
 
 def _variable(body: bytes, start: int, variant: int) -> tuple[object, int, int]:
-    """Value, end position and kind of a Variant that begins at `start`."""
-    if variant == STRING:
-        (length,) = struct.unpack_from("<i", body, start + 1)
-        end = start + 5 + max(length, 0)
-        return (None if length < 0 else _text(body, start + 5, end)), end, STRING
-    kind = variant & TYPE_BITS
-    if variant & ARRAY and not variant & DIMENSIONS and kind in FIXED and kind != DATE_TIME:
-        return _array(body, start + 1, kind)
-    buffer = Buffer(body, start)
-    found = variant_from_binary(buffer)
-    return plain(found), buffer.cur_pos, kind | (ARRAY if found.is_array else 0)
+    """Value, end position and kind of a Variant that begins at `start`; see `variant.value_at`."""
+    if variant != STRING:
+        return value_at(body, start)
+    (length,) = struct.unpack_from("<i", body, start + 1)
+    end = start + 5 + max(length, 0)
+    if length < 0:
+        return None, end, STRING
+    value, kind = _text(body, start + 5, end)
+    return value, end, kind
 
 
-def _text(body: bytes, start: int, end: int) -> str:
+def _text(body: bytes, start: int, end: int) -> tuple[object, int]:
     if end > len(body):
         message = "a string longer than its message"
         raise UndecodableError(message)
-    return body[start:end].decode(errors="replace")
-
-
-def _array(body: bytes, start: int, kind: int) -> tuple[object, int, int]:
-    (length,) = struct.unpack_from("<i", body, start)
-    dtype = np.dtype(FIXED[kind]).newbyteorder("<")
-    end = start + 4 + max(length, 0) * dtype.itemsize
-    if end > len(body):
-        message = "an array longer than its message"
-        raise UndecodableError(message)
-    if length < 0:
-        return None, end, kind | ARRAY
-    return np.frombuffer(body, dtype=dtype, count=length, offset=start + 4).copy(), end, kind | ARRAY
+    if end - start > LARGEST_VALUE:
+        return body[start : start + EXCERPT], TOO_LARGE
+    try:
+        return body[start:end].decode(), STRING
+    except UnicodeDecodeError:
+        return body[start : min(end, start + EXCERPT)], NOT_UTF_8
 
 
 def decode_items(body: bytes, start: int = 0, on_broken: Callable[[UndecodableError], None] | None = None) -> Changes:

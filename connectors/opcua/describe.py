@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
@@ -14,9 +15,10 @@ from connectors import NO_TIME, Found
 from connectors.opcua.address import local
 from connectors.opcua.columns import NAMES
 from connectors.opcua.decode import TYPE_BITS
+from connectors.opcua.enumerations import shown
 from connectors.opcua.path import Step
 from connectors.opcua.space import ns0, value_of
-from connectors.opcua.values import plain, simple
+from connectors.opcua.values import simple
 
 if TYPE_CHECKING:
     from connectors.opcua.space import References
@@ -132,8 +134,10 @@ def unit_of(value: object) -> str:
     return code.decode("ascii") if code.isalnum() else ""
 
 
-def reading(address: str, name: ua.DataValue, found: ua.DataValue, unit: str) -> Found:
-    """A value that was read, for people."""
+def reading(
+    address: str, name: ua.DataValue, found: ua.DataValue, unit: str, opened: object, names: Mapping[int, str]
+) -> Found:
+    """A value that was read, for people. `opened`: the value with its structures opened; `names`: of an enumeration."""
     named = value_of(name)
     variant = found.Value
     kind = ""
@@ -144,19 +148,17 @@ def reading(address: str, name: ua.DataValue, found: ua.DataValue, unit: str) ->
         address,
         str(named.Name) if isinstance(named, ua.QualifiedName) else address,
         kind,
-        _shown(variant),
+        _shown(opened, names),
         int(found.StatusCode.value) if found.StatusCode is not None else 0,
         _time(found),
         unit,
     )
 
 
-def _shown(variant: ua.Variant | None) -> str:
-    value = plain(variant) if variant is not None else None
+def _shown(value: object, names: Mapping[int, str]) -> str:
     if value is None:
         return ""
-    shown = value.tolist() if hasattr(value, "tolist") else value
-    return str(shown)[:LONGEST_VALUE]
+    return shown(value.tolist() if isinstance(value, np.ndarray) else value, names)[:LONGEST_VALUE]
 
 
 def _time(found: ua.DataValue) -> int:

@@ -17,7 +17,8 @@ from connectors.opcua.security import POLICIES
 if TYPE_CHECKING:
     from connectors import Certificate
 
-LARGEST_MESSAGE: Final = 64 * 1024 * 1024
+LARGEST_MESSAGE: Final = 32 * 1024 * 1024
+"""Half of what a journal record may hold: what came in one message is never cut apart."""
 MOST_CHUNKS: Final = 4096
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """Of a discovery service; before we know whom we talk to."""

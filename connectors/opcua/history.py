@@ -23,13 +23,15 @@ from connectors.opcua.binding import resolve
 from connectors.opcua.border import border
 from connectors.opcua.clock import clock_offset
 from connectors.opcua.columns import Table, joined
-from connectors.opcua.decode import Changes, UndecodableError
+from connectors.opcua.decode import TYPE_BITS, Changes, UndecodableError
 from connectors.opcua.pages import Result, results
 from connectors.opcua.space import TOO_MUCH, value_of
+from connectors.opcua.variant import STRUCTURE
 
 if TYPE_CHECKING:
     from connectors import ConnectionConfig
     from connectors.opcua.session import Session
+    from connectors.opcua.structures import Structures
 
 MOST_NODES: Final = ua.NodeId(
     ua.Int32(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData)
@@ -90,9 +92,9 @@ class OpcUaPast:
     last value's time on.
     """
 
-    def __init__(self, session: Session, config: ConnectionConfig) -> None:
-        """Nothing is asked yet."""
-        self._session, self._config = session, config
+    def __init__(self, session: Session, config: ConnectionConfig, structures: Structures) -> None:
+        """Nothing is asked yet. `structures`: those the server has described."""
+        self._session, self._config, self._structures = session, config, structures
         self._table = Table(dict(enumerate(config.tags)), len(config.tags))
         self._addresses = [place(tag.address) for tag in config.tags]
         self._since = self._until = self._offset = 0
@@ -136,7 +138,7 @@ class OpcUaPast:
                 continue
             for ask, result in zip(some, found, strict=True):
                 parts += self._taken(ask, result, asks, most)
-            return self._batch(parts, broken)
+            return await self._batch(parts, broken)
         return None
 
     async def close(self) -> None:
@@ -287,7 +289,9 @@ class OpcUaPast:
         columns = (values.values[rows], values.status[rows], values.source_time[rows], values.kinds[rows])
         yield Changes(handles, *columns, others)
 
-    def _batch(self, parts: Sequence[Changes], broken: Sequence[Refusal]) -> Batch:
+    async def _batch(self, parts: Sequence[Changes], broken: Sequence[Refusal]) -> Batch:
+        for part in parts:
+            await self._structures.open(part.others, np.flatnonzero((part.kinds & TYPE_BITS) >= STRUCTURE).tolist())
         nothing = np.zeros(0, dtype=np.int64)
         columns = self._table.columns(
             joined(parts)

@@ -23,11 +23,15 @@ from connectors.opcua.border import border
 from connectors.opcua.clock import clock_offset
 from connectors.opcua.columns import NAMES
 from connectors.opcua.decode import ARRAY, TYPE_BITS, Changes
+from connectors.opcua.enumerations import names_of, shown
 from connectors.opcua.inbox import Inbox, UnknownPeerError
 from connectors.opcua.options import Options
 from connectors.opcua.session import Session
 from connectors.opcua.source import NAMESPACE_ARRAY
+from connectors.opcua.space import Space
+from connectors.opcua.structures import Structures
 from connectors.opcua.subscription import Subscription
+from connectors.opcua.variant import INT32, STRUCTURE
 
 MOST_VARIABLES: Final = 5000
 MOST_REQUESTS: Final = 600
@@ -66,6 +70,7 @@ class _Variable:
     unit_node: ua.NodeId | None = None
     unit: str = ""
     kind: int = 0
+    held: object = None
     value: str = ""
     status: int = 0
     source_time: int = NO_TIME
@@ -129,6 +134,7 @@ async def _look(session: Session, options: Options, seconds: float) -> Look:
     tree = await _browse(session)
     await _units(session, tree.variables)
     await _watch(session, options, tree, start + seconds)
+    await _show(session, tree.variables)
     offset = await clock_offset(session)
     secured = "unsecured" if options.security == "None" else f"{options.security}, {options.mode}"
     found = tuple(
@@ -297,5 +303,18 @@ def _note(part: Changes, variables: Sequence[_Variable]) -> None:
             variable.changes += 1
             variable.kind, variable.status = int(part.kinds[row]), int(part.status[row])
             variable.source_time = int(part.source_time[row])
-            value = part.others.get(row, float(part.values[row]))
-            variable.value = str(value if variable.kind or not np.isnan(part.values[row]) else "")[:LONGEST_VALUE]
+            there = variable.kind or not np.isnan(part.values[row])
+            variable.held = part.others.get(row, float(part.values[row])) if there else None
+
+
+async def _show(session: Session, variables: Sequence[_Variable]) -> None:
+    """Write out what each variable holds: structures opened, enumerated values with their names."""
+    space = Space(session)
+    rows = {n: one.held for n, one in enumerate(variables) if one.held is not None}
+    await Structures(space).open(rows, [n for n in rows if variables[n].kind & TYPE_BITS >= STRUCTURE])
+    names = await names_of(space, [variables[n].node for n in rows if variables[n].kind & TYPE_BITS == INT32])
+    for n, value in rows.items():
+        named = names.get(variables[n].node, {})
+        plain = int(value) if named and isinstance(value, float) else value
+        listed = plain.tolist() if named and isinstance(plain, np.ndarray) else plain
+        variables[n].value = shown(listed, named)[:LONGEST_VALUE]

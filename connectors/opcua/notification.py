@@ -15,11 +15,24 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from connectors.opcua.decode import DECODING_ERRORS, Changes, UndecodableError, decode_items, decode_values
+from connectors.opcua.variant import BrokenError, Reader
 
 DATA_CHANGE: Final = ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
+EVENTS: Final = ObjectIds.EventNotificationList_Encoding_DefaultBinary
 MOST_PARTS: Final = 1000
+MOST_FIELDS: Final = 100
+"""Of one event; we ask for fewer."""
+SMALLEST_EVENT: Final = 8
 MOST_KEPT: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventFields:
+    """What was asked for of one event, in that order (IEC 62541-4, 7.25.3)."""
+
+    handle: int
+    values: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +45,14 @@ class Notification:
     """The StatusCode with which the server ended the subscription."""
     broken: tuple[tuple[str, int], ...] = ()
     """What could not be decoded: why, and how many items went with it."""
+    size: int = 0
+    """Bytes of its parts."""
+    events: tuple[EventFields, ...] = ()
 
     @property
     def keep_alive(self) -> bool:
         """Whether it carries nothing and uses up no sequence number."""
-        return not self.parts and self.ended is None and not self.broken
+        return not self.parts and self.ended is None and not self.broken and not self.events
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +138,47 @@ def _notification(cursor: _Cursor) -> Notification:
         raise UndecodableError(message)
     parts: list[Changes] = []
     broken: list[tuple[str, int]] = []
+    events: list[EventFields] = []
     ended: int | None = None
+    size = 0
     for _ in range(count):
         kind, body = _part(cursor)
+        size += len(body)
         if kind == DATA_CHANGE:
             parts.append(_items(body, broken))
+        elif kind == EVENTS:
+            events += _events_or_none(body, broken)
         elif kind == STATUS_CHANGE:
             (ended,) = struct.unpack_from("<I", body)
-    return Notification(sequence, tuple(parts), ended, tuple(broken))
+    return Notification(sequence, tuple(parts), ended, tuple(broken), size, tuple(events))
 
 
 def _items(body: bytes, broken: list[tuple[str, int]]) -> Changes:
     (count,) = struct.unpack_from("<i", body)
     return decode_items(body, on_broken=lambda error: broken.append((str(error), count - error.done)))
+
+
+def _events_or_none(body: bytes, broken: list[tuple[str, int]]) -> list[EventFields]:
+    """Events are no readings: those that cannot be read take none with them."""
+    try:
+        return _events(body)
+    except DECODING_ERRORS as error:
+        broken.append((f"events that cannot be read: {error}", 0))
+        return []
+
+
+def _events(body: bytes) -> list[EventFields]:
+    """An EventNotificationList. Raises BrokenError: where one event ends is known only from its fields."""
+    reader = Reader(body, keeps_locales=True)
+    found = []
+    for _ in range(reader.count(SMALLEST_EVENT)):
+        handle = reader.unsigned()
+        count = reader.count(1)
+        if count > MOST_FIELDS:
+            message = f"an event of {count} fields"
+            raise BrokenError(message)
+        found.append(EventFields(handle, tuple(reader.variant()[0] for _ in range(count))))
+    return found
 
 
 def _part(cursor: _Cursor) -> tuple[int, bytes]:

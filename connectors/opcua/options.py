@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from connectors.opcua.address import check
+
 Policy = Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "None"]
 Mode = Literal["SignAndEncrypt", "Sign"]
 
@@ -23,7 +25,15 @@ def _endpoint(url: str) -> str:
     return url
 
 
+def _place(text: str) -> str:
+    wrong = check(text)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return text
+
+
 EndpointUrl = Annotated[str, AfterValidator(_endpoint)]
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class _Strict(BaseModel):
@@ -68,6 +78,19 @@ class Credentials(_Strict):
         return self
 
 
+class EventOptions(_Strict):
+    """Which events of the server become ours; `events: {}` takes all that the Server object tells (IEC 62541-9)."""
+
+    notifiers: tuple[Place, ...] = Field(default=("i=2253",), min_length=1, max_length=100)
+    """Nodes that tell of events, by NodeId or browse path; the Server object (`i=2253`) tells of all."""
+    severity: int = Field(default=1, ge=1, le=1000)
+    """Events less severe than this are not asked for; 1 to 1000 (IEC 62541-5, 6.4.2)."""
+    types: tuple[Place, ...] = Field(default=(), max_length=100)
+    """Event types, by NodeId or browse path, subtypes included; all if empty."""
+    queue_size: int = Field(default=1000, ge=1, le=100_000)
+    """Events the server keeps per notifier between two publishes; what runs over is told as `events_lost`."""
+
+
 class Options(Credentials):
     """An OPC UA connection."""
 
@@ -86,6 +109,8 @@ class Options(Credentials):
     """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
     polling: bool = False
     """Read all values every publishing interval instead of subscribing; done anyway where nothing else works."""
+    events: EventOptions | None = None
+    """Take the server's events and alarms too; off by default. They are never acknowledged by us."""
     use_received_time: bool = False
     """Stamp every reading with our time of receipt: for a server whose clock is wrong or absent."""
     backfill: bool = True
@@ -94,7 +119,6 @@ class Options(Credentials):
     """What was missed longer ago is not asked for."""
     backfill_readings_per_s: int = Field(default=10_000, ge=10, le=1_000_000)
     """On average no more readings are asked of the server's history."""
-
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

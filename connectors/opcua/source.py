@@ -17,7 +17,9 @@ from asyncua.ua.object_ids import ObjectIds
 from connectors import Allowance, Batch, ConnectionConfig, NotConnectedError, Refusal
 from connectors._continuity import Continuity
 from connectors.opcua import resume
+from connectors.opcua.alarms import Alarms
 from connectors.opcua.columns import Columns, joined
+from connectors.opcua.decode import TYPE_BITS
 from connectors.opcua.endpoints import Endpoints
 from connectors.opcua.history import OpcUaPast
 from connectors.opcua.items import AT_ONCE, Items
@@ -25,12 +27,15 @@ from connectors.opcua.options import Options
 from connectors.opcua.polling import Polling, is_needed
 from connectors.opcua.security import keys_of
 from connectors.opcua.session import Session
-from connectors.opcua.space import value_of
+from connectors.opcua.space import Space, value_of
+from connectors.opcua.structures import Structures
 from connectors.opcua.subscription import Subscription, Taken
+from connectors.opcua.variant import STRUCTURE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from connectors._events import PlantEvent
     from connectors.opcua.resume import Handles, Kept
 
 MOST_READINGS: Final = 20_000
@@ -61,6 +66,9 @@ class OpcUaSource:
         self._most_read = AT_ONCE
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
+        self._structures: Structures | None = None
+        self._alarms = Alarms(self._options.events, self._options.url) if self._options.events is not None else None
+        self._taken: Taken | None = None
 
     async def connect(self) -> None:
         """Open a session on the first endpoint that lets us in, and subscribe. NotConnectedError, RefusedError."""
@@ -91,7 +99,9 @@ class OpcUaSource:
         session, subscription = self._session, self._subscription
         if session is None or subscription is None:
             return ()
-        return (*session.tend(), *self._endpoints.notes(), *subscription.notes())
+        structures = self._structures.notes() if self._structures is not None else ()
+        alarms = self._alarms.notes if self._alarms is not None else ()
+        return (*session.tend(), *self._endpoints.notes(), *subscription.notes(), *structures, *alarms)
 
     def mended(self) -> bool:
         """See `connectors.Tended`. The peer may have been mended too."""
@@ -101,6 +111,7 @@ class OpcUaSource:
         """The server's namespaces, and how much it takes at once (IEC 62541-5, 6.3.11)."""
         namespaces, items, read = await session.read_values([NAMESPACE_ARRAY, MOST_ITEMS, MOST_READ])
         session.namespaces = list(value_of(namespaces) or [])
+        self._structures = Structures(Space(session))
         self._items.at_once, self._most_read = (
             min(limit, AT_ONCE) if isinstance(limit := value_of(said), int) and limit > 0 else AT_ONCE
             for said in (items, read)
@@ -121,6 +132,8 @@ class OpcUaSource:
                 raise
             feed = self._subscription = Polling(session, at, self._most_read)
             await self._items.bind(session, wanted, feed.create)
+        if self._alarms is not None:
+            await self._alarms.begin(session, feed, self._items.at_once, resumed=resumed)
         self._alive_ns = time.time_ns()
         self._show(self._items.absent)
         self._look_at = time.monotonic() + self._options.retry_bad_s
@@ -148,8 +161,8 @@ class OpcUaSource:
             return False
         if self._looking is not None:
             await self._looked(session, subscription)
-        while subscription.something_waits:
-            self._ready.append(self._batch(subscription, subscription.take(MOST_READINGS)))
+        while subscription.something_waits or self._taken is not None:
+            self._ready.append(await self._next(subscription))
         # Until it is kept anew nobody must resume what is half the old and half the new.
         self._kept = None
         resume.forget(self._folder)
@@ -177,14 +190,23 @@ class OpcUaSource:
         if self._subscription is None or self._session is None:
             message = "not connected"
             raise NotConnectedError(message)
+        if self._alarms is not None:
+            await self._alarms.refreshed(self._session, self._subscription)
         if not self._ready:
             await self._looked(self._session, self._subscription)
-        if self._ready:
-            found = self._ready.popleft()
-        else:
-            await self._subscription.ready(MOST_READINGS)
-            found = self._batch(self._subscription, self._subscription.take(MOST_READINGS))
+        found = self._ready.popleft() if self._ready else await self._next(self._subscription)
         return replace(found, continues=self._continuity.say())
+
+    async def _next(self, subscription: Subscription | Polling) -> Batch:
+        """What a cancelled call has taken is there for the next one."""
+        if self._taken is None:
+            await subscription.ready(MOST_READINGS)
+            self._taken = subscription.take(MOST_READINGS)
+        for part in self._taken.parts:
+            if self._structures is not None and part.others:
+                await self._structures.open(part.others, np.flatnonzero((part.kinds & TYPE_BITS) >= STRUCTURE).tolist())
+        taken, self._taken = self._taken, None
+        return self._batch(subscription, taken)
 
     def _batch(self, subscription: Subscription | Polling, taken: Taken) -> Batch:
         self._alive_ns = max(self._alive_ns, taken.alive_ns)
@@ -194,6 +216,7 @@ class OpcUaSource:
         times = columns.source_time
         if self._options.use_received_time:
             times = np.full(len(columns.tags), taken.received_ns, dtype=np.int64)
+        events, lost = self._events(taken)
         broken = tuple(Refusal(self._endpoints.in_use.url, "undecodable", why, readings=n) for why, n in taken.broken)
         return Batch(
             columns.tags,
@@ -204,10 +227,16 @@ class OpcUaSource:
             taken.received_ns,
             self._alive_ns,
             self._config.revision,
-            columns.refused + broken,
+            columns.refused + broken + lost,
             columns.lost + taken.lost,
             ack=_acknowledger(subscription, taken.sequences),
+            events=events,
         )
+
+    def _events(self, taken: Taken) -> tuple[tuple[PlantEvent, ...], tuple[Refusal, ...]]:
+        if self._alarms is None or self._session is None or not taken.events:
+            return (), ()
+        return self._alarms.events(taken.events, self._session.namespaces, taken.received_ns)
 
     def _columns(self, taken: Taken) -> Columns:
         if taken.rows:
@@ -225,10 +254,10 @@ class OpcUaSource:
 
     def history(self) -> OpcUaPast:
         """See `connectors.Historical`."""
-        if self._session is None:
+        if self._session is None or self._structures is None:
             message = "not connected"
             raise NotConnectedError(message)
-        return OpcUaPast(self._session, self._config)
+        return OpcUaPast(self._session, self._config, self._structures)
 
     async def close(self) -> None:
         """Let go of the server, which keeps for a while what can be resumed; open acks are void."""
@@ -236,7 +265,7 @@ class OpcUaSource:
 
     async def _let_go(self, *, leave: bool) -> None:
         subscription, session, looking = self._subscription, self._session, self._looking
-        self._subscription = self._session = self._looking = self._kept = None
+        self._subscription = self._session = self._looking = self._kept = self._taken = self._structures = None
         self._ready.clear()
         if looking is not None:
             looking.cancel()

@@ -200,3 +200,9 @@ def _wanted(kind: ua.NodeId, classes: int, *, inverse: bool = False) -> Callable
 def value_of(found: ua.DataValue) -> Any:  # noqa: ANN401 - whatever a server holds there
     """The value, None where there is none or it is Bad."""
     return found.Value.Value if found.Value is not None else None
+
+
+def target(reference: ua.ReferenceDescription) -> ua.NodeId:
+    """The node a reference leads to, on this server."""
+    node = reference.NodeId
+    return ua.NodeId(node.Identifier, node.NamespaceIndex, node.NodeIdType)

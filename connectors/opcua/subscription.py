@@ -18,7 +18,7 @@ from connectors import ConnectorError, NotConnectedError
 from connectors.opcua.border import border
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.monitored import Monitored
-from connectors.opcua.notification import Notification, published, republished
+from connectors.opcua.notification import EventFields, Notification, published, republished
 from connectors.opcua.resume import Handles, Kept
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ LIFETIME_S: Final = 60.0
 SILENT_KEEP_ALIVES: Final = 3
 MOST_WAITING: Final = 200_000
 """Readings that may wait in memory; then no new PublishRequest goes out and the server's queues take the strain."""
+READING_BYTES: Final = 256
+"""Room that a reading is reckoned with, so that large values do not fill the memory or outgrow a journal record."""
 MOST_REPUBLISHED: Final = 1000
 BURST_S: Final = 0.05
 """How long the rest of a burst may take: one scan in one batch costs all that follows a fifth of what five do."""
@@ -56,6 +58,7 @@ class Taken:
     parts: list[Changes] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
     broken: list[tuple[str, int]] = field(default_factory=list)
+    events: list[EventFields] = field(default_factory=list)
     received_ns: int = 0
     alive_ns: int = 0
     rows: int = 0
@@ -127,6 +130,11 @@ class Subscription:
         self._start()
         return True
 
+    @property
+    def id(self) -> int:
+        """The server's own number of it; 0 before it is created."""
+        return self._id
+
     def kept(self, handles: Handles) -> Kept:
         """What it takes to resume."""
         session, revised = self._session, self.monitored.revised
@@ -185,11 +193,12 @@ class Subscription:
         """All that has arrived, up to about `most` readings. Does not wait."""
         taken = Taken(lost=self._lost)
         self._lost = 0
-        while self._waiting and taken.rows < most:
+        weight = 0
+        while self._waiting and weight < most:
             arrived = self._waiting.popleft()
-            rows = _rows(arrived.notification)
-            self._waiting_rows -= rows
-            taken.rows += rows
+            weight += _weight(arrived.notification)
+            self._waiting_rows -= _weight(arrived.notification)
+            taken.rows += _rows(arrived.notification)
             taken.received_ns = arrived.time_ns
             if arrived.complete:
                 taken.alive_ns = arrived.time_ns
@@ -197,6 +206,7 @@ class Subscription:
                 taken.sequences.append(arrived.notification.sequence)
             taken.parts += arrived.notification.parts
             taken.broken += arrived.notification.broken
+            taken.events += arrived.notification.events
         if self._waiting_rows < self._most_waiting:
             self._room.set()
         return taken
@@ -277,7 +287,7 @@ class Subscription:
 
     def _put(self, arrived: Arrived) -> None:
         self._waiting.append(arrived)
-        self._waiting_rows += _rows(arrived.notification)
+        self._waiting_rows += _weight(arrived.notification)
         self._news.set()
 
     def _missing(self, first: int, end: int) -> list[int]:
@@ -326,6 +336,11 @@ class Subscription:
 
 def _rows(notification: Notification) -> int:
     return sum(len(part.handles) for part in notification.parts)
+
+
+def _weight(notification: Notification) -> int:
+    """Its readings; one of large values counts for as many as would take its room."""
+    return max(_rows(notification) + len(notification.events), notification.size // READING_BYTES)
 
 
 def _before(sequence: int, available: Sequence[int]) -> list[int]:

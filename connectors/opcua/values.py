@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 from asyncua import ua
 
+from connectors.opcua.variant import Opaque, shaped
+
 NUMERIC: Final[dict[int, str]] = {
     1: "?",
     2: "i1",
@@ -40,7 +42,7 @@ def plain(variant: ua.Variant) -> object:
         return simple(variant.Value)
     code = NUMERIC.get(int(variant.VariantType.value))
     if code is None:
-        return [simple(item) for item in _flat(variant.Value)]
+        return shaped([simple(item) for item in _flat(variant.Value)], list(variant.Dimensions or []))
     items = [item.value if isinstance(item, ua.StatusCode) else item for item in _flat(variant.Value)]
     array = np.array(items, dtype=code)
     return array.reshape(variant.Dimensions) if variant.Dimensions else array
@@ -78,6 +80,8 @@ CONVERSIONS: Final[tuple[tuple[type | UnionType, Callable[[Any], object]], ...]]
     (ua.LocalizedText, lambda text: text.Text),
     (ua.QualifiedName, lambda name: f"{name.NamespaceIndex}:{name.Name}"),
     (ua.NodeId, lambda node: node.to_string()),
+    (ua.XmlElement, lambda xml: xml.Value),
+    (ua.ExtensionObject, lambda opaque: Opaque(opaque.TypeId, opaque.Body or b"")),
 )
 """The first that fits is taken: bool and enumerations before int, of which they are kinds."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +27,21 @@ class Other:
 
     url: str
     certificate: Path
+    say: Callable[[str], None] = lambda _: None
+    """A line to the program, for one that listens."""
 
 
 @asynccontextmanager
-async def open62541(folder: Path) -> AsyncIterator[Other]:
-    """The server as long as this context; what is in `clients/` and `users/` now is trusted."""
+async def open62541(folder: Path, module: str = "tests.connectors.opcua_open62541") -> AsyncIterator[Other]:
+    """The server as long as this context; what is in `clients/` and `users/` now is trusted.
+
+    `module`: another program that serves with the same arguments.
+    """
     mine = Own(folder, URI, "open62541").use()
     with Port() as held:
         port = held.number
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.connectors.opcua_open62541", str(port), str(folder),
+        sys.executable, "-m", module, str(port), str(folder),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None
@@ -44,7 +49,9 @@ async def open62541(folder: Path) -> AsyncIterator[Other]:
         async with asyncio.timeout(WITHIN_S):
             while await process.stdout.readline() != b"ready\n":
                 assert not process.stdout.at_eof(), "open62541 did not start"
-        yield Other(f"opc.tcp://127.0.0.1:{port}", mine.certificate)
+        assert process.stdin is not None
+        talk = process.stdin
+        yield Other(f"opc.tcp://127.0.0.1:{port}", mine.certificate, lambda line: talk.write(f"{line}\n".encode()))
     finally:
         if process.stdin is not None:
             process.stdin.close()

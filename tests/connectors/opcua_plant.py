@@ -102,11 +102,18 @@ async def opcua_plant(
     users: Users | None = None,
     tokens: Sequence[type] = (ua.AnonymousIdentityToken, ua.UserNameIdentityToken),
     inner: InternalServer | None = None,
+    *,
+    conditions: bool = False,
 ) -> AsyncIterator[Plant]:
-    """A server with these endpoints, for as long as this context. `inner`: what it is made of, with its own users."""
+    """A server with these endpoints, for as long as this context.
+
+    `inner`: what it is made of, with its own users. `conditions`: it tells their states when asked.
+    """
     logging.getLogger("asyncua.server").setLevel(logging.ERROR)
     mine = Own(folder, "urn:headrace:tests:server", "server").use()
     server = Server(inner, user_manager=users or Users())  # type: ignore[arg-type]
+    # 1 is the severity of the events that begin and end the telling.
+    server.iserver.bind_condition_methods = int(conditions)
     await server.init()
     with Port() as held:
         port = held.number

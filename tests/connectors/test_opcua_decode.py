@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import struct_to_binary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import NO_TIME
-from connectors.opcua.decode import ARRAY, FILETIME_UNIX, UndecodableError, decode_items, unix_ns, unix_ns_of
+from connectors.opcua.decode import ARRAY, UndecodableError, decode_items, unix_ns, unix_ns_of
 from connectors.opcua.values import plain
+from connectors.opcua.variant import DEEPEST, FILETIME_UNIX, BrokenError, Opaque, Reader, shaped, value_at
 from tests.connectors.opcua_plant import opc_time
 
 V = ua.VariantType
@@ -180,9 +182,55 @@ def test_matrix() -> None:
 
 
 def test_structure() -> None:
-    """A structure becomes a dict that names its type."""
+    """A structure is kept unopened, with the type of its encoding."""
     value = ua.Variant(ua.Range(Low=1.0, High=2.0), V.ExtensionObject)
-    assert decode_items(encoded([ua.DataValue(value)])).others[0] == {"type": "Range", "Low": 1.0, "High": 2.0}
+    held = decode_items(encoded([ua.DataValue(value)])).others[0]
+    node = ua.NodeId(ua.Int32(ObjectIds.Range_Encoding_DefaultBinary))
+    assert held == Opaque(node, struct.pack("<dd", 1.0, 2.0))
+
+
+def test_matrix_of_texts() -> None:
+    """Rows and columns of what is no number are kept too."""
+    rows = [["a", "b", "c"], ["d", "e", "f"]]
+    changes = decode_items(encoded([ua.DataValue(ua.Variant(rows, V.String))]))
+    assert changes.others[0] == rows
+
+
+@pytest.mark.parametrize("dimensions", [[], [6], [2, 2], [0, 0], [-1, -6], [2] * 20])
+def test_dimensions_that_do_not_fit(dimensions: list[int]) -> None:
+    """Dimensions that do not give the number of elements lose none of them: they stay in one row."""
+    assert shaped(list(range(6)), dimensions) == list(range(6))
+
+
+def test_nested_too_deep() -> None:
+    """Variants in Variants end at a depth, not with the stack."""
+    nested = bytes([24 | 0x80]) + struct.pack("<i", 1)
+    with pytest.raises(BrokenError, match="deeper"):
+        value_at(nested * (DEEPEST + 1) + b"\0", 0)
+    value_at(nested * (DEEPEST - 2) + b"\x01\x01", 0)
+
+
+def test_more_announced_than_there() -> None:
+    """A length that the bytes cannot hold allocates nothing, whatever the type."""
+    for kind in range(1, 26):
+        with pytest.raises(BrokenError):
+            value_at(bytes([kind | 0x80]) + struct.pack("<i", 2**31 - 1) + b"\0" * 64, 0)
+
+
+def test_truth_is_not_zero() -> None:
+    """A Boolean other than 1 is true as well (IEC 62541-6, 5.2.2.1)."""
+    value, _, _ = value_at(bytes([1 | 0x80]) + struct.pack("<i", 3) + b"\x00\x01\x07", 0)
+    assert isinstance(value, np.ndarray)
+    assert value.tolist() == [False, True, True]
+    assert value_at(b"\x01\x07", 0)[0] is True
+
+
+def test_diagnostic_info_and_data_value() -> None:
+    """What only servers about themselves send is read by the names of its parts."""
+    info = b"\x51" + struct.pack("<ii", 7, 1) + b"x" + b"\x20" + struct.pack("<I", 9)
+    assert Reader(info).diagnostic_info(0) == {"symbolic_id": 7, "additional_info": "x", "inner": {"inner_status": 9}}
+    value = b"\x37" + b"\x06" + struct.pack("<iIqHH", 5, 0x40000000, FILETIME_UNIX + 1, 3, 4)
+    assert Reader(value).data_value(0) == {"value": 5, "status": 0x40000000, "source_time": 100}
 
 
 def test_broken_item_keeps_those_before() -> None:

@@ -176,6 +176,22 @@ MAKING: Final = re.compile(
 )
 
 
+COMMANDS: Final = frozenset(("plant_writer", "plant_caller", "_commands"))
+"""How the contract calls what changes a plant (`connectors._commands`)."""
+
+
+def _commands(source: Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        named = {getattr(node, "attr", None), getattr(node, "id", None)}
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", "") or ""
+            named |= {part for one in node.names for part in f"{module}.{one.name}".split(".")}
+        if isinstance(node, ast.Constant):
+            named.add(node.value if isinstance(node.value, str) else None)
+        if found := named & COMMANDS:
+            yield f"line {getattr(node, 'lineno', 0)}: {min(map(str, found))}: the product only reads the plant"
+
+
 def _lines(pattern: re.Pattern[str], why: str) -> Callable[[Source], Iterator[str]]:
     def find(source: Source) -> Iterator[str]:
         for number, line in enumerate(source.text.splitlines(), 1):
@@ -232,6 +248,22 @@ RULES: Final = (
         _too_deep,
         bad=(_py("app/events/deep/er.py", ""), _py("app/utils.py", "")),
         good=(_py("app/events/api.py", ""),),
+    ),
+    Rule(
+        "the service never changes the plant",
+        lambda s: s.python and s.within("app"),
+        _commands,
+        bad=(
+            _py("app/a.py", "import connectors\nconnectors.load('opcua').plant_writer(config)"),
+            _py("app/a.py", "from connectors.mqtt import plant_writer"),
+            _py("app/a.py", "from connectors._commands import Calling as C"),
+            _py("app/a.py", "import connectors._commands"),
+            _py("app/a.py", "make = getattr(connector, 'plant_caller')"),
+        ),
+        good=(
+            _py("app/a.py", "from app.journal.segment import Writing"),
+            _py("tests/test_a.py", "connector.plant_writer(config)"),
+        ),
     ),
     Rule(
         "tests do not sleep",
