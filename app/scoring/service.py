@@ -6,7 +6,6 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import msgspec
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
@@ -18,18 +17,10 @@ from app.events import service as events
 from app.events.tables import EventRow
 from app.ledger.tables import GapRow, LedgerRow
 from app.northbound.queries import north
-from app.northbound.schemas import (
-    PREDICTION_TYPE,
-    ROOT,
-    SEVERITY,
-    Announcement,
-    North,
-    PredictionBody,
-    node,
-    outbox_rows,
-)
+from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
+from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 from app.sources.tables import ConnectionRow
 
@@ -93,7 +84,7 @@ def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: 
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
         fresh = _new(session, [(one, list(_rows(_origin(message), one))) for one in ordered])
-        announced = [_announcement(one, row, told) for one, rows in fresh for row in rows]
+        announced = [announcement(one, row, told) for one, rows in fresh for row in rows]
         insert_all(session, OutboxRow, outbox_rows(told, announced))
         for one, rows in fresh:
             if rows:
@@ -268,7 +259,7 @@ def apply_late(engine: Engine, work: Work, scored: Sequence[Scored], done_until:
         for one in scored:
             rows = _revised(session, one, _rows(origin, one))
             insert_all(session, PredictionRow, rows)
-            insert_all(session, OutboxRow, outbox_rows(told, [_announcement(one, row, told) for row in rows]))
+            insert_all(session, OutboxRow, outbox_rows(told, [announcement(one, row, told) for row in rows]))
         return True
 
 
@@ -334,59 +325,6 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
             "context": context,
             "input_digest": f"sha256:{scored.digest[index]}",
         }
-
-
-def _announcement(scored: Scored, row: dict[str, Any], told: North) -> Announcement:
-    version, late = scored.version, ("late",) if row["late"] else ()
-    return Announcement(
-        id=row["id"],
-        key=":".join(("pipeline", version.pipeline, *late)),
-        levels=(version.spec.asset, "prediction", version.pipeline, *late),
-        content_type=PREDICTION_TYPE,
-        body=msgspec.json.encode(_body(scored, row)) if told.bodies else b"",
-        nodes=_nodes(scored, row) if told.nodes else [],
-        source_time=row["newest_time"],
-        due_at=row["created_time"],
-    )
-
-
-def _body(scored: Scored, row: dict[str, Any]) -> PredictionBody:
-    return PredictionBody(
-        id=row["id"],
-        pipeline=scored.version.pipeline,
-        version=scored.version.number,
-        sequence=row["sequence"],
-        revision=row["revision"],
-        late=row["late"],
-        start=times.rfc3339(row["start_time"]),
-        end=times.rfc3339(row["end_time"]),
-        status=row["status"],
-        quality=SEVERITY[row["status"] >> 30],
-        reason=row["reason"],
-        outputs=row["outputs"],
-        unit_id=row["unit_id"],
-        context=row["context"],
-        model=row["model_digest"],
-        device=row["device"],
-        backend=row["backend"],
-        latency_ms=row["latency_ns"] / 1e6,
-        newest_time=times.rfc3339(row["newest_time"]),
-    )
-
-
-def _nodes(scored: Scored, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A node per output that is one number, truth value or text; without an answer its last type with a Bad status."""
-    spec = scored.version.spec
-    base = "/".join(level for level in (ROOT, spec.asset, spec.name) if level)
-    status, at = row["status"], row["end_time"]
-    made = [node(f"{base}/prediction_id", row["id"], status, at, description="Id of the prediction shown here")]
-    if row["unit_id"]:
-        made.append(node(f"{base}/unit_id", row["unit_id"], status, at, description="The part"))
-    for output in spec.outputs:
-        value = row["outputs"].get(output.name, scored.blanks.get(output.name))
-        if isinstance(value, int | float | str):
-            made.append(node(f"{base}/{output.name}", value, status, at, output.unit, output.description))
-    return made
 
 
 def _store_context(session: Session, asset: str, rows: Sequence[dict[str, Any]]) -> None:
