@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -10,16 +9,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from inference.resample import NEVER, Plan, Readings, in_order, joined, remembered, resample
+from inference.windower_band import Band, Cuts, ends_of, refusals, rows_kept
 from inference.windower_liveness import Liveness
 from inference.windower_pack import Packed, pack, pack_fields, unpack, unpack_readings
-from inference.windower_spec import FLAW_STATUS, FLAWS, GAP, Spec, Windows
+from inference.windower_spec import FLAW_STATUS, GAP, Spec, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from inference.resample import Rows
     from inference.windower_context import Context
     from inference.windower_spec import Input
 
@@ -30,87 +29,6 @@ MAX_ROWS: Final = 8_192
 BUSY_CELLS: Final = 1 << 20
 BUSY_READINGS: Final = 1 << 16
 """Before the start, after so many readings those that cannot matter any more are let go."""
-SLACK_ROWS: Final = 256
-
-
-class Band:
-    """Rows side by side: values, statuses, and per row the worst status and the first cell that was refused."""
-
-    __slots__ = ("culprit", "status", "value", "why", "worst")
-
-    def __init__(self, value: NDArray[np.float64], status: NDArray[np.uint32], flaw: NDArray[np.uint8]) -> None:
-        """Summarise rows of shape (k, inputs)."""
-        self.value, self.status = value, status
-        self.worst: NDArray[np.uint32] = status.max(axis=1)
-        self.culprit: NDArray[np.int64] = np.zeros(len(flaw), dtype=np.int64)
-        self.why: NDArray[np.uint8] = np.zeros(len(flaw), dtype=np.uint8)
-        if flaw.any():
-            self.culprit = (flaw > 0).argmax(axis=1)
-            self.why = flaw[np.arange(len(flaw)), self.culprit]
-
-    @classmethod
-    def made(
-        cls,
-        value: NDArray[np.float64],
-        status: NDArray[np.uint32],
-        worst: NDArray[np.uint32],
-        culprit: NDArray[np.int64],
-        why: NDArray[np.uint8],
-    ) -> Band:
-        """Of rows that were summarised before."""
-        made = cls.__new__(cls)
-        made.value, made.status, made.worst, made.culprit, made.why = value, status, worst, culprit, why
-        return made
-
-    @classmethod
-    def of(cls, bands: list[Band]) -> Band:
-        """One below the other."""
-        if len(bands) == 1:
-            return bands[0]
-        return cls.made(
-            np.concatenate([band.value for band in bands]),
-            np.concatenate([band.status for band in bands]),
-            np.concatenate([band.worst for band in bands]),
-            np.concatenate([band.culprit for band in bands]),
-            np.concatenate([band.why for band in bands]),
-        )
-
-    def rows(self, begin: int, end: int) -> Band:
-        """Some of them."""
-        if begin == 0 and end == len(self.value):
-            return self
-        return Band.made(
-            self.value[begin:end], self.status[begin:end], self.worst[begin:end], self.culprit[begin:end],
-            self.why[begin:end],
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cuts:
-    """Windows over a band, before they have a number and a context."""
-
-    band: Band
-    first: NDArray[np.int64]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    quality: NDArray[np.uint32]
-    refused: tuple[tuple[int, str], ...]
-
-    def then(self, other: _Cuts) -> _Cuts:
-        """These, then those."""
-        rows, n = len(self.band), len(self.first)
-        return _Cuts(
-            Band.of([self.band, other.band]),
-            np.concatenate((self.first, other.first + rows)),
-            np.concatenate((self.start, other.start)),
-            np.concatenate((self.end, other.end)),
-            np.concatenate((self.quality, other.quality)),
-            (*self.refused, *((i + n, reason) for i, reason in other.refused)),
-        )
 
 
 class Due(NamedTuple):
@@ -191,13 +109,10 @@ class Grid:
     def close(self, clock: int) -> Windows | None:
         """Fill the rows that are due, and cut the windows that end with them."""
         due = self.due(clock)
-        if due is None:
-            return None
-        lost = self.lost(due.points)
-        return self.filled(due, resample(in_order(self._pending), due.points, self.step, self._plan, lost))
+        return None if due is None else self.fill(due)
 
     def due(self, clock: int) -> Due | None:
-        """Rows to be filled now; whoever asks must fill them with `filled`, before anything else."""
+        """Rows to be filled now; whoever asks must `fill` them, or have them filled, before anything else."""
         self._clock = clock
         if self._closed < 0 and not self._start():
             return None
@@ -214,20 +129,39 @@ class Grid:
         first = self._closed + step
         return Due(first, limit, np.arange(first, limit + 1, step, dtype=np.int64), skipped, since)
 
-    def filled(self, due: Due, rows: Rows) -> Windows | None:
-        """Take over the rows that were due, and cut the windows that end with them."""
-        self._pending = [rows.rest]
-        self._known = rows.known
-        self._closed = due.last
+    def fill(self, due: Due) -> Windows | None:
+        """Fill the rows that are due, and cut the windows that end with them."""
+        rows = resample(in_order(self._pending), due.points, self.step, self._plan, self.lost(due.points))
+        self.took(due, rows.rest, rows.known)
         self._bands.append(Band(rows.value, rows.status, rows.flaw))
-        made = self._cut(rows.newest, due.skipped, due.since)
-        self._liveness.forget(self._closed)
-        return made
+        return self._cut(rows.newest, due.skipped, due.since)
+
+    def took(self, due: Due, rest: Readings, known: NDArray[np.int64]) -> None:
+        """The rows that were due are filled; `rest` and `known` as `Rows` has them. Whoever calls cuts the windows."""
+        self._pending = [rest]
+        self._known = known
+        self._closed = due.last
+        self._liveness.forget(due.last)
 
     @property
     def step(self) -> int:
         """Between two rows, ns."""
         return self._spec.step_ns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of a window, and from one window's end to the next one's."""
+        return self._spec.length, self._spec.hop
+
+    @property
+    def held(self) -> int:
+        """How many filled rows wait for the windows that end with later ones."""
+        return sum(map(len, self._bands))
+
+    @property
+    def bands(self) -> list[Band]:
+        """Those rows."""
+        return self._bands
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -265,12 +199,10 @@ class Grid:
 
     def _cut(self, newest: NDArray[np.int64], skipped: int, since: int) -> Windows | None:
         """Windows that end with the rows just filled, after a tombstone over rows that were skipped."""
-        step, hop, length = self._spec.step_ns, self._spec.hop, self._spec.length
-        total, fresh = sum(map(len, self._bands)), len(newest)
+        step, length = self._spec.step_ns, self._spec.length
+        total, fresh = self.held, len(newest)
         number = self._closed // step - total + 1
-        first_end = max(total - fresh, length - 1)
-        first_end += -(number + first_end) % hop
-        ends = np.arange(first_end, total, hop, dtype=np.int64)
+        ends = ends_of(total, fresh, number, length, self._spec.hop)
         if not len(ends) and not skipped:
             self._trim(total)
             return None
@@ -280,41 +212,37 @@ class Grid:
         if skipped:
             cuts = self._tombstone(skipped, since).then(cuts)
         last = int(newest[ends[-1] - total]) if len(ends) else min(int(newest[0]), int(cuts.end[-1]))
-        return self._emit(cuts, last)
+        return self.emit(cuts, last)
 
     def _trim(self, total: int) -> None:
         """Keep no more rows than the next window needs, without moving them at every call."""
-        if total > 2 * self._spec.length + SLACK_ROWS:
-            self._bands = [Band.of(self._bands).rows(total - self._spec.length + 1, total)]
+        kept = rows_kept(total, self._spec.length)
+        if kept < total:
+            self._bands = [Band.of(self._bands).rows(total - kept, total)]
 
-    def _cuts(self, band: Band, ends: NDArray[np.int64], end_time: NDArray[np.int64]) -> _Cuts:
+    def _cuts(self, band: Band, ends: NDArray[np.int64], end_time: NDArray[np.int64]) -> Cuts:
         """Windows whose last rows are `ends`, over no more rows than they need."""
         length = self._spec.length
         if not len(ends):
-            return _Cuts(band.rows(0, 0), ends, end_time, end_time, np.empty(0, np.uint32), ())
+            return Cuts(band.rows(0, 0), ends, end_time, end_time, np.empty(0, np.uint32), ())
         band = band.rows(int(ends[0]) - length + 1, int(ends[-1]) + 1)
         first = ends - ends[0]
         quality = band.worst.max(keepdims=True)
         if len(ends) > 1:
             quality = sliding_window_view(band.worst, length)[:: self._spec.hop].max(axis=1)
-        refused: list[tuple[int, str]] = []
-        flawed = np.flatnonzero(band.why)
-        if len(flawed):
-            place = flawed.searchsorted(first)
-            row = flawed[np.minimum(place, len(flawed) - 1)]
-            hit = np.flatnonzero((row >= first) & (row < first + length))
-            refused = [(int(i), f"{FLAWS[band.why[row[i]]]}:{self._plan.tags[band.culprit[row[i]]]}") for i in hit]
-        return _Cuts(band, first, end_time - length * self._spec.step_ns, end_time, quality, tuple(refused))
+        refused = refusals(band.why, band.culprit, first, length, self._plan.tags)
+        return Cuts(band, first, end_time - length * self._spec.step_ns, end_time, quality, refused)
 
-    def _tombstone(self, skipped: int, since: int) -> _Cuts:
+    def _tombstone(self, skipped: int, since: int) -> Cuts:
         """One refused window over all the rows that were skipped."""
         shape = (self._spec.length, self._plan.size)
         gap = np.full(shape, GAP, dtype=np.uint8)
         band = Band(np.full(shape, np.nan), FLAW_STATUS[gap], gap)
         start, end = np.array([since]), np.array([since + skipped * self._spec.step_ns])
-        return _Cuts(band, np.zeros(1, np.int64), start, end, band.worst[:1], ((0, f"skipped:{skipped}"),))
+        return Cuts(band, np.zeros(1, np.int64), start, end, band.worst[:1], ((0, f"skipped:{skipped}"),))
 
-    def _emit(self, cuts: _Cuts, newest: int) -> Windows:
+    def emit(self, cuts: Cuts, newest: int) -> Windows:
+        """Number these windows. `newest` as `Windows` has it."""
         n = len(cuts.first)
         first = self._sequence + 1
         self._sequence += n

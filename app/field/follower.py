@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from app import longlived
 from app.field.blocking import blocking
 from app.field.dispatcher import Outage
 from app.field.filling import Filling
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 POLL_S: Final = 1.0
+SETTLED_AFTER: Final = 10
+"""Looks after a change: by then connectors are loaded and their tags are bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Follower:
         self._revision = -1
         self._versions: tuple[int, ...] | None = None
         self._outage = Outage(DATABASE_LOST, DATABASE_BACK)
+        self._looks = 0
         self.standings: dict[int, Standing] = {}
         """By connection id; kept for those that ended or were refused."""
 
@@ -97,6 +101,9 @@ class Follower:
                         # A source that ended is no fault; a journal that is closed is one, of the whole process.
                         one.task.result()
                 await self._follow()
+                self._looks += 1
+                if self._looks == SETTLED_AFTER:
+                    longlived.settle()
                 await asyncio.sleep(POLL_S)
         finally:
             await self._stop(list(self._running))
@@ -112,7 +119,7 @@ class Follower:
             return
         self._outage.over()
         await self._reconcile(wanted)
-        self._revision = wanted.revision
+        self._revision, self._looks = wanted.revision, 0
 
     def _load(self) -> _Wanted:
         # The number is read first: what changes meanwhile is seen at the next look.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from app import longlived
 from app.db import make_engine
 from app.errors import QueueError
 from app.inferring import Scored, refused, score_all
@@ -131,3 +132,10 @@ def scorer() -> Scorer:
 def apply(body: bytes) -> None:
     """Score and store one message; a repeat changes nothing."""
     scorer().apply(body)
+    _settled()
+
+
+@cache
+def _settled() -> None:
+    """Once, after the first message: models are made ready and statements compiled."""
+    longlived.settle()
