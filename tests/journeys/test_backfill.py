@@ -88,9 +88,9 @@ async def test_what_was_missed_comes_from_the_plants_history(
         with capsys.disabled():
             for gap in gaps:
                 sys.stdout.write(
-                    f"\ngap of {gap['seconds']:.1f} s: {gap['readings']} readings, {gap['windows']} windows, "
-                    f"all of it {seconds:.1f} s after the cut\n"
+                    f"\ngap of {gap['seconds']:.1f} s: {gap['readings']} readings, {gap['windows']} windows again"
                 )
+            sys.stdout.write(f"\nall of the last one {seconds:.1f} s after the cut\n")
 
 
 async def late_predictions(box: Box, gaps: list[dict[str, Any]]) -> None:
