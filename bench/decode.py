@@ -108,12 +108,9 @@ def main() -> None:
         asyncua, ours, whole = (rate(run, wanted.values, wanted.seconds) for run in runs)
         print(f"{name:36}{asyncua:14,.0f}{ours:14,.0f}{ours / asyncua:8.1f}{whole:14,.0f}")
     body = page(wanted.values, KINDS["Double"])
-    pages: tuple[Callable[[], object], ...] = (
-        lambda: struct_from_binary(ua.HistoryData, Buffer(body)),
-        partial(decode_values, body),
-        partial(filled, table, body),
-    )
-    asyncua, ours, whole = (rate(run, wanted.values, wanted.seconds) for run in pages)
+    asyncua = rate(lambda: struct_from_binary(ua.HistoryData, Buffer(body)), wanted.values, wanted.seconds)
+    ours = rate(partial(decode_values, body), wanted.values, wanted.seconds)
+    whole = rate(partial(filled, table, body), wanted.values, wanted.seconds)
     print(f"{'Double, a page of history':36}{asyncua:14,.0f}{ours:14,.0f}{ours / asyncua:8.1f}{whole:14,.0f}")
 
 

@@ -75,6 +75,14 @@ async def test_every_value_of_the_span_is_read_over_all_continuation_points(data
     assert all(page.alive_until == 0 and page.revision == 1 and not page.refused for page in pages)
 
 
+async def test_what_a_server_sends_beyond_the_span_is_left_out(data_dir: str) -> None:
+    """Only what was asked for is taken, whatever comes."""
+    async with levels(data_dir, 1, 100, page=1000) as (there, source):
+        there.history.generous = True
+        pages = await whole(source.history(), ns(BEGIN) + 10 * STEP_NS - HALF, ns(BEGIN) + 19 * STEP_NS + HALF)
+    assert entries(pages, 0) == expected([float(n) for n in range(10, 20)], 10)
+
+
 async def test_values_of_every_kind_keep_status_and_type(data_dir: str) -> None:
     """Text, booleans, whole numbers and Bad values come as a subscription brings them; a wrong type is refused."""
     kinds: dict[str, tuple[ua.VariantType, str, list[object]]] = {
