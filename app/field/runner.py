@@ -200,7 +200,9 @@ class Runner:
 
     async def _close(self, source: Source) -> None:
         with suppress(ConnectorError, OSError, TimeoutError):
-            await asyncio.wait_for(source.close(), CLOSE_S)
+            # Not `wait_for`, which swallows a cancellation that comes when the source has just let go.
+            async with asyncio.timeout(CLOSE_S):
+                await source.close()
 
     def _up(self) -> None:
         lost = self._standing.state in {"lost", "refused"}

@@ -32,6 +32,14 @@ class Living(Peer):
     answers: list[bool | Exception] = field(default_factory=list)
     taken: list[ConnectionConfig] = field(default_factory=list)
     hung: bool = False
+    away: bool = False
+
+    async def connect(self) -> None:
+        """See `Source`."""
+        await super().connect()
+        if self.away:
+            message = "nobody listens"
+            raise NotConnectedError(message)
 
     async def rebind(self, config: ConnectionConfig) -> bool:
         """See `Rebindable`."""
@@ -124,7 +132,7 @@ async def test_only_what_stands_is_rebound(journal: Journal) -> None:
     async with running(plain, journal) as (runner, standing):
         await wait_for(lambda: standing.state == "connected")
         assert not await runner.rebind(AFTER)
-    away = Living(refusals=[NotConnectedError("nobody") for _ in range(1000)])
+    away = Living(away=True)
     async with running(away, journal) as (runner, standing):
         await wait_for(lambda: standing.state == "lost")
         assert not await runner.rebind(AFTER)
@@ -144,6 +152,29 @@ async def test_who_asked_is_told_when_the_connection_is_lost_or_stopped_meanwhil
         await wait_for(lambda: peer.taken)
     assert not await asyncio.wait_for(asked, 5)
     assert peer.closes == 1
+
+
+async def test_who_asked_is_told_though_it_was_not_begun(journal: Journal) -> None:
+    """A connection that is lost, or stopped, while its runner is busy with a batch will not take the tags."""
+    for ending in (NotConnectedError("lost"), None):
+        peer, entered, gate = Living(), asyncio.Event(), asyncio.Event()
+
+        async def ack(entered: asyncio.Event = entered, gate: asyncio.Event = gate) -> None:
+            entered.set()
+            await gate.wait()
+            message = "lost"
+            raise NotConnectedError(message)
+
+        async with running(peer, journal) as (runner, _):
+            peer.inbox.put_nowait(batch(ack=ack))
+            await asyncio.wait_for(entered.wait(), 5)
+            asked = asyncio.create_task(runner.rebind(AFTER))
+            await asyncio.sleep(0)
+            if ending is not None:
+                gate.set()
+                assert not await asyncio.wait_for(asked, 5)
+        assert not await asyncio.wait_for(asked, 5)
+        assert peer.taken == []
 
 
 def test_what_only_tags_differ_means() -> None:
