@@ -16,7 +16,7 @@ import numpy as np
 from asyncua.ua.uaerrors import UaError
 
 from connectors import NO_TIME
-from connectors.opcua.variant import FILETIME_UNIX, LARGEST_VALUE, NOT_UTF_8, TOO_LARGE, value_at
+from connectors.opcua.variant import DTYPES, FILETIME_UNIX, LARGEST_VALUE, NOT_UTF_8, TOO_LARGE, value_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,8 @@ ARRAY: Final = 0x80
 TYPE_BITS: Final = 0x3F
 HANDLE: Final = 4
 """Bytes of a client handle."""
+ARRAYS: Final = {kind | ARRAY: kind for kind in DTYPES if kind != BOOLEAN}
+"""Encoding bytes of one-dimensional arrays of numbers."""
 SMALLEST_ITEM: Final = 5
 RUN: Final = 6
 """From this many items of one layout on, numpy is faster than struct."""
@@ -291,6 +293,8 @@ class _Reader:
 
 def _variable(body: bytes, start: int, variant: int) -> tuple[object, int, int]:
     """Value, end position and kind of a Variant that begins at `start`; see `variant.value_at`."""
+    if variant in ARRAYS:
+        return _array(body, start + 1, ARRAYS[variant])
     if variant != STRING:
         return value_at(body, start)
     (length,) = struct.unpack_from("<i", body, start + 1)
@@ -299,6 +303,21 @@ def _variable(body: bytes, start: int, variant: int) -> tuple[object, int, int]:
         return None, end, STRING
     value, kind = _text(body, start + 5, end)
     return value, end, kind
+
+
+def _array(body: bytes, start: int, kind: int) -> tuple[object, int, int]:
+    """The most frequent of what has no fixed size, read with as few steps as a text; `variant` reads the same."""
+    (length,) = struct.unpack_from("<i", body, start)
+    if length < 0:
+        return None, start + 4, kind | ARRAY
+    dtype = DTYPES[kind]
+    end = start + 4 + length * dtype.itemsize
+    if end > len(body):
+        message = "an array longer than its message"
+        raise UndecodableError(message)
+    if end - start > LARGEST_VALUE:
+        return body[start : start + EXCERPT], end, TOO_LARGE
+    return np.frombuffer(body, dtype=dtype, count=length, offset=start + 4).copy(), end, kind | ARRAY
 
 
 def _text(body: bytes, start: int, end: int) -> tuple[object, int]:

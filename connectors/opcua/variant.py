@@ -33,6 +33,8 @@ NUMBERS: Final[dict[int, str]] = {
     1: "B", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d", 19: "I",
 }  # fmt: skip
 """Built-in types that are numbers, as struct and numpy call them; a Boolean is true if it is not 0."""
+DTYPES: Final = {kind: np.dtype(f"<{np.dtype(code).str[1:]}") for kind, code in NUMBERS.items()}
+"""The same as elements of an array, little-endian."""
 _LAYOUTS: Final = {kind: struct.Struct(f"<{code}") for kind, code in NUMBERS.items()}
 _INT32, _INT64, _UINT16, _UINT32 = struct.Struct("<i"), struct.Struct("<q"), struct.Struct("<H"), struct.Struct("<I")
 
@@ -213,9 +215,8 @@ class Reader:
 
     def elements(self, kind: int, length: int, depth: int = 0) -> object:
         """So many values of this type: a numpy array of numbers, or a list. Shape (length,)."""
-        code = NUMBERS.get(kind)
-        if code is not None:
-            dtype = np.dtype(code).newbyteorder("<")
+        dtype = DTYPES.get(kind)
+        if dtype is not None:
             found = np.frombuffer(self.take(length * dtype.itemsize), dtype=dtype)
             return found != 0 if kind == BOOLEAN else found.copy()
         if length > min(len(self.data) - self.position, LARGEST_VALUE):

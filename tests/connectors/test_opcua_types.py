@@ -216,7 +216,7 @@ async def test_enumeration_names(server: Server) -> None:
         await browser.close()
     assert shown.value == wanted
     assert "'High': 1.0" in ranged.value
-    looked = await look(server.url, 1.0)
+    looked = await look(server.url, 5.0)
     assert {one.value for one in looked.found if one.address == f"nsu={server.uri};s={name}"} == {wanted}
 
 
