@@ -34,6 +34,7 @@ class _File(BaseModel):
     subscription: int
     silence_s: float
     missing: dict[int, int]
+    sequence: int | None = None
     tries: int = 0
 
 
@@ -50,6 +51,8 @@ class Kept:
     """How long the server may be silent before that is an outage."""
     missing: Mapping[int, int]
     """Index of a tag that could not be monitored -> StatusCode."""
+    sequence: int | None = None
+    """The last notification that is safe with us; None where that is not known."""
     tries: int = 0
     """How often it was tried to resume it, and the connection was lost over it."""
 
@@ -67,7 +70,9 @@ def kept(folder: Path, wanted: str) -> Kept | None:
         found = _File.model_validate_json((folder / FILE).read_bytes()[:LARGEST_FILE])
         if found.fingerprint == wanted:
             token, nonce = ua.NodeId.from_string(found.token), bytes.fromhex(found.nonce)
-            return Kept(token, nonce, found.subscription, found.silence_s, found.missing, found.tries)
+            return Kept(
+                token, nonce, found.subscription, found.silence_s, found.missing, found.sequence, found.tries
+            )
     except (OSError, ValidationError, ValueError, UaError):
         return None
     return None
@@ -82,6 +87,7 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
         subscription=kept.subscription,
         silence_s=kept.silence_s,
         missing=dict(kept.missing),
+        sequence=kept.sequence,
         tries=kept.tries,
     )
     folder.mkdir(parents=True, exist_ok=True)

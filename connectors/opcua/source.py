@@ -97,6 +97,10 @@ class OpcUaSource:
         self._subscription = Subscription(self._session, self._options)
         try:
             resumed = await self._session.open(kept)
+            if kept is not None and resumed:
+                # The next one has to sign another nonce, even if this connection ends before it has read anything.
+                kept = replace(kept, nonce=session.nonce)
+                resume.keep(self._folder, self._fingerprint, kept)
             went_on = await self._subscribe(self._session, self._subscription, kept if resumed else None)
         except BaseException as error:
             # What the server has kept for us it keeps: the next connection may take it up.
@@ -239,6 +243,8 @@ class OpcUaSource:
 
     async def close(self) -> None:
         """Let go of the server, which keeps the session for a while if `resume` is set; open acks are void."""
+        if self._options.resume and self._subscription is not None and self._subscription.started:
+            resume.keep(self._folder, self._fingerprint, self._subscription.kept(self._absent, ended=True))
         await self._let_go(leave=self._options.resume)
 
     async def _let_go(self, *, leave: bool) -> None:
