@@ -80,7 +80,7 @@ class Heard:
     broke: bool = False
     """Some batch said that it does not continue."""
     told: int = 0
-    """Readings that the peer is said to have lost."""
+    """What the peer is said to have lost."""
 
     @property
     def last(self) -> float:
@@ -257,7 +257,8 @@ class Trial:
         got, heard = set(self.heard.numbers), self.heard
         since = since or min(heard.numbers)
         lost = [number for number in self.rig.said if since < number < heard.last and number not in got]
-        if len(lost) > heard.told and not heard.broke and self.fault not in GARBAGE:
+        # Of a notification that its server has thrown away nobody knows how many readings were in it.
+        if lost and not heard.told and not heard.broke and self.fault not in GARBAGE:
             self.problems.append(f"has lost {lost} and does not say so")
         self.forgotten = kept and heard.broke
 
