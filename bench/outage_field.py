@@ -27,6 +27,8 @@ TIMEOUT_S: Final = 2
 SAMPLED: Final = "N1"
 """open62541 says nothing of a node that vanishes, unless it samples it; then it may leave out a change."""
 SAMPLED_MS: Final = 50
+QUEUE: Final = 1000
+"""Of a node, at the server: for outages of minutes. asyncua says nothing when it overflows."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Outside:
         ports = {name: gate.port for name, gate in self.gates.items()}
         login = {"username": self.broker.address.user, "password": {"file": str(secret)}}
         access: dict[str, object] = {**login, "timeout_s": TIMEOUT_S}
-        opcua = {"publishing_interval_ms": 50, "timeout_s": TIMEOUT_S, "retry_bad_s": 1}
+        opcua = {"publishing_interval_ms": 50, "timeout_s": TIMEOUT_S, "retry_bad_s": 1, "queue_size": QUEUE}
         cell = {"birth_wait_s": 2, "rebirth_pause_s": 1}
         urls = {name: f"opc.tcp://127.0.0.1:{ports.get(name, server.port)}" for name, server in self.servers.items()}
         broker = f"127.0.0.1:{ports['device']}"
