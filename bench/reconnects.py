@@ -1,7 +1,7 @@
 """Whether a connector keeps memory: connect, take a batch, close, a thousand times, and the slope of what is held.
 
-`python -m bench.reconnects [--times 1000] [--connectors opcua,mqtt,modbus]` prints the resident memory after every
-tenth of the way, and the slope over the second half, in bytes per reconnect. Each peer is a real one of its own.
+`python -m bench.reconnects [--times 1000] [--connectors opcua,mqtt,sparkplug,modbus]` prints the resident memory after
+every tenth of the way, and the slope over the second half, in bytes per reconnect. Each peer is a real one of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from connectors import ConnectionConfig, TagBinding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from connectors import Source
 
 TAGS: Final = 100
 TENTHS: Final = 10
@@ -63,6 +65,19 @@ async def mqtt(folder: Path) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
+async def sparkplug(folder: Path) -> AsyncIterator[Peer]:
+    """A broker and an edge node that is born all the time: one that is asked is not asked again for a while."""
+    async with servers.broker(folder) as broker:
+        secret = folder / "password-of-node"
+        secret.write_text(broker.password or "")
+        node = ("--host", broker.host, "--port", broker.port, "--user", broker.user, "--password-file", secret)
+        async with peer("bench.sparkplug_node", *node, "--metrics", TAGS):
+            login = {"username": broker.user, "password": broker.password}
+            options = {"url": f"sparkplug://{broker.host}:{broker.port}", "rebirth": False, **login}
+            yield options, tuple(TagBinding(n, f"bench/edge#T{n}") for n in range(TAGS))
+
+
+@asynccontextmanager
 async def modbus(_folder: Path) -> AsyncIterator[Peer]:
     """A device with ten registers."""
     with Port() as port:
@@ -71,7 +86,18 @@ async def modbus(_folder: Path) -> AsyncIterator[Peer]:
             yield options, tuple(TagBinding(n, f"holding:{n}") for n in range(10))
 
 
-PEERS: Final = {"opcua": opcua, "mqtt": mqtt, "modbus": modbus}
+PEERS: Final = {"opcua": opcua, "mqtt": mqtt, "sparkplug": sparkplug, "modbus": modbus}
+
+
+async def once(source: Source) -> None:
+    """Connect, take the first readings, close."""
+    await source.connect()
+    while True:
+        batch = await source.read()
+        await batch.ack()
+        if len(batch):
+            break
+    await source.close()
 
 
 def held() -> int:
@@ -89,9 +115,7 @@ async def measure(name: str, times: int) -> tuple[list[int], float, float]:
             source = connectors.load(name).source(ConnectionConfig("bench", options, tags, 1, str(data)))
             sizes, begin = [held()], time.monotonic()
             for number in range(1, times + 1):
-                await source.connect()
-                await (await source.read()).ack()
-                await source.close()
+                await once(source)
                 if number % max(1, times // TENTHS) == 0:
                     sizes.append(held())
             spent = time.monotonic() - begin

@@ -44,6 +44,7 @@ class _File(BaseModel):
     items: dict[int, int]
     missing: dict[int, int]
     revised: Revised
+    sequence: int | None = None
     tries: int = 0
 
     @model_validator(mode="after")
@@ -82,6 +83,8 @@ class Kept:
     handles: Handles
     revised: Revised
     """What the server had made of what we asked for."""
+    sequence: int | None = None
+    """The last notification that is safe with us; None where that is not known."""
     tries: int = 0
     """How often it was tried to resume it, and the connection was lost over it."""
 
@@ -103,7 +106,8 @@ def kept(folder: Path, wanted: str, tags: int) -> Kept | None:
         if found.fingerprint == wanted and len(found.handles) == tags:
             token, nonce = ua.NodeId.from_string(found.token), bytes.fromhex(found.nonce)
             handles = Handles(tuple(found.handles), found.next_handle, found.items, found.missing)
-            return Kept(token, nonce, found.subscription, found.silence_s, handles, found.revised, found.tries)
+            subscription = (found.subscription, found.silence_s, handles, found.revised, found.sequence)
+            return Kept(token, nonce, *subscription, found.tries)
     except (OSError, ValidationError, ValueError, UaError):
         return None
     return None
@@ -122,6 +126,7 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
         items=dict(kept.handles.items),
         missing=dict(kept.handles.missing),
         revised=kept.revised,
+        sequence=kept.sequence,
         tries=kept.tries,
     )
     folder.mkdir(parents=True, exist_ok=True)

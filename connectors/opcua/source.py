@@ -81,6 +81,10 @@ class OpcUaSource:
         session = self._session = Session(at, self._config.name, self._config.data_dir)
         try:
             resumed = await session.open(kept)
+            if kept is not None and resumed:
+                # The next one has to sign another nonce, even if this connection ends before it has read anything.
+                kept = replace(kept, nonce=session.nonce)
+                resume.keep(self._folder, self._fingerprint, kept)
             await self._learn(session)
             return await self._subscribe(session, at, kept if resumed else None)
         except BaseException as error:
@@ -261,7 +265,10 @@ class OpcUaSource:
 
     async def close(self) -> None:
         """Let go of the server, which keeps for a while what can be resumed; open acks are void."""
-        await self._let_go(leave=self._kept is not None)
+        subscription, kept = self._subscription, self._kept
+        if kept is not None and isinstance(subscription, Subscription) and subscription.started:
+            resume.keep(self._folder, self._fingerprint, subscription.kept(kept, ended=True))
+        await self._let_go(leave=kept is not None)
 
     async def _let_go(self, *, leave: bool) -> None:
         subscription, session, looking = self._subscription, self._session, self._looking

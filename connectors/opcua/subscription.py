@@ -80,6 +80,7 @@ class Subscription:
         self._waiting_rows = 0
         self._acknowledged: deque[int] = deque()
         self._expected: int | None = None
+        self._safe: int | None = None
         self._resuming = False
         self._lost = 0
         self._heard = time.monotonic()
@@ -114,7 +115,8 @@ class Subscription:
     async def resume(self, kept: Kept) -> bool:
         """Go on with the subscription of a resumed session; False if the server no longer has it.
 
-        What the server kept unacknowledged is asked for again, before anything newer (IEC 62541-4, 6.7).
+        What the server kept unacknowledged is asked for again, before anything newer (IEC 62541-4, 6.7). Where it is
+        known what came last, all that follows is asked for, so that what the server has not kept is counted as lost.
         """
         request = ua.SetPublishingModeRequest()
         request.Parameters.PublishingEnabled = True
@@ -124,7 +126,9 @@ class Subscription:
             answer.ResponseHeader.ServiceResult.check()
         if not answer.Parameters.Results or not answer.Parameters.Results[0].is_good():
             return False
-        self._id, self._silence_s, self._resuming = kept.subscription, kept.silence_s, True
+        self._id, self._silence_s, self._safe = kept.subscription, kept.silence_s, kept.sequence
+        self._resuming = kept.sequence is None
+        self._expected = None if kept.sequence is None else _next(kept.sequence)
         self.monitored.revised = kept.revised
         self.monitored.subscription, self.monitored.ids = kept.subscription, dict(kept.handles.items)
         self._start()
@@ -135,10 +139,15 @@ class Subscription:
         """The server's own number of it; 0 before it is created."""
         return self._id
 
-    def kept(self, handles: Handles) -> Kept:
-        """What it takes to resume."""
-        session, revised = self._session, self.monitored.revised
-        return Kept(session.token, session.nonce, self._id, self._silence_s, handles, revised)
+    @property
+    def started(self) -> bool:
+        """Whether there is one at the server, as far as we know."""
+        return self._pump_task is not None
+
+    def kept(self, handles: Handles, *, ended: bool = False) -> Kept:
+        """What it takes to resume; while it goes on, what was acknowledged last will soon be something else."""
+        session, revised, safe = self._session, self.monitored.revised, self._safe if ended else None
+        return Kept(session.token, session.nonce, self._id, self._silence_s, handles, revised, safe)
 
     def _start(self) -> None:
         self._heard = time.monotonic()
@@ -213,8 +222,9 @@ class Subscription:
 
     def acknowledge(self, sequences: Sequence[int]) -> None:
         """Let the server forget these notifications; said with the next PublishRequest. Without effect once closed."""
-        if self._pump_task is not None and self._error is None:
+        if self._pump_task is not None and self._error is None and sequences:
             self._acknowledged.extend(sequences)
+            self._safe = sequences[-1]
 
     async def _pump(self) -> None:
         """Keep requests at the server and read its answers in order, until the connection ends."""

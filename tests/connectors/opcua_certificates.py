@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,3 +76,8 @@ def issue(  # noqa: PLR0913 - what a certificate may say
         builder = builder.add_extension(extension, critical=True)
     signed = builder.sign(issuer.key if issuer else key, digest or hashes.SHA256())  # type: ignore[arg-type]
     return Issued(signed, key)
+
+
+def fingerprint(der: bytes) -> str:
+    """SHA-256 of a certificate as a peer shows it."""
+    return hashlib.sha256(der).hexdigest()

@@ -20,12 +20,21 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from app.launcher.ports import Port
 from connectors import Batch, ConnectionConfig, TagBinding
 from connectors.modbus.source import ModbusSource
+from tests.connectors.message_gate import Framing
 from tests.connectors.peering import Peer
 from tests.waiting import wait_for
 
 SIZE: Final = 2048
 FUNCTIONS: Final = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 SOON_S: Final = 10.0
+VARIANTS: Final = ("TCP",)
+LENGTH_END: Final = 6
+"""Of the length in the MBAP header (Modbus Messaging on TCP/IP V1.0b, 3.1.3); it counts what follows it."""
+FRAMES: Final = Framing(
+    lambda data: LENGTH_END + int.from_bytes(data[4:LENGTH_END], "big") if len(data) >= LENGTH_END else 0,
+    lambda _data: LENGTH_END,
+    lambda data: f"function {data[LENGTH_END + 1]}" if len(data) > LENGTH_END + 1 else "an empty frame",
+)
 
 T = TypeVar("T")
 
@@ -177,9 +186,9 @@ class Beside:
         self._loop.close()
 
 
-def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
+def peer(request: pytest.FixtureRequest, tmp_path: Path, variant: str = VARIANTS[0]) -> Peer:
     """A server of its own."""
-    del tmp_path
+    del tmp_path, variant
     beside = Beside()
     request.addfinalizer(beside.end)
     options = {"url": f"modbus://127.0.0.1:{beside.plc.port}", "poll_s": 0.02, "timeout_s": 3}
@@ -192,4 +201,5 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
             {**options, "url": f"modbus://127.0.0.1:{nobody.number}"},
             ("holding", "holding:65536", "holding:1.16", "coil:1:int16", "register:1", "50001", "40000", ""),
             cut=beside.cut,
+            framing=FRAMES,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,10 +12,12 @@ from connectors import TagBinding
 from connectors.replay import HEADER
 from tests.connectors.peering import Peer
 
+VARIANTS: Final = ("CSV",)
 
-def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
+
+def peer(request: pytest.FixtureRequest, tmp_path: Path, variant: str = VARIANTS[0]) -> Peer:
     """A CSV file of its own."""
-    del request
+    del request, variant
     path = tmp_path / "recording.csv"
     path.write_text(HEADER + "\n")
 

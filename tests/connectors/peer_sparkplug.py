@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from app.launcher import servers
 from app.launcher.ports import Port
 from connectors import TagBinding
+from tests.connectors.peer_mqtt import PACKETS
 from tests.connectors.peering import Peer
 from tests.connectors.sparkplug_edge import DOUBLE, STRING, Edge
 from tests.connectors.tcp_gate import Gate
 
+VARIANTS: Final = ("3.1.1",)
 
-def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
+
+def peer(request: pytest.FixtureRequest, tmp_path: Path, variant: str = VARIANTS[0]) -> Peer:
     """The session's broker, reached through a gate, and a node that goes straight to it."""
     broker: servers.Broker = request.getfixturevalue("broker")
     gate: Gate = request.getfixturevalue("broker_gate")
@@ -25,6 +29,7 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
     options = {
         "url": f"sparkplug://127.0.0.1:{gate.port}",
         "client_id": group,
+        "version": variant,
         "username": broker.user,
         "password": broker.password,
         "timeout_s": 3,
@@ -52,4 +57,5 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
             ("group#m", "group/node", "group/node#", "g/n/d/e#m", "g+/n#m", "#m", ""),
             {**options, "password": "wrong"},
             gate.cut,
+            framing=PACKETS,
         )

@@ -1,4 +1,7 @@
-"""What the conformance suite needs of a connector's peer: `peer_<name>.py` offers `peer(request, tmp_path)`."""
+"""What the conformance suite needs of a connector's peer: `peer_<name>.py` offers `peer(request, tmp_path, variant)`.
+
+`VARIANTS` there names the ways in which the protocol takes other steps; the first is what `peer` gives by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from connectors import TagBinding
+from tests.connectors.message_gate import Framing
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,13 @@ class Peer:
     """Whether what was not acknowledged comes again at the next connect."""
     tells_at_once: bool = True
     """Whether a tag that is new on a living connection has a value before the peer produces one."""
+    forgotten: int = 0
+    """At how many steps of a connection that takes up another what the peer keeps cannot be taken up afterwards."""
     unacknowledged: Callable[[], int] | None = None
     """How many messages the peer still keeps for us; None where it does not tell."""
     sink_options: Mapping[str, object] | None = field(default=None)
     """Options of a sink, where the connector has one."""
+    framing: Framing | None = None
+    """Of the protocol's messages; None where there is no network between us and the peer."""
+    forget: Callable[[], Awaitable[None]] | None = None
+    """Let the peer end what it keeps for connections that are gone; None where it keeps nothing that costs it."""

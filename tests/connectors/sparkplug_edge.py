@@ -144,6 +144,11 @@ class Edge:
         self._client = client
         self.births()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its broker has it."""
+        return self._client is not None and self._client.is_connected()
+
     def _commanded(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         self.commands.append(bytes(message.payload))
         if self.obedient:

@@ -224,3 +224,22 @@ async def test_kept_file(plant: Plant, data_dir: str) -> None:
         path.write_bytes(content)
         await source.connect()
         await source.close()
+
+
+async def test_what_a_server_has_not_kept_is_counted(plant: Plant, data_dir: str) -> None:
+    """A notification that was on its way when the connection was lost, and that the server has thrown away, is told."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    changes = [time.monotonic() + number for number in range(3)]
+    for change in changes:
+        await plant.write("Level", change)
+        await source.read()
+    await source.close()
+    subscription = max(plant.subscriptions().items())[1]
+    subscription._not_acknowledged_results.pop(min(plant.unacknowledged()))  # noqa: SLF001 - a full retransmission queue
+    await source.connect()
+    batches = await gather(source, lambda b: changes[-1] in values(b, 1))
+    assert [v for v in values(batches, 1) if v in changes] == changes[1:]
+    assert sum(one.lost for one in batches) == 1
+    await source.close()

@@ -26,7 +26,7 @@ from tests.connectors.tcp_gate import Gate
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sqlalchemy import Engine
 
@@ -151,10 +151,13 @@ async def _gate(host: str, port: int) -> AsyncIterator[Gate]:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, gated: bool = False) -> AsyncIterator[Box]:
+async def running(
+    folder: Path, *, gated: bool = False, plant: Callable[[Path], Path] = plant_file
+) -> AsyncIterator[Box]:
     """A box from an empty folder, with its plant file applied and an administrator logged in; no plant runs yet.
 
-    `gated`: the gateway reaches plant and broker through gates that can be shut.
+    `gated`: the gateway reaches plant and broker through gates that can be shut. `plant`: writes the plant file into
+    a folder.
     """
     async with AsyncExitStack() as held:
         chosen = Settings(data_dir=folder, api_port=0, admin_password=SecretStr(ADMIN), reconnect_cap_s=2)
@@ -181,7 +184,7 @@ async def running(folder: Path, *, gated: bool = False) -> AsyncIterator[Box]:
             })
         else:
             settings.provide(addresses)
-        engine, _ = await asyncio.to_thread(prepared, chosen, plant_file(folder))
+        engine, _ = await asyncio.to_thread(prepared, chosen, plant(folder))
         held.callback(engine.dispose)
         supervisor = await held.enter_async_context(started(chosen, stack))
         api = await held.enter_async_context(httpx2.AsyncClient(base_url=stack.api_url, timeout=20))

@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.journeys.box import Box, plants, running
+from tests.journeys.field import Field
+from tests.journeys.field import field as field_of
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +25,11 @@ def folder() -> Iterator[Path]:
 async def box(folder: Path) -> AsyncIterator[Box]:
     """The box, its plants running and its first predictions made."""
     async with running(folder / "shared") as made, plants(made):
+        yield made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def field(folder: Path) -> AsyncIterator[Field]:
+    """A box whose field is made for outages; each leaves it as it was."""
+    async with field_of(folder / "outage-kinds") as made:
         yield made

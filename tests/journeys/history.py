@@ -16,9 +16,10 @@ from app.sources.tables import ConnectionRow, TagRow
 from examples.ownlog import Entry, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 Readings = dict[str, list[Entry]]
 """By the plant's own name of the tag."""
@@ -30,19 +31,36 @@ def stored(engine: Engine, connection: str) -> Readings:
     """Every reading of one connection, as often as it is stored."""
     found: Readings = defaultdict(list)
     with reading(engine) as session:
-        number = session.scalars(select(ConnectionRow.id).where(ConnectionRow.name == connection)).one()
-        names = {
-            tag: address.rpartition("s=")[2].rpartition("/")[2]
-            for tag, address in session.execute(select(TagRow.id, TagRow.address).where(TagRow.connection_id == number))
-        }
+        number, names = _names(session, connection)
         batches = session.scalars(select(BatchRow.columns).where(BatchRow.connection_id == number)).all()
     for columns in batches:
-        tags, times, values, others, status = decode_columns(columns)
-        for row, (tag, time, value, code) in enumerate(
-            zip(tags.tolist(), times.tolist(), values.tolist(), status.tolist(), strict=True)
-        ):
-            found[names[tag]].append((time, _scalar(others.get(row, value)), code))
+        for tag, entry in _entries(columns):
+            found[names[tag]].append(entry)
     return dict(found)
+
+
+def arrived(engine: Engine, connection: str, since: int) -> list[tuple[str, Entry]]:
+    """Readings of one connection that the gateway has taken after `since` (ns) and that are stored."""
+    with reading(engine) as session:
+        number, names = _names(session, connection)
+        newer = (BatchRow.connection_id == number) & (BatchRow.received_time > since)
+        batches = session.scalars(select(BatchRow.columns).where(newer)).all()
+    return [(names[tag], entry) for columns in batches for tag, entry in _entries(columns)]
+
+
+def _names(session: Session, connection: str) -> tuple[int, dict[int, str]]:
+    """The number of a connection, and the plant's own names of its tags."""
+    number = session.scalars(select(ConnectionRow.id).where(ConnectionRow.name == connection)).one()
+    tags = session.execute(select(TagRow.id, TagRow.address).where(TagRow.connection_id == number))
+    return number, {tag: address.rpartition("s=")[2].rpartition("/")[2] for tag, address in tags}
+
+
+def _entries(columns: bytes) -> Iterator[tuple[int, Entry]]:
+    tags, times, values, others, status = decode_columns(columns)
+    for row, (tag, time, value, code) in enumerate(
+        zip(tags.tolist(), times.tolist(), values.tolist(), status.tolist(), strict=True)
+    ):
+        yield tag, (time, _scalar(others.get(row, value)), code)
 
 
 def _scalar(value: object) -> Scalar:

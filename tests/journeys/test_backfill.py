@@ -13,8 +13,8 @@ from connectors.opcua.resume import FILE
 from examples.tep.compare import read_log
 from tests.journeys.box import Box, plants, running
 from tests.journeys.history import stored, twice
+from tests.journeys.outages import Way
 from tests.journeys.test_kills import at_rest, held_against, predicts
-from tests.journeys.test_outages import fresh, lost
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -25,18 +25,19 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400
 AWAY_S = 6.0
 
 
-async def cut_off(box: Box, *, killed: bool) -> None:
+async def cut_off(way: Way, *, killed: bool) -> None:
     """For some seconds nothing comes, and the session that the server keeps for us is forgotten."""
-    await box.gates["opcua"].cut()
-    await lost(box, "opcua")
+    box = way.box
+    await way.line.cut()
+    await way.lost()
     for kept in (box.data / "connections").glob(f"*/{FILE}"):
         kept.unlink()
     if killed:
         await box.kill("gateway")
     end = time.monotonic() + AWAY_S
     await wait_for(lambda: time.monotonic() > end)
-    await box.gates["opcua"].start()
-    await fresh(box, "opcua")
+    await way.line.start()
+    await way.fresh()
 
 
 async def filled(box: Box, number: int) -> list[dict[str, Any]]:
@@ -59,11 +60,12 @@ async def test_what_was_missed_comes_from_the_plants_history(
     """
     async with running(folder / "backfill", gated=True) as box:
         async with plants(box) as there:
-            await fresh(box, "opcua")
+            way = Way(box, ("process",), box.gates["opcua"])
+            await way.fresh()
             await predicts(box)
             for number, killed in enumerate((False, True), 1):
                 begin = time.monotonic()
-                await cut_off(box, killed=killed)
+                await cut_off(way, killed=killed)
                 await predicts(box)
                 gaps = await filled(box, number)
                 seconds = time.monotonic() - begin
