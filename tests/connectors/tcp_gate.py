@@ -20,6 +20,8 @@ class Gate:
         self._never = asyncio.Event()
         self._answers: set[asyncio.StreamWriter] = set()
         """Those that carry the server's bytes."""
+        self._ended: set[asyncio.StreamWriter] = set()
+        """Those of them that have ended by half: what a server sends after that goes nowhere."""
         self.port = 0
         self._left = 0
         """Answers that still come through before it freezes; 0: all."""
@@ -52,6 +54,8 @@ class Gate:
             while data := await source.read(65_536):
                 await self._late()
                 await self._flowing.wait()
+                if sink in self._ended:
+                    continue
                 sink.write(data)
                 await sink.drain()
                 self._count(sink)
@@ -73,6 +77,7 @@ class Gate:
         for writer in self._answers:
             if not writer.is_closing():
                 writer.write_eof()
+        self._ended |= self._answers
         self._answers.clear()
 
     @property
