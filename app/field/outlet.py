@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import connectors
 from app import times
@@ -27,13 +27,14 @@ from app.northbound.service import Due, Failure
 from connectors import ConnectionConfig, ConnectorError, NotInstalledError, RefusedError, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from app.field.runner import Load
     from app.northbound.service import Subscription
     from connectors import Publication, Sink
 
 log = get_logger(__name__)
+Result = TypeVar("Result")
 
 AGE_CHECK_S: Final = 0.5
 CLOSE_S: Final = 5.0
@@ -166,12 +167,12 @@ class Outlet:
         self._stale()
         shown = [one.publication for one in self._shown.values()]
         if shown:
-            await asyncio.wait_for(sink.publish(shown), PUBLISH_S)
+            await _in_time(sink.publish(shown), PUBLISH_S)
         while True:
             await tending.look()
             rows: list[Due] = []
             with suppress(TimeoutError):
-                rows = await asyncio.wait_for(self._offered.get(), AGE_CHECK_S)
+                rows = await _in_time(self._offered.get(), AGE_CHECK_S)
             try:
                 if rows:
                     await self._take(sink, rows)
@@ -181,12 +182,12 @@ class Outlet:
                     self._done()
             stale = self._stale()
             if stale:
-                await asyncio.wait_for(sink.publish(stale), PUBLISH_S)
+                await _in_time(sink.publish(stale), PUBLISH_S)
 
     async def _take(self, sink: Sink, rows: Sequence[Due]) -> None:
         """All at once; when the sink itself cannot, one by one, so that only the culprit stays behind."""
         try:
-            await asyncio.wait_for(sink.publish([row.publication for row in rows]), PUBLISH_S)
+            await _in_time(sink.publish([row.publication for row in rows]), PUBLISH_S)
         except (ValueError, TypeError) as error:
             if len(rows) == 1:
                 self._put_off(rows[0], error)
@@ -226,7 +227,7 @@ class Outlet:
 
     async def _close(self, sink: Sink) -> None:
         with suppress(ConnectorError, OSError, TimeoutError):
-            await asyncio.wait_for(sink.close(), CLOSE_S)
+            await _in_time(sink.close(), CLOSE_S)
 
     def _up(self) -> None:
         event = SUBSCRIPTION_BACK if self.state in {"lost", "refused"} else SUBSCRIPTION_UP
@@ -241,3 +242,9 @@ class Outlet:
             return
         self.state, self.error = "refused", str(error)
         log.error(SUBSCRIPTION_REFUSED, subscription=self._subscription.name, reason=str(error))
+
+
+async def _in_time(work: Awaitable[Result], seconds: float) -> Result:
+    """Not `wait_for`, which swallows a cancellation that comes when the work has just been done. TimeoutError."""
+    async with asyncio.timeout(seconds):
+        return await work
