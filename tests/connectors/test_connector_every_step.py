@@ -43,7 +43,7 @@ CLOSED_S: Final = 2 * TIMEOUT_S + 1
 ALIVE_S: Final = 1.0
 """How long a connection is watched that nonsense has not broken."""
 REACHED_S: Final = 40.0
-BESIDE: Final = 6
+BESIDE: Final = 24
 SEEDS: Final = 3
 """Spoilt bytes for each message."""
 BATCHES: Final = 4

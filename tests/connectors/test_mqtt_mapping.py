@@ -300,7 +300,7 @@ def test_tag_options(options: dict[str, object]) -> None:
         {"url": "mqtt://x", "password": "p"},
         {"url": "mqtt://x", "ca_file": "/x"},
         {"url": "mqtts://x", "certificate_file": "/x"},
-        {"url": "mqtt://x", "qos": 2},
+        {"url": "mqtt://x", "qos": 3},
         {"url": "mqtt://x", "version": "3.1"},
     ],
 )
