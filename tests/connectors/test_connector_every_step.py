@@ -59,13 +59,15 @@ CASES: Final = [
 SCENES: Final = [(fault, False) for fault in FAULTS] + [("cut", True), ("stalled", True)]
 """Fault, and whether the peer has kept something of an earlier connection."""
 OF_LINE: Final = ("torn", "half_closed", "noise")
+SPOKEN_OVER: Final = {"sparkplug": "mqtt"}
+"""Connectors whose line is that of another one, which is tried by itself."""
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
     """Each connector in turn, in each of its peer's variants."""
     name, variant = request.param
-    first = variant == importlib.import_module(f"tests.connectors.peer_{name}").VARIANTS[0]
+    first = name not in SPOKEN_OVER and variant == importlib.import_module(f"tests.connectors.peer_{name}").VARIANTS[0]
     peer: Peer = importlib.import_module(f"tests.connectors.peer_{name}").peer(request, tmp_path, variant)
     if peer.framing is None:
         pytest.skip("there is no network between us and a recording")
@@ -97,7 +99,7 @@ class Rig:
     framing: Framing
     folder: Path
     first: bool
-    """Whether this is the first of the peer's variants."""
+    """Whether its line is tried: of the first of a peer's variants, and where it is not another connector's line."""
     said: list[float] = field(default_factory=list)
 
     @asynccontextmanager
