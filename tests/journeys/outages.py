@@ -149,12 +149,12 @@ class Report:
             self.episodes += [Episode(called, each, since, times.now(), seconds) for each in one.names]
 
     def tell(self) -> None:
-        """A line for each: sent, stored, gaps, seconds to recover."""
+        """A line for each: what was sent of our tags, what is stored of it, gaps, seconds to recover."""
         logs = {name: log() for name, log in self.logs.items()}
         for one in self.episodes:
-            sent = [entry for entries in logs[one.connection].values() for entry in entries if _during(one, entry)]
-            kept = stored(self.box.engine, one.connection).values()
-            there = [entry for entries in kept for entry in entries if _during(one, entry)]
+            kept, log = stored(self.box.engine, one.connection), logs[one.connection]
+            sent = [entry for tag in kept for entry in log.get(tag, ()) if _during(one, entry)]
+            there = [entry for entries in kept.values() for entry in entries if _during(one, entry)]
             told = gaps(self.box.engine, connection=one.connection)
             told = [gap for gap in told if one.since < gap.until < one.until]
             sys.stdout.write(
