@@ -16,6 +16,15 @@ from connectors import ConnectorError, NotConnectedError, RefusedError
 for _noisy in ("asyncua.client", "asyncua.common.connection", "asyncua.crypto.uacrypto"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL + 1)
 
+TOO_MUCH: Final = frozenset(
+    {
+        int(StatusCodes.BadTooManyOperations),
+        int(StatusCodes.BadResponseTooLarge),
+        int(StatusCodes.BadRequestTooLarge),
+        int(StatusCodes.BadEncodingLimitsExceeded),
+    }
+)
+"""Answers to a request that was too large although its limits were kept: half of it is asked."""
 REFUSALS: Final = frozenset(
     getattr(StatusCodes, name)
     for name in (

@@ -20,12 +20,12 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from connectors import NO_TIME, Batch, ConnectorError, NotConnectedError, Refusal, Status
 from connectors.opcua.address import place
 from connectors.opcua.binding import resolve
-from connectors.opcua.border import border
+from connectors.opcua.border import TOO_MUCH, border
 from connectors.opcua.clock import clock_offset
 from connectors.opcua.columns import Table, joined
 from connectors.opcua.decode import TYPE_BITS, Changes, UndecodableError
 from connectors.opcua.pages import Result, results
-from connectors.opcua.space import TOO_MUCH, value_of
+from connectors.opcua.space import value_of
 from connectors.opcua.variant import STRUCTURE
 
 if TYPE_CHECKING:

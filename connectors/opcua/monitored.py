@@ -11,9 +11,8 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from connectors.opcua.border import border
+from connectors.opcua.border import TOO_MUCH, border
 from connectors.opcua.revised import Revised
-from connectors.opcua.space import TOO_MUCH
 
 if TYPE_CHECKING:
     from connectors.opcua.session import Session

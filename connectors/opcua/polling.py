@@ -15,10 +15,10 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 
 from connectors import ConnectorError, NotConnectedError
 from connectors.opcua import notification
-from connectors.opcua.border import border
+from connectors.opcua.border import TOO_MUCH, border
 from connectors.opcua.decode import Changes, UndecodableError
 from connectors.opcua.polled import Scan
-from connectors.opcua.space import TOO_MUCH, ns0
+from connectors.opcua.space import ns0
 from connectors.opcua.subscription import MOST_WAITING, Taken
 
 if TYPE_CHECKING:

@@ -20,11 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors import NotConnectedError, RefusedError
 from connectors.opcua import certificates, security
-from connectors.opcua.border import LogInRefusedError, border
+from connectors.opcua.border import TOO_MUCH, LogInRefusedError, border
 from connectors.opcua.discovery import TOKENS, endpoints_of, limit, mode_name, policy_name
 from connectors.opcua.own import WARN
 from connectors.opcua.pace import Pace
-from connectors.opcua.space import TOO_MUCH
 
 if TYPE_CHECKING:
     from asyncua.common.utils import Buffer

@@ -12,7 +12,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from connectors.opcua.border import border
+from connectors.opcua.border import TOO_MUCH, border
 
 if TYPE_CHECKING:
     from connectors.opcua.session import Session
@@ -26,15 +26,6 @@ PER_ANSWER: Final = 1000
 MOST_CHILDREN: Final = 10_000
 """References of one node that are followed at all."""
 FIELDS: Final = 0x3F
-TOO_MUCH: Final = frozenset(
-    {
-        int(StatusCodes.BadTooManyOperations),
-        int(StatusCodes.BadResponseTooLarge),
-        int(StatusCodes.BadRequestTooLarge),
-        int(StatusCodes.BadEncodingLimitsExceeded),
-    }
-)
-"""Answers to a request that was too large although its limits were kept: half of it is asked."""
 NO_POINTS: Final = int(StatusCodes.BadNoContinuationPoints)
 
 
