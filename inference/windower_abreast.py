@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inference.windower_grid import Due, Grid
     from inference.windower_spec import Windows
 
+
 class Abreast:
     """The same grids, in the same order, at every call: what the next windows need of their rows is kept together.
 
@@ -34,26 +35,28 @@ class Abreast:
         self._begins = self._ends - self._sizes
         self._mine = [slice(begin, end) for begin, end in zip(self._begins.tolist(), self._ends.tolist(), strict=True)]
         self._plan = Plan(tuple(one for grid in grids for one in grid.inputs))
-        self._kept: Band | None = None
-        self._given: list[Band] = []
+        self._bands: list[Band] = []
+        """Rows that are held, those of all grids side by side."""
+        self._given: list[list[Band]] = [[] for _ in grids]
+        """What each grid was handed of them."""
 
     def close(self, due: Due) -> list[Windows | None]:
         """What `Grid.fill` makes, one per grid."""
         grid, rows = self._grids[0], self._filled(due)
-        held, (length, hop) = grid.held, grid.shape
+        length, hop = grid.shape
+        self._take_up()
+        total, fresh = grid.held + len(rows.value), len(rows.value)
         rests = self._rests(rows.rest)
         for one, rest, mine in zip(self._grids, rests, self._mine, strict=True):
             one.took(due, rest, rows.known[mine])
-        band = self._band(rows)
-        if held:
-            band = Band.of([self._before(), band])
-        total, fresh = len(band), len(rows.value)
         number = due.last // grid.step - total + 1
         ends = ends_of(total, fresh, number, length, hop)
-        kept = min(total, length - 1) if len(ends) else rows_kept(total, length)
-        self._keep(band.rows(total - kept, total))
+        self._hold([self._band(rows)])
         if not len(ends):
+            self._trim(total, rows_kept(total, length))
             return [None] * len(self._grids)
+        band = Band.of(self._bands)
+        self._trim(total, min(total, length - 1), band)
         newest = np.maximum.reduceat(rows.newest_time[ends[-1] - total], self._begins).tolist()
         cuts = self._cuts(band.rows(int(ends[0]) - length + 1, int(ends[-1]) + 1), ends, number)
         return [one.emit(cut, at) for one, cut, at in zip(self._grids, cuts, newest, strict=True)]
@@ -93,31 +96,46 @@ class Abreast:
                 culprit[:, index], why[:, index] = one.culprit, one.why
         return Band.made(rows.value, rows.status, worst, culprit, why)
 
-    def _before(self) -> Band:
-        """What was kept, if the grids still have what they were handed of it; else it is put together from theirs."""
-        same = len(self._given) == len(self._grids) and all(
-            len(grid.bands) == 1 and grid.bands[0] is given
+    def _take_up(self) -> None:
+        """Put together what the grids hold, unless that is what they were handed here."""
+        if all(
+            len(grid.bands) == len(given) and all(a is b for a, b in zip(grid.bands, given, strict=True))
             for grid, given in zip(self._grids, self._given, strict=True)
-        )
-        if same and self._kept is not None:
-            return self._kept
-        bands = [Band.of(grid.bands) for grid in self._grids]
-        return Band.made(
-            np.concatenate([band.value for band in bands], axis=1),
-            np.concatenate([band.status for band in bands], axis=1),
-            np.stack([band.worst for band in bands], axis=1),
-            np.stack([band.culprit for band in bands], axis=1),
-            np.stack([band.why for band in bands], axis=1),
-        )
-
-    def _keep(self, kept: Band) -> None:
-        """A copy, or what is kept would hold the whole block of the windows in memory."""
-        self._kept = kept = Band.made(
-            kept.value.copy(), kept.status.copy(), kept.worst.copy(), kept.culprit.copy(), kept.why.copy()
-        )
-        self._given = self._apart(kept)
+        ):
+            return
+        bands = [Band.of(grid.bands) for grid in self._grids if grid.bands]
+        self._bands = []
         for grid, given in zip(self._grids, self._given, strict=True):
-            grid.bands[:] = [given]
+            given.clear()
+            grid.bands.clear()
+        if bands:
+            self._hold([Band.made(
+                np.concatenate([band.value for band in bands], axis=1),
+                np.concatenate([band.status for band in bands], axis=1),
+                np.stack([band.worst for band in bands], axis=1),
+                np.stack([band.culprit for band in bands], axis=1),
+                np.stack([band.why for band in bands], axis=1),
+            )])  # fmt: skip
+
+    def _hold(self, more: list[Band]) -> None:
+        """These rows too; what each grid has of them is a view."""
+        for band in more:
+            self._bands.append(band)
+            for grid, given, mine in zip(self._grids, self._given, self._apart(band), strict=True):
+                given.append(mine)
+                grid.bands.append(mine)
+
+    def _trim(self, total: int, kept: int, band: Band | None = None) -> None:
+        """Hold no more than the last rows. `band`: all of them, if they were put together already."""
+        if band is None and kept == total:
+            return
+        band = Band.of(self._bands) if band is None else band
+        self._bands = []
+        for grid, given in zip(self._grids, self._given, strict=True):
+            given.clear()
+            grid.bands.clear()
+        if kept:
+            self._hold([band.rows(total - kept, total)])
 
     def _apart(self, band: Band) -> list[Band]:
         return [

@@ -11,7 +11,8 @@ from app import times
 from app.backfill.tables import RecomputeRow
 from app.db import insert_all, reading, table, writing
 from app.ledger.tables import GapRow
-from app.pipelines.tables import PipelineRow, PipelineVersionRow
+from app.pipelines import service as pipelines
+from app.pipelines.tables import PipelineRow
 from app.readings.tables import WatermarkRow
 from app.scoring.tables import PredictionRow
 
@@ -95,27 +96,20 @@ def fill(session: Session, record: Record) -> None:
 
 
 def _works_of(session: Session, gap: GapRow) -> list[dict[str, Any]]:
-    """One per version in force whose windows lie on a grid and have an input of the gap's connection.
+    """One per version in force that can be run, whose windows lie on a grid and have an input of the gap's connection.
 
     The end of a cycle is a reading of its own: one that happened in the gap was never counted, and cannot be numbered
     afterwards.
     """
-    query = select(PipelineVersionRow.id, PipelineVersionRow.spec).join(
-        PipelineRow, PipelineRow.active_version == PipelineVersionRow.id
-    )
-    made = []
-    for version, spec in session.execute(query):
-        window = spec["window"]
-        if window.get("kind", "grid") != "grid":
-            continue
-        if not any(one["connection"] == gap.connection_id for one in spec["inputs"]):
-            continue
-        step = round(window.get("step_s", 1.0) * times.NANOS)
-        made.append({
+    usable, _ = pipelines.in_force(session)
+    return [
+        {
             "gap_id": gap.id, "version_id": version, "done_until": gap.since - 1, "windows": 0, "claimed_until": 0,
-            "until": min(gap.until, gap.filled_until) + (window["length"] - 1) * step, "done_at": None, "reason": "",
-        })  # fmt: skip
-    return made
+            "until": min(gap.until, gap.filled_until) + (spec.length - 1) * spec.step_ns, "done_at": None, "reason": "",
+        }
+        for version, spec in ((one.id, one.windows) for one in usable.values())
+        if spec.kind == "grid" and any(one.connection == gap.connection_id for one in spec.inputs)
+    ]  # fmt: skip
 
 
 def claim(engine: Engine) -> Work | None:

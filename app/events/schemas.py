@@ -9,6 +9,7 @@ import msgspec
 
 from app import times
 from app.northbound.schemas import EVENT_TYPE, ROOT, Announcement, CloudEvent, PlantEventData, node
+from app.texts import storable
 
 if TYPE_CHECKING:
     from app.records import ConditionRecord, EventRecord
@@ -60,12 +61,12 @@ def row(connection: int, event: EventRecord) -> dict[str, Any]:
         "condition_key": condition_key(connection, condition),
         "pipeline_id": None,
         "version_id": None,
-        "rule": _text((condition.name if condition is not None else "") or event.source, 100),
+        "rule": storable((condition.name if condition is not None else "") or event.source, 100),
         "prediction_id": None,
         "cleared_by": None,
         "state": now,
         "priority": priority(event.severity),
-        "message": {_text(language, 35) or UNDETERMINED: _text(text, 2000) for language, text in event.message.items()},
+        "message": {storable(tag, 35) or UNDETERMINED: storable(text, 2000) for tag, text in event.message.items()},
         "value": None,
         "limit": "",
         "unit_id": None,
@@ -74,7 +75,7 @@ def row(connection: int, event: EventRecord) -> dict[str, Any]:
         "cleared_at": event.time if is_over else None,
         "acked_at": None,
         "acked_by": None,
-        "comment": _text(condition.comment if condition is not None else "", 2000),
+        "comment": storable(condition.comment if condition is not None else "", 2000),
         "plant": _said(event),
     }
 
@@ -84,15 +85,15 @@ def _said(event: EventRecord) -> dict[str, Any]:
     condition = event.condition
     return {
         "event_id": event.id,
-        "type": _text(event.type, 500),
-        "source": _text(event.source, 500),
-        "source_node": _text(event.source_node, 500),
+        "type": storable(event.type, 500),
+        "source": storable(event.source, 500),
+        "source_node": storable(event.source_node, 500),
         "severity": event.severity,
         "received_at": received,
         "condition": None if condition is None else {
-            "id": _text(condition.id, 500),
-            "name": _text(condition.name, 500),
-            "branch": _text(condition.branch, 500),
+            "id": storable(condition.id, 500),
+            "name": storable(condition.name, 500),
+            "branch": storable(condition.branch, 500),
             "retain": condition.retain,
             "enabled": condition.enabled,
             "acked": condition.acked,
@@ -154,8 +155,3 @@ def _nodes(levels: tuple[str, ...], event: dict[str, Any]) -> list[dict[str, Any
         node(f"{base}/event_id", event["id"], 0, at, description="Id of the event"),
         node(f"{base}/message", text, 0, at, description="The plant's text"),
     ]
-
-
-def _text(text: str, length: int) -> str:
-    """Foreign text as every database holds it: cut to length, and without the zero that PostgreSQL cannot store."""
-    return text.replace("\x00", "\ufffd")[:length]

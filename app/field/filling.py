@@ -54,6 +54,7 @@ CLOSE_S: Final = 2.0
 RETRY_CAP_S: Final = 60.0
 MOST_LACKING: Final = 10_000
 """Tags without a past that are named in a record."""
+FAILED: Final = "filling its gaps has failed: see `filling_failed` in the log; the next connection tries again"
 SWITCHED_OFF: Final = (
     "reading the history is switched off: `backfill: false`, or `use_received_time`, whose stamps no history has"
 )
@@ -120,14 +121,14 @@ class Filling:
                 await self._means.applied(self._means.head())
                 for gap in await self._asked(backfill.open_gaps, self._means.engine, self._connection.id):
                     await self._fill(source, gap)
+                    self.notes = ()
         except JournalError:
             # Whoever reads what is new meets it as well, and says so.
             return
         except Exception:
             # The outermost loop of filling: a fault in it must not stop the reading of what is new.
             log.exception(FILLING_FAILED, connection=self._connection.config.name)
-        finally:
-            self.notes = ()
+            self.notes = (FAILED,)
 
     async def _asked(self, question: Callable[..., Answer], *arguments: object) -> Answer:
         """Ask the database in a thread, until it answers; others say that it is away."""

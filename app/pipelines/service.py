@@ -17,7 +17,8 @@ from inference.window import Input, Spec
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sqlalchemy import Engine
+    from sqlalchemy import ColumnElement, Engine
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +45,28 @@ class Unusable:
 def active(engine: Engine) -> tuple[dict[int, Version], list[Unusable]]:
     """The versions in force by id, and those in force that cannot be run."""
     with reading(engine) as session:
-        ids = session.scalars(select(PipelineRow.active_version).where(PipelineRow.active_version.is_not(None))).all()
-    return versions(engine, [one for one in ids if one is not None])
+        return in_force(session)
+
+
+def in_force(session: Session) -> tuple[dict[int, Version], list[Unusable]]:
+    """The same in a transaction."""
+    return _versions(session, PipelineVersionRow.id == PipelineRow.active_version)
 
 
 def versions(engine: Engine, ids: Collection[int]) -> tuple[dict[int, Version], list[Unusable]]:
     """These versions by id, whether in force or not. A version never changes: keep what was read."""
+    with reading(engine) as session:
+        return _versions(session, PipelineVersionRow.id.in_(ids))
+
+
+def _versions(session: Session, wanted: ColumnElement[bool]) -> tuple[dict[int, Version], list[Unusable]]:
     query = (
         select(PipelineVersionRow, PipelineRow.name)
         .join(PipelineRow, PipelineRow.id == PipelineVersionRow.pipeline_id)
-        .where(PipelineVersionRow.id.in_(ids))
+        .where(wanted)
         .order_by(PipelineVersionRow.id)
     )
-    with reading(engine) as session:
-        made = [_version(row, name) for row, name in session.execute(query)]
+    made = [_version(row, name) for row, name in session.execute(query)]
     usable = {one.id: one for one in made if isinstance(one, Version)}
     return usable, [one for one in made if isinstance(one, Unusable)]
 

@@ -23,6 +23,7 @@ from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, Wat
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 from app.sources.tables import ConnectionRow
+from app.texts import storable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -139,9 +140,9 @@ def _store_dead(
         {
             "connection_id": message.record.connection,
             "at": message.record.received_time,
-            "address": _text(address, 500),
-            "reason": _text(reason, 60),
-            "detail": _text(detail, 1000),
+            "address": storable(address, 500),
+            "reason": storable(reason, 60),
+            "detail": storable(detail, 1000),
             "excerpt": excerpt[:256],
             "readings": readings,
         }
@@ -199,7 +200,7 @@ def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> 
     record = message.record
     counts: Counter[tuple[str, str]] = Counter()
     for one in record.refused:
-        counts["refused", _text(one.reason, 60)] += one.readings
+        counts["refused", storable(one.reason, 60)] += one.readings
     counts["stored", ""] = record.count
     counts["lost_by_peer", ""] = record.lost
     for became, number in of_events.items():
@@ -208,11 +209,6 @@ def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> 
         if readings:
             key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}
             add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
-
-
-def _text(text: str, length: int) -> str:
-    """Foreign text as every database holds it: cut to length, and without the zero that PostgreSQL cannot store."""
-    return text.replace("\x00", "\ufffd")[:length]
 
 
 def _new(session: Session, made: list[tuple[Scored, list[_Row]]]) -> list[tuple[Scored, list[_Row]]]:
@@ -319,9 +315,9 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
             "start_time": start,
             "end_time": end,
             "status": scored.status[index],
-            "reason": _text(scored.reason[index], 300),
+            "reason": storable(scored.reason[index], 300),
             "outputs": scored.outputs[index],
-            "unit_id": None if unit is None else _text(str(unit), 100),
+            "unit_id": None if unit is None else storable(str(unit), 100),
             "context": context,
             "input_digest": f"sha256:{scored.digest[index]}",
         }
@@ -333,7 +329,7 @@ def _store_context(session: Session, asset: str, rows: Sequence[dict[str, Any]])
     for row in rows:
         fields = {**row["context"], **({"unit_id": row["unit_id"]} if row["unit_id"] else {})}
         for field, value in fields.items():
-            shown = _text(str(value), 2000)
+            shown = storable(str(value), 2000)
             if field not in in_force:
                 in_force[field] = _in_force(session, asset, field, row["end_time"])
             if in_force[field] != shown:

@@ -66,7 +66,7 @@ class ModbusSource:
     async def rebind(self, config: ConnectionConfig) -> bool:
         """See `connectors.Rebindable`. Groups of new and changed tags are read at once, the others at their beat."""
         groups = _grouped(config.tags, self._options)
-        session, before = self._session, set(map(_key, self._config.tags))
+        session, before = self._session, {tag.id: tag for tag in self._config.tags}
         if session is None:
             return False
         polling, self._polling = self._polling, None
@@ -75,7 +75,7 @@ class ModbusSource:
         elif polling is not None:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
-        session.rebind(groups, config.revision, {tag.id for tag in config.tags if _key(tag) not in before})
+        session.rebind(groups, config.revision, {tag.id for tag in config.tags if before.get(tag.id) != tag})
         self._config, self._groups = config, groups
         return True
 
@@ -101,8 +101,3 @@ def _grouped(tags: Sequence[TagBinding], options: Options) -> Groups:
         point = Point.of(tag, options)
         groups.setdefault(point.options.group, {}).setdefault(point.span, []).append(point)
     return groups or {None: {}}
-
-
-def _key(tag: TagBinding) -> tuple[object, ...]:
-    """Equal for a tag that stays as it is."""
-    return tag.id, tag.address, tag.datatype, repr(sorted(tag.options.items()))

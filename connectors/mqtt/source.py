@@ -107,6 +107,11 @@ class MqttSource:
                 message = f"{self._options.url}: the broker has not taken {will.topic!r} in time"
                 raise NotConnectedError(message) from error
 
+    @property
+    def _qos(self) -> int:
+        """Of a tag's topic: 2 is subscribed as 1, see `AS_ONE`."""
+        return min(self._options.qos, 1)
+
     def tend(self) -> tuple[str, ...]:
         """See `connectors.Tended`."""
         options = self._options
@@ -122,8 +127,8 @@ class MqttSource:
 
         Returns whether the broker has kept what came meanwhile: at QoS 0 it keeps nothing.
         """
-        wanted = {f.filter: min(f.qos, 1) for f in self._options.subscriptions} or dict.fromkeys(
-            self._mapping.topics, min(self._options.qos, 1)
+        wanted: dict[str, int] = {f.filter: min(f.qos, 1) for f in self._options.subscriptions} or dict.fromkeys(
+            self._mapping.topics, self._qos
         )
         if kept:
             await link.unsubscribe([f for f in self._filters_before() if f not in wanted])
@@ -148,7 +153,7 @@ class MqttSource:
             try:
                 # Noted first: a session keeps a subscription that nobody remembers.
                 self._note_filters([*before.mapping.topics, *wanted.fresh])
-                await link.subscribe([(topic, self._options.qos) for topic in wanted.fresh])
+                await link.subscribe([(topic, self._qos) for topic in wanted.fresh])
                 await link.unsubscribe(sorted(wanted.left))
                 self._note_filters(list(wanted.mapping.topics))
             finally:

@@ -16,7 +16,7 @@ from connectors.opcua.address import place
 from connectors.opcua.binding import resolve
 from connectors.opcua.border import border
 from connectors.opcua.enumerations import names_of
-from connectors.opcua.exact import variant
+from connectors.opcua.exact import ARRAYS, variant
 from connectors.opcua.options import Options
 from connectors.opcua.session import Session
 from connectors.opcua.space import Space, ns0, target, value_of
@@ -30,6 +30,8 @@ HAS_PROPERTY: Final = ns0(ObjectIds.HasProperty)
 WRITE: Final = 0x02
 """Bit of an AccessLevel (IEC 62541-3, 8.57)."""
 SCALAR: Final = -1
+EITHER: Final = frozenset({-3, -2})
+"""ValueRanks that leave open whether it is one value or an array (IEC 62541-3, 5.6.2)."""
 
 
 class OpcUaCommands:
@@ -99,7 +101,7 @@ class OpcUaCommands:
         """The value in the server's own type."""
         kind = await Structures(space).built_in(datatype)
         try:
-            return variant(kind, value, is_array=rank != SCALAR)
+            return variant(kind, value, is_array=isinstance(value, ARRAYS) if rank in EITHER else rank != SCALAR)
         except ValueError as error:
             message = f"{address}: {error}"
             raise ValueError(message) from error

@@ -28,8 +28,10 @@ EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 LONGEST: Final = 1024 * 1024
 """Bytes of a text or of a ByteString that is written."""
+ARRAYS: Final = (list, tuple, np.ndarray)
 MOST: Final = 100_000
 """Elements of an array that is written."""
+SHOWN: Final = 100
 
 
 def variant(kind: int, value: object, *, is_array: bool) -> ua.Variant:
@@ -41,12 +43,9 @@ def variant(kind: int, value: object, *, is_array: bool) -> ua.Variant:
         raise ValueError(message)
     if not is_array:
         return ua.Variant(_checked(convert, name, value), ua.VariantType(kind))
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(np.empty(len(value))) != 1:
-        message = f"{value!r} is no array of {name}"
-        raise ValueError(message)
-    items = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    if len(items) > MOST:
-        message = f"an array of {len(items)} elements, more than {MOST}"
+    items = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(items, list | tuple) or len(items) > MOST:
+        message = f"{str(value)[:SHOWN]} is no array of {name} with at most {MOST} elements"
         raise ValueError(message)
     return ua.Variant([_checked(convert, name, one) for one in items], ua.VariantType(kind), is_array=True)
 

@@ -9,11 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from app.launcher import servers
 from connectors import Batch, ConnectionConfig, NotConnectedError, TagBinding
 from connectors.mqtt.source import FILTERS_FILE, MqttSource
+from tests.connectors.message_gate import MessageGate
 from tests.connectors.mqtt_publisher import publish
+from tests.connectors.peer_mqtt import PACKETS
 from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_mqtt_source import gather, refusals
 
@@ -173,3 +177,32 @@ async def test_lost_half_way(broker: servers.Broker, broker_gate: Gate, data_dir
     await source.close()
     with pytest.raises(ValueError, match="does not begin"):
         await source.rebind(replace(wanted, tags=(TagBinding(3, f"{topic}#x"),), revision=3))
+
+
+async def test_exactly_once_is_subscribed_as_one_for_new_tags_too(
+    broker: servers.Broker, data_dir: str, topic: str, version: str
+) -> None:
+    """What a device publishes at QoS 2 comes to a topic of a living connection at QoS 1, acknowledged after us."""
+    gate = MessageGate(broker.host, broker.port, PACKETS)
+    await gate.start()
+    a, b = TagBinding(1, f"{topic}/a#/x"), TagBinding(2, f"{topic}/b#/x")
+    source = MqttSource(wanted := config(broker, data_dir, a, port=gate.port, version=version, qos=2))
+    await source.connect()
+    assert await source.rebind(replace(wanted, tags=(a, b), revision=2))
+    await twice_sure(broker, f"{topic}/b", body(x=4))
+    assert of(await gather(source, lambda found: bool(of(found, 2))), 2) == [4]
+    await source.close()
+    await gate.close()
+    assert not [str(step) for step in gate.steps if "PUBREC" in str(step)]
+
+
+async def twice_sure(broker: servers.Broker, topic: str, payload: bytes) -> None:
+    """Publish at QoS 2."""
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(broker.user, broker.password)
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    sent = client.publish(topic, payload, qos=2)
+    await asyncio.to_thread(sent.wait_for_publish, 10)
+    client.disconnect()
+    client.loop_stop()

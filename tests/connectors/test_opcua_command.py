@@ -53,6 +53,10 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plan
             node = await objects.add_variable(string_node(name, index), name, ua.Variant(first, kind))
             await node.set_writable()
             plant.nodes[name] = node
+        either = await objects.add_variable(string_node("Either", index), "Either", ua.Variant(0, V.Int32))
+        await either.write_value_rank(ua.ValueRank.Any)
+        await either.set_writable()
+        plant.nodes["Either"] = either
 
         @uamethod
         def scale(_parent: object, value: int, factor: float) -> float:
@@ -101,6 +105,21 @@ async def test_nothing_is_rounded(kind: V, value: object) -> None:
     """What the type does not hold exactly is refused, and why is said."""
     with pytest.raises(ValueError, match=r"is no|not written"):
         variant(int(kind), value, is_array=False)
+
+
+@pytest.mark.parametrize("value", [5, "text", [[1, 2], [3, 4]], np.zeros((2, 2))])
+async def test_no_array(value: object) -> None:
+    """What is no array of one dimension is refused where one is wanted."""
+    with pytest.raises(ValueError, match="is no"):
+        variant(6, value, is_array=True)
+
+
+async def test_one_or_many(target: Plant, commands: OpcUaCommands) -> None:
+    """A node that leaves open whether it is an array takes what it is given."""
+    node = target.nodes["Either"]
+    for value in (7, [1, 2]):
+        await commands.write(f"nsu={URI};s=Either", value)
+        assert await node.read_value() == value
 
 
 async def test_numbers_that_are_kept() -> None:

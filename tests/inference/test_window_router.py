@@ -39,7 +39,16 @@ def held(tags: list[int], policy: str, resample: str) -> Spec:
     return Spec("grid", inputs, SECOND, 3, 1, 0)
 
 
+def hopping(tags: list[int], length: int, hop: int) -> Spec:
+    """A grid whose windows end with every `hop`-th row."""
+    return Spec("grid", tuple(Input(tag, 1) for tag in tags), SECOND // 2, length, hop, 0)
+
+
 SETS = {
+    "in step, over several rows": {
+        1: hopping([1, 2], 3, 2), 2: hopping([3], 3, 2), 3: hopping([2, 4], 3, 2), 4: hopping([1], 1, 3),
+        5: hopping([2], 1, 3), 6: hopping([1, 3], 2, 5), 7: hopping([4], 2, 5),
+    },
     "alike, with other rules": {
         4: held([1, 2], "hold", "last"), 2: grid([2, 3]), 8: held([3, 1], "interpolate", "linear"),
         6: held([2], "uncertain", "max"), 5: cycle([1, 2], 5), 3: held([4, 1], "good", "min"),

@@ -26,7 +26,7 @@ from app.sources.service import Connection
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import Allowance, ConnectionConfig, Source, TagBinding
 from tests.app.field.doubles import SECOND, Peer, Plug, batch
-from tests.app.field.remembering import Remembering
+from tests.app.field.remembering import Past, Remembering
 from tests.waiting import wait_for
 
 MINUTE = 60 * SECOND
@@ -200,6 +200,27 @@ async def test_a_peer_that_breaks_over_its_past_is_left_in_peace(site: Site) -> 
     assert len(peer.pasts) == MOST_TRIES
     assert gap.state == "none"
     assert "cut" in gap.reason
+
+
+@dataclass
+class Faulty(Remembering):
+    """Its connector has a fault."""
+
+    def history(self) -> Past:
+        """See `connectors.Historical`."""
+        message = "a fault"
+        raise ZeroDivisionError(message)
+
+
+async def test_a_fault_in_reading_a_past_is_shown(site: Site) -> None:
+    """The operator sees it, the gap stays open, and the next connection fills it."""
+    peer = await began(site)
+    async with filling(site, Faulty()) as made:
+        await wait_for(lambda: bool(made.notes))
+        assert "filling_failed" in made.notes[0]
+    assert (made.notes, site.gap().state) == ((), "open")
+    async with filling(site, peer):
+        assert (await until_closed(site)).state == "filled"
 
 
 async def test_a_protocol_without_a_past_says_so(site: Site) -> None:
