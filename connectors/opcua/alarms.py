@@ -146,7 +146,6 @@ class Alarms:
         """Ask for the present state of every condition, if that is due (IEC 62541-9, 5.5.7)."""
         if not self._refresh or isinstance(subscription, Polling):
             return
-        self._refresh = False
         call = ua.CallMethodRequest()
         call.ObjectId, call.MethodId = CONDITION, REFRESH
         call.InputArguments = [ua.Variant(subscription.id, ua.VariantType.UInt32)]
@@ -161,6 +160,8 @@ class Alarms:
             if not isinstance(error.__cause__, UaStatusCodeError):
                 raise
             code = int(error.__cause__.code)
+        # Only now: a read that is cancelled while it asks is begun again, and asks again.
+        self._refresh = False
         if Status.severity(code) == BAD and code != StatusCodes.BadRefreshInProgress:
             why = get_name_and_doc(code)[0]
             note = f"the server does not tell the present state of its alarms ({why}): only changes are known"
