@@ -10,6 +10,7 @@ import structlog
 import structlog.tracebacks
 
 BATCH_REFUSED: Final = "batch_refused"
+BATCH_GONE: Final = "batch_gone"
 BATCH_REPEATED: Final = "batch_repeated"
 CONFIGURATION_APPLIED: Final = "configuration_applied"
 CONFIGURATION_UNREADABLE: Final = "configuration_unreadable"

@@ -29,6 +29,11 @@ SERIALIZER: Final = "headrace"
 CONTENT_TYPE: Final = "application/vnd.headrace.msgpack"
 MAX_BODY: Final = 64 * 2**20
 """A message larger than this is refused before it is unpacked: what comes out of a queue is foreign."""
+LARGE: Final = 16_384
+"""A message larger than this waits beside the queue, in one piece: in the queue it would be base64 in JSON, which the
+worker's parent would unpack, pack again to note who has it, and hand on to its child."""
+BESIDE_TTL_S: Final = 86_400
+"""What nobody has fetched by then leaves by itself: whoever comes for it finds nothing, and the gateway sends again."""
 BELL: Final = "headrace:bell"
 """The channel on which workers say that the outbox has something new."""
 LIVE_TTL_S: Final = 60
@@ -146,12 +151,18 @@ class Door:
             retry=None,
         )
 
-    def send(self, message: bytes, queue: str) -> None:
-        """Put one message into a queue; when this returns, Redis has it. Fails within seconds when Redis is away."""
+    def send(self, message: bytes, queue: str, name: str) -> None:
+        """Put one message into a queue; when this returns, Redis has it. Fails within seconds when Redis is away.
+
+        `name`: the same for the same message, so that however often it is sent it takes room once.
+        """
+        large = len(message) > LARGE
         try:
+            if large:
+                self._redis.set(_beside(name), message, ex=BESIDE_TTL_S)
             self._app.send_task(
                 TASK,
-                args=(message,),
+                args=(b"", name) if large else (message,),
                 queue=queue,
                 producer=self._sender(),
                 ignore_result=True,
@@ -162,6 +173,21 @@ class Door:
             )
         except (OSError, KombuError, OperationalError, redis.RedisError) as error:
             self._hang_up()
+            raise QueueError(_said(error)) from error
+
+    def fetch(self, name: str) -> bytes | None:
+        """The large message of this name; None where there is none (any more), or what is there is too large."""
+        try:
+            found = cast("bytes", self._redis.getrange(_beside(name), 0, MAX_BODY))
+        except redis.RedisError as error:
+            raise QueueError(_said(error)) from error
+        return found if 0 < len(found) <= MAX_BODY else None
+
+    def drop(self, name: str) -> None:
+        """The large message of this name is done."""
+        try:
+            self._redis.unlink(_beside(name))
+        except redis.RedisError as error:
             raise QueueError(_said(error)) from error
 
     def mark(self, journal: str) -> str:
@@ -268,6 +294,10 @@ class Bell:
         with suppress(OSError, redis.RedisError):
             await self._channel.aclose()  # type: ignore[no-untyped-call]
             await self._redis.aclose()
+
+
+def _beside(name: str) -> str:
+    return f"headrace:message:{name}"
 
 
 def _marker(journal: str) -> str:

@@ -200,14 +200,15 @@ class Dispatcher:
             Message(MESSAGE_VERSION, self._journal.id, *entry.position, entry.record, tuple(windows)),
         )
         await self._flight.room(len(message))
-        await self._send(message)
+        await self._send(entry.position, message)
         self._flight.sent(entry.position, message, time.monotonic())
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, position: Position, message: bytes) -> None:
         """Until the queue has it."""
+        name = f"{self._journal.id}:{position.epoch}:{position.number}"
         while True:
             try:
-                await self._in_queue_thread(self._door.send, message, self._queue)
+                await self._in_queue_thread(self._door.send, message, self._queue, name)
             except QueueError as error:
                 await self._broker.wait(error)
             else:
@@ -281,7 +282,7 @@ class Dispatcher:
         log.info(MESSAGES_SENT_AGAIN, messages=len(messages), why=why)
         for position, message in messages:
             if not is_applied(position, self.progress):
-                await self._send(message)
+                await self._send(position, message)
                 self._flight.repeat(position, time.monotonic())
 
     async def _ask(self, question: Callable[[], Result]) -> Result:

@@ -13,15 +13,17 @@ from app.db import make_engine
 from app.errors import QueueError
 from app.inferring import Scored, refused, score_all
 from app.log import (
+    BATCH_GONE,
     BATCH_REFUSED,
     BATCH_REPEATED,
     DATABASE_LOST,
     PIPELINE_UNUSABLE,
     PREDICTIONS_NOT_STORABLE,
+    QUEUE_LOST,
     get_logger,
 )
 from app.pipelines.service import Version, versions
-from app.queue import TASK, celery, recompute, ring
+from app.queue import TASK, celery, door, recompute, ring
 from app.records import Message
 from app.scoring import service
 from app.sessions import Sessions
@@ -129,10 +131,28 @@ def scorer() -> Scorer:
 
 
 @celery.task(name=TASK)
-def apply(body: bytes) -> None:
-    """Score and store one message; a repeat changes nothing."""
-    scorer().apply(body)
+def apply(body: bytes, name: str = "") -> None:
+    """Score and store one message; a repeat changes nothing. `name`: of one that is too large to be in the queue."""
+    if not name:
+        scorer().apply(body)
+    elif found := _fetched(name):
+        scorer().apply(found)
+        # One that was not applied is put there again by the gateway, which sends it again.
+        with suppress(QueueError):
+            door().drop(name)
     _settled()
+
+
+def _fetched(name: str) -> bytes | None:
+    """None: it is applied already, or lost; then the gateway notices and sends it again."""
+    try:
+        found = door().fetch(name)
+    except QueueError as error:
+        _log.error(QUEUE_LOST, reason=str(error))
+        return None
+    if found is None:
+        _log.info(BATCH_GONE, message=name)
+    return found
 
 
 @cache
