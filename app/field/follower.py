@@ -109,6 +109,10 @@ class Follower:
         finally:
             await self._stop(list(self._running))
 
+    def revision_of(self, key: int) -> int:
+        """Of the configuration that a running connection reads its tags by; KeyError when it does not run."""
+        return self._running[key].connection.config.revision
+
     async def _follow(self) -> None:
         try:
             if await blocking(sources.revision, self._engine) == self._revision:

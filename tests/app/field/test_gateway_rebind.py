@@ -133,6 +133,7 @@ async def test_one_more_tag_costs_no_reconnect(press: Plant, redis_url: str, tmp
         assert journaled(running.journal, 2) == ([41.0], [new])
         assert (standing.reconnects, standing.state) == (0, "connected")
         await apply(data, plant_file(tmp_path, press, count))
+        await wait_for(lambda: running.follower.revision_of(1) == new + 1, 20)
         await press.write("Level", -1.0)
         await press.write("Count", 42)
         await wait_for(lambda: journaled(running.journal, 2) == ([41.0, 42.0], [new, new + 1]), 20)
