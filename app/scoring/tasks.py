@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.queue import Door
+
 _log = get_logger(__name__)
 _decoder = msgspec.msgpack.Decoder(Message)
 
@@ -133,17 +135,23 @@ def scorer() -> Scorer:
 @celery.task(name=TASK)
 def apply(body: bytes, name: str = "") -> None:
     """Score and store one message; a repeat changes nothing. `name`: of one that is too large to be in the queue."""
-    if not name:
+    if name:
+        apply_large(scorer(), door, name)
+    else:
         scorer().apply(body)
-    elif found := _fetched(name):
-        scorer().apply(found)
-        # One that was not applied is put there again by the gateway, which sends it again.
-        with suppress(QueueError):
-            door().drop(name)
     _settled()
 
 
-def _fetched(name: str) -> bytes | None:
+def apply_large(scorer: Scorer, door: Callable[[], Door], name: str) -> None:
+    """The same for a message that waits beside the queue. `door`: to the Redis that has it."""
+    if found := _fetched(door, name):
+        scorer.apply(found)
+        # One that was not applied is put there again by the gateway, which sends it again.
+        with suppress(QueueError):
+            door().drop(name)
+
+
+def _fetched(door: Callable[[], Door], name: str) -> bytes | None:
     """None: it is applied already, or lost; then the gateway notices and sends it again."""
     try:
         found = door().fetch(name)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from app.db import reading
 from app.queue import LARGE, Door
 from app.readings.tables import AppliedRow
-from app.scoring import tasks
+from app.scoring.tasks import apply_large
 from tests.app.works import Works, record
 
 if TYPE_CHECKING:
@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def door(works: Works, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def door(redis_url: str) -> Iterator[Door]:
     """The worker's way to Redis."""
     made = Door(redis_url)
-    monkeypatch.setattr(tasks, "door", lambda: made)
-    monkeypatch.setattr(tasks, "scorer", lambda: works.scorer)
-    monkeypatch.setattr(tasks, "_settled", lambda: None)
     yield made
     made.close()
 
@@ -47,18 +44,18 @@ def test_it_is_applied_once_and_gone_from_there(works: Works, door: Door) -> Non
     name, queue = secrets.token_hex(4), f"test.{secrets.token_hex(4)}"
     for _ in range(2):
         door.send(large(works, 1), queue, name)
-        tasks.apply(b"", name)
+        apply_large(works.scorer, lambda: door, name)
         assert applied(works) == 1
         assert door.fetch(name) is None
 
 
 def test_a_message_that_is_gone_stops_nothing(works: Works, door: Door) -> None:
     """Redis has lost it: the gateway sends it again. So it does where Redis itself is away."""
-    tasks.apply(b"", "never-sent")
+    apply_large(works.scorer, lambda: door, "never-sent")
     assert applied(works) == 0
-    tasks.apply(works.message(1))
+    assert works.scorer.apply(works.message(1))
     assert applied(works) == 1
     door._redis.connection_pool.connection_kwargs["port"] = 1  # noqa: SLF001 - Redis is away
     door._redis.connection_pool.disconnect()  # noqa: SLF001
-    tasks.apply(b"", "unreachable")
+    apply_large(works.scorer, lambda: door, "unreachable")
     assert applied(works) == 1
