@@ -24,9 +24,9 @@ VAULTS: Final = {make: f"vault_{make}" for make in MAKES}
 CONNECTIONS: Final = (*MAKES, "device", "cell")
 """Those that have something to read from the first moment on."""
 TIMEOUT_S: Final = 2
-SAMPLED: Final = "N1"
-"""open62541 says nothing of a node that vanishes, unless it samples it; then it may leave out a change."""
-SAMPLED_MS: Final = 50
+HIDDEN: Final = "N1"
+"""The node that vanishes and returns: what it is given before it is found again is not read."""
+SILENT_S: Final = 2
 QUEUE: Final = 1000
 """Of a node, at the server: for outages of minutes. asyncua says nothing when it overflows."""
 
@@ -49,8 +49,8 @@ class Outside:
         return read_log(self.logs / name)
 
     def whole(self, name: str) -> Mapping[str, Sequence[Entry]]:
-        """The same without the tag that is sampled: all of it has to arrive."""
-        return {tag: entries for tag, entries in self.log(name).items() if tag != SAMPLED}
+        """The same without the tag that vanishes: all of it has to arrive."""
+        return {tag: entries for tag, entries in self.log(name).items() if tag != HIDDEN}
 
     def perhaps(self, name: str) -> Mapping[str, Sequence[Entry]]:
         """The same with what nobody confirmed."""
@@ -70,6 +70,7 @@ class Outside:
         login = {"username": self.broker.address.user, "password": {"file": str(secret)}}
         access: dict[str, object] = {**login, "timeout_s": TIMEOUT_S}
         opcua = {"publishing_interval_ms": 50, "timeout_s": TIMEOUT_S, "retry_bad_s": 1, "queue_size": QUEUE}
+        opcua["check_silent_s"] = SILENT_S
         cell = {"birth_wait_s": 2, "rebirth_pause_s": 1}
         urls = {name: f"opc.tcp://127.0.0.1:{ports.get(name, server.port)}" for name, server in self.servers.items()}
         broker = f"127.0.0.1:{ports['device']}"
@@ -81,8 +82,7 @@ class Outside:
                 _connection("cell", "sparkplug", f"sparkplug://{broker}", access | cell),
             ],
             "tags": [
-                *({"name": f"{name}_{node}", "connection": name, "address": f"nsu={URI};s={node}",
-                   "options": {"sampling_interval_ms": SAMPLED_MS} if node == SAMPLED else {}}
+                *({"name": f"{name}_{node}", "connection": name, "address": f"nsu={URI};s={node}"}
                   for name in self.servers for node in NODES),
                 {"name": "level", "connection": "device", "address": f"{TOPIC}#/level",
                  "options": {"time": "/t", "time_format": "ms"}},

@@ -32,8 +32,6 @@ NODES: Final = ("N0", "N1", "N2", "N3", "N4")
 PERIOD_S: Final = 0.1
 EPOCH_TICKS: Final = 116_444_736_000_000_000
 """1970 in ticks of 100 ns since 1601 (IEC 62541-6, 5.2.2.5)."""
-NODE_UNKNOWN: Final = 0x80340000
-"""BadNodeIdUnknown (IEC 62541-4, table 178)."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -97,11 +95,7 @@ class Asyncua:
         self._nodes[name] = await self._server.nodes.objects.add_variable(f"ns={self._index};s={name}", name, 0.0)
 
     async def hide(self, name: str) -> None:
-        """See `Make`. asyncua deletes a node without a word: it is said as other servers say it."""
-        from asyncua import ua  # noqa: PLC0415
-
-        gone = ua.DataValue(ua.Variant(None, ua.VariantType.Null), ua.StatusCode(ua.UInt32(NODE_UNKNOWN)))
-        await self._server.write_attribute_value(self._nodes[name].nodeid, gone)
+        """See `Make`. It is deleted without a word to those who monitor it."""
         await self._server.delete_nodes([self._nodes[name]])
 
     async def write(self, name: str, value: float, micros: int) -> None:

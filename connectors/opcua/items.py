@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -11,12 +11,14 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from connectors import Batch, NotConnectedError, Status, TagBinding
+from connectors.opcua import silence
 from connectors.opcua.address import Address, place
 from connectors.opcua.binding import resolve
 from connectors.opcua.columns import Table
 from connectors.opcua.options import Options, TagOptions
 from connectors.opcua.path import Path as BrowsePath
 from connectors.opcua.resume import Handles
+from connectors.opcua.silence import Held
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,6 +105,35 @@ class Items:
         await monitored.remove(before, self.at_once)
         await self.bind(session, sorted(before), monitored.create)
         return {handle: code for handle, code in self.absent.items() if before[handle] != code}
+
+    async def held(self, session: Session, handles: Sequence[int], at_once: int) -> dict[int, Held | None]:
+        """What the server holds of these tags; it is read within the budget of requests. NotConnectedError."""
+        asked = [handle for handle in handles if handle in self._points]
+        nodes = await resolve(session, [self._points[handle].address for handle in asked])
+        there = [node for node in nodes if isinstance(node, ua.NodeId)]
+        found = iter(await silence.held(session, there, at_once))
+        return {
+            handle: next(found) if isinstance(node, ua.NodeId) else Held(node, np.nan)
+            for handle, node in zip(asked, nodes, strict=True)
+        }
+
+    async def renew(self, handles: Iterable[int], session: Session, monitored: Monitored | Asked) -> None:
+        """Monitor these anew: the server tells their values then, or that it cannot. NotConnectedError."""
+        mine = [handle for handle in handles if handle in self._points]
+        await monitored.remove(mine, self.at_once)
+        await self.bind(session, mine, monitored.create)
+
+    def tolerances(self, monitored: Mapping[int, int]) -> dict[int, float]:
+        """How far the number of each item may move without being told. `monitored`: handle -> MonitoredItemId."""
+        return {
+            handle: silence.ANY if mine.deadband_percent is not None else mine.deadband or 0.0
+            for handle in monitored
+            if handle in self._points and handle not in self.absent and (mine := self._points[handle].options)
+        }
+
+    def addresses(self, handles: Iterable[int]) -> list[str]:
+        """Of the tags that these handles stand for."""
+        return [self._points[handle].tag.address for handle in handles if handle in self._points]
 
     def vanished(self, part: Changes) -> None:
         """Note which nodes the server says are not there any more."""

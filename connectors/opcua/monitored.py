@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NO_MORE: Final = int(StatusCodes.BadTooManyMonitoredItems)
+STUMBLED: Final = frozenset({int(StatusCodes.BadInternalError), int(StatusCodes.BadUnexpectedError)})
+"""A fault of the server in handling one item."""
 
 
 class Monitored:
@@ -92,18 +94,33 @@ class Monitored:
         return results
 
     async def remove(self, handles: Iterable[int], at_once: int) -> None:
-        """Monitor the items of these client handles no longer. NotConnectedError."""
+        """Monitor the items of these client handles no longer. NotConnectedError.
+
+        A server that stumbles over an item, because its node is gone, keeps it: that item tells nothing any more.
+        """
         here = [handle for handle in handles if handle in self.ids]
         known = [ua.IntegerId(self.ids.pop(handle)) for handle in here]
         for handle in here:
             self.revised.forget(handle)
+        waiting = deque(_parts(known, at_once))
         async with border("unsubscribing"):
-            for some in _parts(known, at_once):
-                request = ua.DeleteMonitoredItemsRequest()
-                request.Parameters.SubscriptionId = ua.IntegerId(self.subscription)
-                request.Parameters.MonitoredItemIds = list(some)
-                answer = struct_from_binary(ua.DeleteMonitoredItemsResponse, await self._session.request(request))
-                answer.ResponseHeader.ServiceResult.check()
+            while waiting:
+                some = waiting.popleft()
+                try:
+                    await self._delete(some)
+                except UaStatusCodeError as error:
+                    if error.code not in STUMBLED:
+                        raise
+                    if len(some) > 1:
+                        half = len(some) // 2
+                        waiting.extendleft([some[half:], some[:half]])
+
+    async def _delete(self, ids: Sequence[ua.IntegerId]) -> None:
+        request = ua.DeleteMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = ua.IntegerId(self.subscription)
+        request.Parameters.MonitoredItemIds = list(ids)
+        answer = struct_from_binary(ua.DeleteMonitoredItemsResponse, await self._session.request(request))
+        answer.ResponseHeader.ServiceResult.check()
 
 
 def _parts(items: Sequence[T], at_once: int) -> Iterator[Sequence[T]]:

@@ -105,6 +105,8 @@ class Options(Credentials):
     """PublishRequests that wait at the server at any time."""
     retry_bad_s: float = Field(default=30.0, ge=1, le=3600)
     """How often a node that is not there, or has vanished, is looked for again; all others go on meanwhile."""
+    check_silent_s: float = Field(default=60.0, ge=1, le=3600)
+    """A tag of which the server has told nothing for so long is read once: whether its node is there, and unchanged."""
     resume: bool = True
     """Leave the session at the server when we go: for up to a minute it keeps what changes until we are back."""
     polling: bool = False

@@ -30,6 +30,10 @@ class Revised:
         if got.RevisedQueueSize < asked.QueueSize:
             self.queues[handle] = int(asked.QueueSize), int(got.RevisedQueueSize)
 
+    def sampled_s(self) -> dict[int, float]:
+        """How often items are sampled, s, of those that are sampled more slowly than asked."""
+        return {handle: given / 1000 for handle, (_, given) in self.sampling_ms.items()}
+
     def forget(self, handle: int) -> None:
         """The item is not monitored any more."""
         self.sampling_ms.pop(handle, None)

@@ -31,6 +31,7 @@ from connectors.opcua.space import Space, value_of
 from connectors.opcua.structures import Structures
 from connectors.opcua.subscription import Subscription, Taken
 from connectors.opcua.variant import STRUCTURE
+from connectors.opcua.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,6 +70,7 @@ class OpcUaSource:
         self._structures: Structures | None = None
         self._alarms = Alarms(self._options.events, self._options.url) if self._options.events is not None else None
         self._taken: Taken | None = None
+        self._watchdog = Watchdog(self._items, self._options.check_silent_s)
 
     async def connect(self) -> None:
         """Open a session on the first endpoint that lets us in, and subscribe. NotConnectedError, RefusedError."""
@@ -105,7 +107,8 @@ class OpcUaSource:
             return ()
         structures = self._structures.notes() if self._structures is not None else ()
         alarms = self._alarms.notes if self._alarms is not None else ()
-        return (*session.tend(), *self._endpoints.notes(), *subscription.notes(), *structures, *alarms)
+        ways = (*session.tend(), *self._endpoints.notes())
+        return (*ways, *subscription.notes(), *self._watchdog.notes(), *structures, *alarms)
 
     def mended(self) -> bool:
         """See `connectors.Tended`. The peer may have been mended too."""
@@ -141,7 +144,7 @@ class OpcUaSource:
         self._alive_ns = time.time_ns()
         self._show(self._items.absent)
         self._look_at = time.monotonic() + self._options.retry_bad_s
-        self._keep(feed)
+        self._keep(feed, new=not resumed)
         return resumed
 
     def _show(self, absent: Mapping[int, int]) -> None:
@@ -150,8 +153,13 @@ class OpcUaSource:
         if found is not None:
             self._ready.append(found)
 
-    def _keep(self, subscription: Subscription | Polling) -> None:
-        """Leave what it takes to resume, so that neither an outage nor a restart loses what the server still has."""
+    def _keep(self, subscription: Subscription | Polling, *, new: bool = True) -> None:
+        """Leave what it takes to resume, so that neither an outage nor a restart loses what the server still has.
+
+        `new`: what is watched from now on was just made, see `Watchdog`.
+        """
+        if isinstance(subscription, Subscription):
+            self._watchdog.watch(subscription, new=new)
         handles = self._items.handles(subscription.monitored.ids)
         if self._options.resume and isinstance(subscription, Subscription) and handles != self._kept:
             resume.keep(self._folder, self._fingerprint, subscription.kept(handles))
@@ -176,14 +184,34 @@ class OpcUaSource:
         return True
 
     async def _look_again(self, session: Session, subscription: Subscription | Polling) -> None:
-        """Look for the nodes that are not there."""
-        self._show(await self._items.look_again(session, subscription.monitored))
-        self._look_at = time.monotonic() + self._options.retry_bad_s
+        """Monitor anew what has fallen silent, and look for the nodes that are not there."""
+        mute = self._watchdog.renewed()
+        if mute:
+            await self._items.renew(mute, session, subscription.monitored)
+            self._ready.append(self._unheard(len(mute)))
+        if self._is_time:
+            self._show(await self._items.look_again(session, subscription.monitored))
+            self._look_at = time.monotonic() + self._options.retry_bad_s
         self._keep(subscription)
+
+    @property
+    def _is_time(self) -> bool:
+        """To look for nodes that are not there."""
+        return bool(self._items.absent) and time.monotonic() >= self._look_at
+
+    def _watched(self, session: Session, subscription: Subscription | Polling) -> None:
+        """A node of which the server tells nothing, because it is not there any more, is seen Bad."""
+        if not isinstance(subscription, Subscription):
+            return
+        gone = self._watchdog.look(session, self._most_read)
+        if gone:
+            self._items.absent |= gone
+            self._show(gone)
+            self._look_at = 0.0
 
     async def _looked(self, session: Session, subscription: Subscription | Polling) -> None:
         """Look again when it is time; to be cancelled half-way would leave items that nobody knows of."""
-        if self._looking is None and self._items.absent and time.monotonic() >= self._look_at:
+        if self._looking is None and (self._is_time or self._watchdog.mute):
             self._looking = asyncio.create_task(self._look_again(session, subscription))
         if self._looking is not None:
             await asyncio.shield(self._looking)
@@ -197,6 +225,7 @@ class OpcUaSource:
         if self._alarms is not None:
             await self._alarms.refreshed(self._session, self._subscription)
         if not self._ready:
+            self._watched(self._session, self._subscription)
             await self._looked(self._session, self._subscription)
         found = self._ready.popleft() if self._ready else await self._next(self._subscription)
         return replace(found, continues=self._continuity.say())
@@ -216,6 +245,7 @@ class OpcUaSource:
         self._alive_ns = max(self._alive_ns, taken.alive_ns)
         for part in taken.parts:
             self._items.vanished(part)
+        self._watchdog.heard(taken.parts)
         columns = self._columns(taken)
         times = columns.source_time
         if self._options.use_received_time:
@@ -236,6 +266,12 @@ class OpcUaSource:
             ack=_acknowledger(subscription, taken.sequences),
             events=events,
         )
+
+    def _unheard(self, lost: int) -> Batch:
+        """At least so many readings were never told."""
+        none = np.zeros(0, dtype=np.int64)
+        status, now, revision = np.zeros(0, dtype=np.uint32), time.time_ns(), self._config.revision
+        return Batch(none, none, np.zeros(0), {}, status, now, self._alive_ns, revision, (), lost)
 
     def _events(self, taken: Taken) -> tuple[tuple[PlantEvent, ...], tuple[Refusal, ...]]:
         if self._alarms is None or self._session is None or not taken.events:
@@ -277,6 +313,7 @@ class OpcUaSource:
         if looking is not None:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
+        await self._watchdog.stop()
         if subscription is not None:
             await subscription.close()
         if session is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from app import times
 from app.ledger.service import gaps
-from bench.outage_field import CONNECTIONS, MAKES, SAMPLED
+from bench.outage_field import CONNECTIONS, HIDDEN, MAKES
 from tests.journeys.field import Field
 from tests.journeys.history import arrived, stored
 from tests.journeys.outages import JUMP_S, Way, cut, delayed, half_closed, invented, stalled, true_time, unsaid
@@ -65,20 +65,20 @@ async def out_of_sessions(server: Server, way: Way) -> None:
 async def node_vanished(server: Server, way: Way) -> None:
     """One node is not there for a while: it is seen Bad, all others go on, and it is found again by itself."""
     (name,), before, losses = way.names, times.now(), way.losses()
-    await server.tell("hide", SAMPLED)
+    await server.tell("hide", HIDDEN)
 
     def of_n1(status: int, since: int) -> bool:
-        return any(tag == SAMPLED and entry[2] == status for tag, entry in arrived(way.box.engine, name, since))
+        return any(tag == HIDDEN and entry[2] == status for tag, entry in arrived(way.box.engine, name, since))
 
     await wait_for(partial(of_n1, GONE, before), 30, "the node is seen Bad")
     now = times.now()
     others = {tag for tag, entry in arrived(way.box.engine, name, before) if entry[0] > before and entry[2] == 0}
     await wait_for(
-        lambda: {tag for tag, entry in arrived(way.box.engine, name, now) if entry[0] > now} >= others - {SAMPLED}
+        lambda: {tag for tag, entry in arrived(way.box.engine, name, now) if entry[0] > now} >= others - {HIDDEN}
     )
     await way.meanwhile()
     back = times.now()
-    await server.tell("show", SAMPLED)
+    await server.tell("show", HIDDEN)
     await wait_for(partial(of_n1, 0, back), 30, "the node is found again")
     assert way.losses() == losses, "the connection stands all the time"
 
