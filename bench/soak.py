@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -169,7 +170,7 @@ class Soak:
                 "gap_s": round(sum(one.until - one.since for one in spans) / times.NANOS, 1),
                 "lost_by_peer": account.lost_by_peer,
                 "unaccounted": len(unsaid(engine, name, self.there.whole(name), end, itemgetter(0))),
-                "invented": len(invented(engine, name, self.there.perhaps(name))) if name != "cell" else 0,
+                "invented": len(invented(engine, name, partial(self.there.perhaps, name))) if name != "cell" else 0,
                 "balanced": account.balanced and not account.held,
             })  # fmt: skip
         return rows

@@ -198,11 +198,18 @@ def unsaid(
     return missing
 
 
-def invented(engine: Engine, connection: str, log: Mapping[str, Sequence[Entry]]) -> list[tuple[str, Entry]]:
-    """Good readings that nobody has published, but for the 0 that a server begins with."""
+def invented(
+    engine: Engine, connection: str, log: Callable[[], Mapping[str, Sequence[Entry]]]
+) -> list[tuple[str, Entry]]:
+    """Good readings that nobody has published, but for the 0 that a server begins with.
+
+    The log is read after what is stored: those who publish go on meanwhile.
+    """
+    kept = stored(engine, connection)
+    published = log()
     return [
         (tag, entry)
-        for tag, entries in stored(engine, connection).items()
-        for entry in set(entries) - set(log.get(tag, ()))
+        for tag, entries in kept.items()
+        for entry in set(entries) - set(published.get(tag, ()))
         if entry[2] == 0 and entry[1] != 0
     ]
