@@ -151,7 +151,7 @@ class Edge:
 
     def _commanded(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         self.commands.append(bytes(message.payload))
-        if self.obedient:
+        if self.obedient and self._client is not None:
             self.births()
 
     def topic(self, kind: str, device: str = "") -> str:

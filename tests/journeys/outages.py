@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from app import times
 from app.ledger.service import gaps
+from connectors.opcua.columns import OVERFLOW
 from tests.journeys.history import arrived, stored
 from tests.waiting import wait_for
 
@@ -182,11 +185,15 @@ def unsaid(
     until: int,
     clock: Callable[[Entry], int] = true_time,
 ) -> list[tuple[str, Entry]]:
-    """What was published up to `until` (ns) and is neither stored nor in a gap; `clock`: when an entry was."""
+    """What was published up to `until` (ns), is not stored and of which nothing is said; `clock`: when an entry was.
+
+    A gap says it, and so does the reading before or after the hole with the bit of an overflow: a server that keeps a
+    session for us keeps no more than it is willing to.
+    """
     spans = [(one.since - SLACK_NS, one.until) for one in gaps(engine, connection=connection)]
     missing = []
     for tag, entries in stored(engine, connection).items():
-        kept = set(entries)
+        kept, ordered = set(entries), sorted(entries)
         first = min(clock(entry) for entry in entries if entry[2] == 0)
         missing += [
             (tag, entry)
@@ -194,8 +201,16 @@ def unsaid(
             if first <= clock(entry) <= until
             and entry not in kept
             and not any(since <= clock(entry) <= end for since, end in spans)
+            and not _overflowed(ordered, entry)
         ]
     return missing
+
+
+def _overflowed(ordered: Sequence[Entry], lost: Entry) -> bool:
+    """Whether the reading before or after one that is lost says that the server's queue has dropped some."""
+    at = bisect_left(ordered, lost[0], key=itemgetter(0))
+    beside = (*ordered[max(at - 1, 0) : at], *ordered[at : at + 1])
+    return any(one[2] & OVERFLOW == OVERFLOW for one in beside)
 
 
 def invented(

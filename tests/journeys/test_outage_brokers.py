@@ -66,7 +66,7 @@ async def test_a_broker_that_comes_back(field: Field, capsys: pytest.CaptureFixt
     await report.tried(partial(edge_node_died, field), cell, name="edge node died")
     end = times.now() - times.NANOS
     for name in ("device", "cell"):
-        await wait_for(lambda name=name: settled(field, name, end), 20, "what was read is stored")  # type: ignore[misc]
+        await wait_for(lambda name=name: settled(field, name, end), 60, "what was read is stored")  # type: ignore[misc]
     with capsys.disabled():
         report.tell()
     for name in ("device", "cell"):

@@ -113,7 +113,7 @@ async def test_whatever_a_server_does_it_recovers(field: Field, make: str, capsy
     for of_server in OF_SERVER:
         await report.tried(partial(of_server, server), way, name=of_server.__name__)
     end = times.now() - times.NANOS
-    await wait_for(lambda: settled(field, make, end), 20, "what was read is stored")
+    await wait_for(lambda: settled(field, make, end), 60, "what was read is stored")
     with capsys.disabled():
         report.tell()
     assert unsaid(field.box.engine, make, field.outside.whole(make), end) == []
