@@ -117,11 +117,17 @@ class Items:
             for handle, node in zip(asked, nodes, strict=True)
         }
 
-    async def renew(self, handles: Iterable[int], session: Session, monitored: Monitored | Asked) -> None:
-        """Monitor these anew: the server tells their values then, or that it cannot. NotConnectedError."""
+    async def renew(
+        self, handles: Iterable[int], session: Session, monitored: Monitored | Asked
+    ) -> dict[int, int]:
+        """Monitor these anew: the server tells their values then. Returns the StatusCode of each that cannot be.
+
+        NotConnectedError.
+        """
         mine = [handle for handle in handles if handle in self._points]
         await monitored.remove(mine, self.at_once)
         await self.bind(session, mine, monitored.create)
+        return {handle: self.absent[handle] for handle in mine if handle in self.absent}
 
     def tolerances(self, monitored: Mapping[int, int]) -> dict[int, float]:
         """How far the number of each item may move without being told. `monitored`: handle -> MonitoredItemId."""

@@ -187,8 +187,9 @@ class OpcUaSource:
         """Monitor anew what has fallen silent, and look for the nodes that are not there."""
         mute = self._watchdog.renewed()
         if mute:
-            await self._items.renew(mute, session, subscription.monitored)
-            self._ready.append(self._unheard(len(mute)))
+            self._show(await self._items.renew(mute, session, subscription.monitored))
+            # Of each at least one reading was never told.
+            self._ready.append(self._batch(subscription, Taken(received_ns=time.time_ns(), lost=len(mute))))
         if self._is_time:
             self._show(await self._items.look_again(session, subscription.monitored))
             self._look_at = time.monotonic() + self._options.retry_bad_s
@@ -266,12 +267,6 @@ class OpcUaSource:
             ack=_acknowledger(subscription, taken.sequences),
             events=events,
         )
-
-    def _unheard(self, lost: int) -> Batch:
-        """At least so many readings were never told."""
-        none = np.zeros(0, dtype=np.int64)
-        status, now, revision = np.zeros(0, dtype=np.uint32), time.time_ns(), self._config.revision
-        return Batch(none, none, np.zeros(0), {}, status, now, self._alive_ns, revision, (), lost)
 
     def _events(self, taken: Taken) -> tuple[tuple[PlantEvent, ...], tuple[Refusal, ...]]:
         if self._alarms is None or self._session is None or not taken.events:

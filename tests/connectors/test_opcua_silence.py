@@ -11,13 +11,14 @@ from asyncua.ua.attribute_ids import AttributeIds
 
 from connectors import NO_TIME, Batch, ConnectionConfig, Status, TagBinding
 from connectors.opcua.decode import Changes
+from connectors.opcua.monitored import NO_MORE
 from connectors.opcua.silence import ANY, Held, Silence, Verdict
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import URI, Plant, opcua_plant, string_node
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from pathlib import Path
 
 GONE = Status.BAD_NODE_ID_UNKNOWN
@@ -82,7 +83,8 @@ def test_one_difference_proves_nothing() -> None:
     assert twice(silence, 0, Held(0, 2.0)) == [NOTHING]
     silence.heard(told(0, 2.0), 12.0)
     assert silence.judge({0: Held(0, 3.0)}, 11.0, 12.5) == NOTHING, "asked before it was heard of"
-    assert twice(silence, 0, Held(0, 3.0), Held(0, 2.0), Held(0, 3.0), Held(0, 3.0))[-1].mute == (0,)
+    found = twice(silence, 0, Held(0, 3.0), Held(0, 2.0), Held(0, 3.0), Held(0, 3.0))
+    assert found == [NOTHING, NOTHING, NOTHING, Verdict({}, (0,))]
 
 
 def test_a_first_value_is_owed_and_after_a_resumption_it_is_not() -> None:
@@ -106,17 +108,15 @@ def test_a_node_that_is_gone_is_gone_at_once() -> None:
 
 def test_what_falls_silent_again_and_again_is_asked_for_ever_less_often() -> None:
     """A server that cannot do it is left in peace, but for once an hour."""
-    silence, at = watched(0.0), list[float]()
-    for _ in range(12):
-        verdicts = twice(silence, 0, Held(0, 1.0))
-        now = float(silence._due[0])  # noqa: SLF001 - when it is asked for next
-        at.append(now)
-        if verdicts[0].mute:
-            silence.again(verdicts[0].mute)
-    assert silence._pause[0] > 100  # noqa: SLF001
-    for _ in range(20):
-        silence.again([0])
-    assert silence._pause[0] == 3600.0  # noqa: SLF001
+    silence, mute = watched(0.0), list[int]()
+    for now in range(0, 40_000, 10):
+        if silence.due(now) and silence.judge({0: Held(0, 1.0)}, now, now).mute:
+            mute.append(now)
+            silence.again([0])
+    apart = np.diff(mute).tolist()
+    assert apart[:3] == [30, 60, 120]
+    assert apart == sorted(apart)
+    assert apart[-1] == 2 * 3600
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ def folder(tmp_path: Path) -> str:
     return str(tmp_path / "data")
 
 
-def source(plant: Plant, folder: str, **options: object) -> OpcUaSource:
+def source(plant: Plant, folder: str) -> OpcUaSource:
     """Level is tag 1, Count is tag 2, State is tag 3."""
     kinds = {"Level": "float", "Count": "integer", "State": "string"}
     tags = tuple(
         TagBinding(number, f"nsu={URI};s={name}", kind, {}) for number, (name, kind) in enumerate(kinds.items(), 1)
     )
     given = {"url": plant.url, "security": "None", "publishing_interval_ms": 20, "check_silent_s": 1, "retry_bad_s": 1}
-    return OpcUaSource(ConnectionConfig("plant", {**given, **options}, tags, 1, folder))
+    return OpcUaSource(ConnectionConfig("plant", given, tags, 1, folder))
 
 
 class Heard:
@@ -163,16 +163,27 @@ class Heard:
         return bool(newest) and str(newest[0]) == str(entry)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_node_that_is_deleted_without_a_word(plant: Plant, folder: str) -> None:
-    """It is seen Bad, the others go on; when it is there again it is Good by itself, over the same session.
+Begun = tuple[OpcUaSource, Heard]
 
-    The server means to tell it, and does not await what would; later it stumbles over the item.
-    """
+
+@pytest.fixture
+async def begun(plant: Plant, folder: str) -> AsyncIterator[Begun]:
+    """A connection that has read its first values."""
     mine = source(plant, folder)
     await mine.connect()
     heard = Heard(mine)
     await wait_for(lambda: heard.until(2, (0.0, 0)), 10)
+    yield mine, heard
+    await mine.close()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_node_that_is_deleted_without_a_word(plant: Plant, begun: Begun) -> None:
+    """It is seen Bad, the others go on; when it is there again it is Good by itself, over the same session.
+
+    The server means to tell it, and does not await what would; later it stumbles over the item.
+    """
+    mine, heard = begun
     before = set(plant.subscriptions())
     await plant.server.delete_nodes([plant.nodes["Count"]])
     await wait_for(lambda: heard.until(2, (np.nan, GONE)), 20)
@@ -185,15 +196,11 @@ async def test_a_node_that_is_deleted_without_a_word(plant: Plant, folder: str) 
     await wait_for(lambda: heard.until(2, (5.0, 0)), 20)
     assert set(plant.subscriptions()) == before
     assert (heard.lost, mine.tend()) == (0, ())
-    await mine.close()
 
 
-async def test_an_item_that_falls_silent(plant: Plant, folder: str) -> None:
+async def test_an_item_that_falls_silent(plant: Plant, begun: Begun) -> None:
     """The server goes on and tells nothing of one item: it is monitored anew, the loss is counted and told."""
-    mine = source(plant, folder)
-    await mine.connect()
-    heard = Heard(mine)
-    await wait_for(lambda: heard.until(2, (0.0, 0)), 10)
+    mine, heard = begun
     await plant.write("Count", 1)
     await wait_for(lambda: heard.until(2, (1.0, 0)), 10)
     _silence(plant, "Count")
@@ -205,21 +212,41 @@ async def test_an_item_that_falls_silent(plant: Plant, folder: str) -> None:
     assert f"nsu={URI};s=Count" in note
     await plant.write("Count", 3)
     await wait_for(lambda: heard.until(2, (3.0, 0)), 10)
-    await mine.close()
 
 
-async def test_what_does_not_change_is_left_as_it_is(plant: Plant, folder: str) -> None:
+class Refusing:
+    """Where the server takes no more items than it had."""
+
+    ids: Mapping[int, int] = {}
+
+    async def remove(self, handles: Iterable[int], at_once: int) -> None:
+        """They are."""
+        del handles, at_once
+
+    async def create(self, items: Sequence[object], at_once: int) -> list[int]:
+        """None of them."""
+        del at_once
+        return [NO_MORE] * len(items)
+
+
+async def test_what_cannot_be_monitored_anew_is_not_passed_over(begun: Begun) -> None:
+    """It is returned with its status, so that it is seen Bad, and is looked for again."""
+    mine, _ = begun
+    items, session = mine._items, mine._session  # noqa: SLF001 - no server can be made to refuse just then
+    assert session is not None
+    refusing: Any = Refusing()
+    assert await items.renew([1, 99], session, refusing) == {1: NO_MORE}
+    assert items.absent == {1: NO_MORE}
+
+
+async def test_what_does_not_change_is_left_as_it_is(begun: Begun) -> None:
     """Numbers and texts that stay the same are asked for and nothing comes of it."""
-    mine = source(plant, folder)
-    await mine.connect()
-    heard = Heard(mine)
-    await wait_for(lambda: heard.until(2, (0.0, 0)), 10)
+    mine, heard = begun
     session: Any = mine._session  # noqa: SLF001 - what it has asked
     asked = session.requests
     await wait_for(lambda: _asked(heard, session, asked + 3), 20)
     assert {tag: len(entries) for tag, entries in heard.of.items()} == {1: 1, 2: 1, 3: 1}
     assert (heard.lost, mine.tend()) == (0, ())
-    await mine.close()
 
 
 async def _asked(heard: Heard, session: Any, number: int) -> bool:  # noqa: ANN401 - the source's own

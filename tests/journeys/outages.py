@@ -201,12 +201,12 @@ def unsaid(
             if first <= clock(entry) <= until
             and entry not in kept
             and not any(since <= clock(entry) <= end for since, end in spans)
-            and not _overflowed(ordered, entry)
+            and not overflowed(ordered, entry)
         ]
     return missing
 
 
-def _overflowed(ordered: Sequence[Entry], lost: Entry) -> bool:
+def overflowed(ordered: Sequence[Entry], lost: Entry) -> bool:
     """Whether the reading before or after one that is lost says that the server's queue has dropped some."""
     at = bisect_left(ordered, lost[0], key=itemgetter(0))
     beside = (*ordered[max(at - 1, 0) : at], *ordered[at : at + 1])
