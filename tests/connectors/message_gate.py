@@ -105,6 +105,11 @@ class MessageGate:
         """Connections that the connector has not let go of."""
         return sum(way.held for way in self._ways)
 
+    @property
+    def over(self) -> bool:
+        """Whether every connection there was has ended, and all that was said on it has been counted."""
+        return not self._tasks
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.failed.is_set() and self.fault in CUTS:
             writer.transport.abort()

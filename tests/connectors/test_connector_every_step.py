@@ -164,6 +164,12 @@ class Rig:
         while heard.last <= before:
             await self.read(source, heard)
 
+    @staticmethod
+    async def leave(gate: MessageGate, source: Source) -> None:
+        """Close, and wait until its last words are through: else they count as steps of the next connection."""
+        await source.close()
+        await wait_for(lambda: gate.over, REACHED_S, "the connection ends")
+
     async def steps(self, *, kept: bool) -> Sequence[Step]:
         """The messages of a good connection; `kept`: of the second one, which takes up the first."""
         async with self.connection("kept" if kept else "good") as (gate, source):
@@ -174,7 +180,7 @@ class Rig:
                 for _ in range(BATCHES):
                     await self.new_number(source, heard)
                 steps = gate.steps[first:]
-                await source.close()
+                await self.leave(gate, source)
             return steps
 
 
@@ -200,7 +206,7 @@ class Trial:
     async def has_been_connected(self) -> None:
         """Let the peer keep something."""
         await self.until_new()
-        await self.source.close()
+        await self.rig.leave(self.gate, self.source)
         self.heard.broke = False
 
     async def until_new(self) -> None:
