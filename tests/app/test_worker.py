@@ -1,0 +1,59 @@
+"""The worker's own timers."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from kombu.asynchronous import Hub
+from kombu.asynchronous.timer import Timer
+
+from app.queue import celery
+from app.worker import FORGET_S, FinishedLimits, forget_cancelled
+
+
+def _timer() -> Any:  # noqa: ANN401 - the library is not typed
+    return Timer()  # type: ignore[no-untyped-call]
+
+
+def test_limits_of_tasks_that_are_done_are_forgotten_and_the_others_kept_in_order() -> None:
+    """Ten of a hundred still count."""
+    timer = _timer()
+    fired: list[int] = []
+    entries = [timer.call_after(840 - number, fired.append, (number,)) for number in range(100)]
+    for number, entry in enumerate(entries):
+        if number % 10:
+            entry.cancel()
+    forget_cancelled(timer)
+    assert len(timer) == 10
+    for one in timer.queue:
+        one.entry()
+    assert fired == [90, 80, 70, 60, 50, 40, 30, 20, 10, 0]
+
+
+def test_what_is_due_while_others_are_forgotten_still_fires_once() -> None:
+    """The worker's loop is in the middle of its timers then."""
+    hub: Any = Hub(_timer())  # type: ignore[no-untyped-call]
+    fired: list[str] = []
+    hub.timer.call_after(0, forget_cancelled, (hub.timer,))
+    hub.timer.call_after(0, fired.append, ("kept",))
+    hub.timer.call_after(0, fired.append, ("cancelled",)).cancel()
+    hub.fire_timers()
+    assert fired == ["kept"]
+    assert len(hub.timer) == 0
+
+
+def test_a_worker_forgets_them_again_and_again() -> None:
+    """From its start."""
+    assert FinishedLimits in celery.steps["worker"]
+    timer = _timer()
+    worker = SimpleNamespace(timer=timer)
+    FinishedLimits(worker).start(worker)
+    (step,) = timer.queue
+    assert step.eta - time.monotonic() <= FORGET_S
+    for _ in range(2):
+        timer.call_after(840, lambda: None).cancel()
+        step.entry()
+        assert {id(one.entry) for one in timer.queue} == {id(step.entry)}
+        step.entry._last_run -= FORGET_S  # noqa: SLF001 - as if that had passed
