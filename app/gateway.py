@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from app.field.dispatcher import Dispatcher
 from app.field.filling import Means
 from app.field.follower import Follower
 from app.field.publisher import Publisher
+from app.field.shedding import HOUR_S, Shedding
 from app.field.snapshots import Snapshots
 from app.field.status import Reporter
 from app.field.windowing import Windowing
@@ -57,6 +59,7 @@ class Gateway:
             chosen.gateway_id,
             commit_interval_s=chosen.commit_interval_ms / 1000,
             budget=chosen.journal_budget_mb * 2**20,
+            segment_s=math.inf if chosen.journal_max_age_h is None else chosen.journal_max_age_h * HOUR_S / 16,
         )
         self._snapshots = Snapshots(data_dir / "journal" / chosen.gateway_id / "snapshots")
         self._windowing = Windowing()
@@ -70,6 +73,14 @@ class Gateway:
             resend_after_s=chosen.resend_after_s,
         )
         self._checkpoints = Checkpoints(self.journal, self._windowing, self.dispatcher, self._snapshots)
+        self.shedding = Shedding(
+            self.journal,
+            self.dispatcher,
+            self._snapshots,
+            self._checkpoints,
+            policy=chosen.journal_when_full,
+            max_age_h=chosen.journal_max_age_h,
+        )
         self._clock = Clock(self.journal.append)
         self._bell = queue.bell()
         self.publisher = Publisher(
@@ -90,6 +101,7 @@ class Gateway:
             load=load,
             cap_s=chosen.reconnect_cap_s,
         )
+        self.dispatcher.on_gap = self.follower.look
         self.reporter = Reporter(
             chosen.gateway_id,
             self.journal,
@@ -98,6 +110,7 @@ class Gateway:
             door=queue,
             standings=self.follower.standings,
             published=lambda: self.publisher.published,
+            shedding=self.shedding,
         )
 
     def _taken(self, source_time: int, at: int) -> None:
@@ -125,6 +138,7 @@ class Gateway:
                 "publisher": self.publisher.run(),
                 "reporter": self.reporter.run(),
                 "checkpoints": self._checkpoints.run(),
+                "shedding": self.shedding.run(),
             }.items()
         ]
         waiting = asyncio.create_task(stop.wait(), name="stop")

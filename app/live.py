@@ -49,6 +49,10 @@ class GatewayLive(msgspec.Struct, frozen=True):
     run_latency_p50_ms: float | None = None
     """The same since the gateway started."""
     run_latency_p99_ms: float | None = None
+    journal_policy: str = ""
+    """What happens when the journal is full: `stop`, `drop_oldest`."""
+    dropped: int = 0
+    """Readings that were dropped since the gateway started."""
 
 
 UNKNOWN: Final = ConnectionLive(name="", state="unknown")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -52,7 +52,11 @@ class Settings(BaseSettings):
     commit_interval_ms: float = Field(default=5.0, ge=0, le=1000)
     """Group commit of the journal: the longest a reading waits for its fsync."""
     journal_budget_mb: int = Field(default=2048, ge=16)
-    """Disk budget of the journal; when it is used up the field side is no longer acknowledged."""
+    """Disk budget of the journal; what happens when it is used up says `journal_when_full`."""
+    journal_when_full: Literal["stop", "drop_oldest"] = "stop"
+    """What happens then: `stop` acknowledging, or `drop_oldest`, which drops the oldest that was not sent yet."""
+    journal_max_age_h: float | None = Field(default=None, gt=0, le=87600)
+    """With `drop_oldest`: what was received longer ago than this and not sent yet is dropped too."""
     in_flight_batches: int = Field(default=64, ge=1, le=4096)
     """Batches sent to the queue and not yet known to be applied: the back pressure."""
     resend_after_s: float = Field(default=10.0, ge=1, le=600)
@@ -74,6 +78,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then files that the environment names; no .env file is ever read."""
         return init_settings, env_settings, FileSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _age_needs_a_policy(self) -> Self:
+        if self.journal_max_age_h is not None and self.journal_when_full == "stop":
+            message = "journal_max_age_h drops readings: set journal_when_full to drop_oldest with it"
+            raise ValueError(message)
+        return self
 
     def database(self) -> str:
         """The SQLAlchemy URL in force. Holds the password: never log it."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from inference.windower_spec import Input
 
 NEVER: Final = np.iinfo(np.int64).max
+TORN: Final = -2
+"""A loss from T on in which readings went that had been there is written as TORN - T; other losses begin at -1."""
 LAST, LINEAR, MEAN, MIN, MAX = range(len(RESAMPLES))
 GOOD_ONLY, UNCERTAIN, HOLD, INTERPOLATE = range(len(POLICIES))
 
@@ -179,10 +181,16 @@ class _Cells:
         """Since when each cell is in a gap, ns, shape (k, inputs), NEVER where it is in none; None if none is."""
         if lost is None:
             return None
-        since = np.maximum(lost, self.newest_time + self.plan.max_gap)
+        torn = lost <= TORN
+        since = np.where(torn, TORN - lost, np.maximum(lost, self.newest_time + self.plan.max_gap))
         in_gap = (lost != NEVER) & (since < self.points)
         self.flaw[in_gap] = GAP
         return np.where(in_gap, since, NEVER)
+
+    def tear(self, lost: NDArray[np.int64] | None) -> None:
+        """What is left of the readings of a cell of which some are gone makes no value."""
+        if lost is not None:
+            self.flaw[lost <= TORN] = GAP
 
     def linear(self) -> None:
         """Between the readings around a row where both can be used; a loss in between keeps the last value."""
@@ -295,7 +303,8 @@ def resample(
     """Rows at `points` (ns, ascending, `step` apart) from readings `in_order`.
 
     `lost`, shape (k, inputs): since when (ns) the input's connection has given no sign of life for longer than the
-    input's largest gap, NEVER where it has; None when no connection is lost at any point.
+    input's largest gap, NEVER where it has; None when no connection is lost at any point. Where readings are gone that
+    were there, it is TORN minus that time: then no reading makes good for it.
     """
     cells = _Cells(readings, points, step, plan)
     gap_since = cells.gaps(lost)
@@ -304,6 +313,7 @@ def resample(
             cells.linear()
         if plan.any_aggregated:
             cells.aggregate()
+        cells.tear(lost)
         if plan.any_held:
             cells.hold(gap_since)
     cells.refuse()

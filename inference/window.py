@@ -120,6 +120,15 @@ class Windower:
         if share is not None:
             self._take(share)
 
+    def lose(self, connection: int, share: Share | None, since: int, until: int) -> None:
+        """What a connection sent between these times (ns) is gone but for the newest reading of each tag: `share`.
+
+        It closes nothing. Rows and cycles that have any part of it are refused as a gap.
+        """
+        self._core.lose(connection, since, until)
+        if share is not None:
+            self._take(share)
+
     def _take(self, share: Share) -> None:
         self.untimed += share.untimed
         self.ahead += share.ahead
@@ -228,6 +237,26 @@ class Router:
         for windower, share in zip(self._windowers.values(), shares, strict=True):
             if not windower.clock:
                 windower.take(connection, share, alive_until)
+
+    def lose(
+        self,
+        connection: int,
+        tags: ArrayLike,
+        source_time: ArrayLike,
+        values: ArrayLike,
+        others: Mapping[int, object],
+        status: ArrayLike,
+        since: int,
+        until: int,
+    ) -> None:
+        """What a connection sent from `since` to `until` (received, ns) is gone, but for the newest of each tag: these.
+
+        It closes nothing: the next batch or tick does, and refuses what has any part of the time between.
+        """
+        columns = _columns(tags, source_time, values, others, status, until)
+        shares = self._routing.split(columns, max(self._clock, until))
+        for windower, share in zip(self._windowers.values(), shares, strict=True):
+            windower.lose(connection, share, since, until)
 
     def tick(self, now: int) -> dict[int, Windows]:
         """What a recorded clock tick (ns) closed, by id."""

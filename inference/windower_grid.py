@@ -86,6 +86,11 @@ class Grid:
         """A connection's sign of life."""
         self._liveness.hear(connection, alive_until)
 
+    def lose(self, connection: int, since: int, until: int) -> None:
+        """What a connection sent between these times (ns) is gone: rows that have any part of it are lost."""
+        step = self._spec.step_ns
+        self._liveness.lose(connection, since, until, -(-until // step) * step + 1)
+
     def take(self, readings: Readings) -> None:
         """Readings of this windower's inputs, in order of arrival."""
         np.maximum.at(self._seen, readings.column, readings.time)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from inference.resample import NEVER
+from inference.resample import NEVER, TORN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,11 @@ MAX_BREAKS: Final = 1_000
 """Past outages remembered per connection; the oldest are forgotten first, and those that windows have passed."""
 
 _State = list[tuple[int, list[tuple[int, int]]]]
+
+
+def _began(begin: int) -> int:
+    """ns: when a break began, however it is written."""
+    return TORN - begin if begin <= TORN else begin
 
 
 class Liveness:
@@ -52,9 +57,20 @@ class Liveness:
                 del breaks[:-MAX_BREAKS]
             self._until[group] = alive_until
 
+    def lose(self, connection: int, since: int, until: int, whole: int) -> None:
+        """What was heard between `since` and `until` (ns) is gone: lost then, however large a gap is tolerated.
+
+        The connection is known again from `whole` on, and was alive up to `until`.
+        """
+        for group in self._of_connection.get(connection, ()):
+            breaks, begin = self._breaks[group], min(self._until[group], since)
+            breaks.append((TORN - begin if begin >= 0 else -1, max(until, whole)))
+            del breaks[:-MAX_BREAKS]
+            self._until[group] = max(self._until[group], until)
+
     def born(self) -> int:
         """ns: before this some connection had not been heard of."""
-        return max((breaks[0][1] for breaks in self._breaks if breaks and breaks[0][0] < 0), default=0)
+        return max((breaks[0][1] for breaks in self._breaks if breaks and breaks[0][0] == -1), default=0)
 
     def lost(self, points: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Per point and input, shape (k, inputs): since when it is in a break (ns), NEVER if not; None if none is."""
@@ -64,8 +80,9 @@ class Liveness:
         since = np.full((len(self._gap), len(points)), NEVER)
         for group, (until, gap) in enumerate(zip(self._until, self._gap, strict=True)):
             for begin, end in (*self._breaks[group], (until + gap, NEVER)):
-                if begin < points[-1] and points[0] < end:
-                    since[group, (begin < points) & (points < end)] = begin
+                if _began(begin) < points[-1] and points[0] < end:
+                    mine = (_began(begin) < points) & (points < end)
+                    since[group, mine] = np.minimum(since[group, mine], begin)
         if (since == NEVER).all():
             return None
         lost: NDArray[np.int64] = since.T[:, self._group_of]
@@ -75,7 +92,7 @@ class Liveness:
         """Whether the input's connection was lost inside any of these spans (ns)."""
         group = int(self._group_of[column])
         lost = (*self._breaks[group], (self._until[group] + self._gap[group], NEVER))
-        return any(bool(((since < end) & (begin < back)).any()) for since, back in lost)
+        return any(bool(((_began(since) < end) & (begin < back)).any()) for since, back in lost)
 
     def forget(self, before: int) -> None:
         """Windows have passed this time (ns): breaks that ended by then no longer matter."""

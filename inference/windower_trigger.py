@@ -14,7 +14,7 @@ from inference.resample import Plan, Readings, in_order, joined, remembered
 from inference.windower_cycle import Cycle
 from inference.windower_liveness import Liveness
 from inference.windower_pack import Packed, pack, pack_fields, unpack, unpack_readings
-from inference.windower_spec import FLAW_STATUS, FLAWS, NO_DATA, Spec, Windows
+from inference.windower_spec import FLAW_STATUS, FLAWS, GAP, NO_DATA, Spec, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,7 @@ class TriggerState(msgspec.Struct, array_like=True):
     seen: Packed
     pending: list[Packed]
     liveness: list[tuple[int, list[tuple[int, int]]]]
+    torn: tuple[int, int] = (-1, -1)
 
 
 class Trigger:
@@ -95,10 +96,20 @@ class Trigger:
         self._waiting: list[tuple[int, Count]] = []
         self._seen = np.full(self._plan.size, -1, dtype=np.int64)
         self._pending: list[Readings] = []
+        self._torn = (-1, -1)
+        self._connections = {spec.trigger_connection, *(one.connection for one in spec.inputs)}
 
     def hear(self, connection: int, alive_until: int) -> None:
         """A connection's sign of life."""
         self._liveness.hear(connection, alive_until)
+
+    def lose(self, connection: int, since: int, until: int) -> None:
+        """What a connection sent between these times (ns) is gone: a cycle that has any part of it is refused."""
+        self._liveness.lose(connection, since, until, until)
+        if connection in self._connections:
+            begin, end = self._torn
+            open_ = self._last is not None and end > self._last[0]
+            self._torn = (min(begin, since) if open_ else since, max(end, until))
 
     def take(self, readings: Readings) -> None:
         """Samples of this windower's inputs, in order of arrival."""
@@ -177,6 +188,8 @@ class Trigger:
         cycle = Cycle(samples, start, time, self._plan, self._liveness)
         if self._forgotten > start or cycle.last - cycle.first > (self._spec.max_length_ns or cycle.last):
             return _Closed(start, self._end, f"too_long:{self._spec.trigger}", int(FLAW_STATUS[1]))
+        if start < self._torn[1] and self._torn[0] <= time:
+            return self._refused(start, 0, GAP)
         if cycle.empty:
             return self._refused(start, *cycle.first_flaw())
         value = np.empty((self._spec.length, self._plan.size))
@@ -242,6 +255,7 @@ class Trigger:
         return msgspec.msgpack.encode(TriggerState(
             self._sequence, self.late, self._fresh, self._forgotten, self._end, self._last, self._passed,
             self._waiting, pack(self._seen), pack_fields(joined(self._pending)), self._liveness.state(),
+            self._torn,
         ))
 
     def resume(self, data: bytes) -> None:
@@ -253,3 +267,4 @@ class Trigger:
         self._seen = unpack(state.seen, np.int64, (self._plan.size,))
         self._pending = [unpack_readings(state.pending, self._plan.size)]
         self._liveness.resume(state.liveness)
+        self._torn = state.torn

@@ -90,7 +90,7 @@ def gaps(
                 t(one.state),
                 one.readings,
                 f"{one.windows}{'+' if one.windows_open else ''}",
-                one.reason,
+                "; ".join(part for part in (t(one.cause) if one.cause else "", one.reason) if part),
             )
             for one in found
         ]
@@ -111,6 +111,7 @@ def gap_view(one: ledger_service.Gap) -> dict[str, Any]:
         "ended": times.optional_rfc3339(one.ended_at),
         "windows": one.windows,
         "windows_open": one.windows_open,
+        "cause": one.cause,
     }
 
 
@@ -176,6 +177,9 @@ def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]])
     ]
     table("", [t("connection"), t("state"), t("readings/s"), t("error")], peers, numbers=(2,))
     for g in gateways:
+        if g.journal_policy:
+            what = t("when full: {policy}; dropped since the start: {readings} readings")
+            out.print(f"· {g.gateway}: {what.format(policy=t(g.journal_policy), readings=g.dropped)}", markup=False)
         for c in g.connections:
             for note in c.notes:
                 out.print(f"· {c.name}: {note}", style="yellow", markup=False)

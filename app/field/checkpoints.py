@@ -30,11 +30,17 @@ class Checkpoints:
         self._snapshots = snapshots
         self._saved: Position | None = None
         self._failing = False
+        self._turning = asyncio.Lock()
 
     async def run(self) -> None:
         """For ever."""
         while True:
             await asyncio.sleep(PERIOD_S)
+            await self.turn()
+
+    async def turn(self) -> None:
+        """A snapshot, and whatever is needed no more is released."""
+        async with self._turning:
             await self.save()
             await blocking(self._release, self._dispatcher.safe())
 

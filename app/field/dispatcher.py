@@ -31,7 +31,7 @@ from app.pipelines import service as pipelines
 from app.records import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from sqlalchemy import Engine
 
@@ -63,6 +63,11 @@ class Outage:
         self._lost, self._back = lost, back
         self._away = False
         self._backoff = Backoff(OUTAGE_CAP_S, first_s=0.2)
+
+    @property
+    def away(self) -> bool:
+        """Whether it does not answer."""
+        return self._away
 
     async def wait(self, error: Exception) -> None:
         """It did not answer: say so if it is new, and wait a little."""
@@ -107,6 +112,11 @@ class Dispatcher:
         self._skipped: dict[int, set[int]] = {}
         self._advanced_at = 0.0
         self._moved = asyncio.Event()
+        self.reading = asyncio.Lock()
+        """Held while records are read to be sent: whoever drops some holds it meanwhile."""
+        self._taken: Position | None = None
+        self.on_gap: Callable[[Collection[int]], None] = lambda _: None
+        """Told of connections of which the database has a new gap."""
         self.progress = Progress({}, {})
         """What the database last said."""
         self.known: dict[int, Version] = {}
@@ -129,6 +139,20 @@ class Dispatcher:
             if mark < last:
                 return Position(epoch, max(mark, first - 1))
         return self._journal.head
+
+    def unsent_after(self) -> Position | None:
+        """No record after this one was sent, nor read to be sent; None while that cannot be said.
+
+        It can once we are held up: an earlier process was held up by the same records, so that what it had sent has
+        been sent again.
+        """
+        held_up = self._flight.was_full or self._broker.away or self._database.away
+        return max(self._taken, self.safe()) if held_up and self._taken is not None else None
+
+    def undecided(self) -> bool:
+        """Whether something was dropped that is not counted in the database yet."""
+        marks = self.progress.watermarks
+        return any(stub.last > marks.get(stub.epoch, 0) for stub in self._journal.dropped())
 
     async def learn(self, versions: tuple[int, ...]) -> None:
         """Look up versions that are not known yet."""
@@ -180,16 +204,25 @@ class Dispatcher:
                 message = "the windowing was not started"
                 raise RuntimeError(message)
             await self._journal.grown_beyond(position)
-            for entry in await blocking(self._journal.read_after, position):
+            async with self.reading:
+                entries = await blocking(self._journal.read_after, position)
+                self._taken = entries[-1].position if entries else position
+            for entry in entries:
                 await self._forward(entry)
                 # A long replay must not keep the field waiting.
                 await asyncio.sleep(0)
                 self._moved.set()
 
     async def _forward(self, entry: Entry) -> None:
-        if entry.versions is not None:
-            await self.learn(entry.versions)
-            self._windowing.switch(entry.position, entry.versions, self.known)
+        versions = entry.versions
+        if entry.remains is not None:
+            self._windowing.lose(entry.remains)
+            versions = entry.remains.versions
+        if versions is not None:
+            await self.learn(versions)
+            self._windowing.switch(entry.position, versions, self.known)
+        if entry.remains is not None:
+            return
         windows = self._windowing.feed(entry)
         if is_applied(entry.position, self.progress):
             return
@@ -228,7 +261,7 @@ class Dispatcher:
             await self._chase(self._flight.overdue(time.monotonic()))
 
     def _advance_is_due(self, now: float) -> bool:
-        busy = self._flight or any(self.progress.applied.values())
+        busy = self._flight or any(self.progress.applied.values()) or self.undecided()
         return now - self._advanced_at >= (ADVANCE_S if busy else IDLE_ADVANCE_S)
 
     async def _look(self) -> None:
@@ -246,6 +279,18 @@ class Dispatcher:
             mark = await self._ask(partial(applied.advance, self._engine, self._journal.id, epoch, work))
             self._skipped[epoch] = {number for number in skipped if number > mark}
         await self._look()
+        await self._decide()
+
+    async def _decide(self) -> None:
+        """Have the database count what was dropped, once all before it is applied."""
+        for stub in self._journal.dropped():
+            mark = self.progress.watermarks.get(stub.epoch, 0)
+            if stub.last <= mark or mark < stub.first - 1 or await blocking(self._journal.seal, stub) is None:
+                continue
+            counted = await self._ask(partial(applied.claim, self._engine, self._journal.id, stub))
+            await self._look()
+            if counted:
+                self.on_gap(counted.keys())
 
     async def _check_mark(self) -> None:
         """Send everything again when the queue has lost its memory, or when this is the first look at it."""

@@ -38,6 +38,8 @@ class Flight:
         self._flying: dict[Position, Flying] = {}
         self._bytes = 0
         self._landed = asyncio.Event()
+        self.was_full = False
+        """Whether it ever was: then all that an earlier process had under way is under way again."""
         self._moved_at = 0.0
         self._newest_applied = float("-inf")
         """When the newest of the applied messages was first sent: queues keep their order, but for what was lost."""
@@ -54,6 +56,7 @@ class Flight:
     async def room(self, size: int) -> None:
         """Wait until a message of this many bytes may be sent."""
         while self._flying and (len(self._flying) >= self._limit or self._bytes + size > MAX_BYTES):
+            self.was_full = True
             self._landed.clear()
             await self._landed.wait()
 

@@ -20,7 +20,7 @@ from app.pipelines import service as pipelines
 from app.sources import service as sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from app.field.clock import Clock
@@ -112,6 +112,13 @@ class Follower:
     def revision_of(self, key: int) -> int:
         """Of the configuration that a running connection reads its tags by; KeyError when it does not run."""
         return self._running[key].connection.config.revision
+
+    def look(self, connections: Collection[int]) -> None:
+        """These connections have new gaps, to be filled where their peers have a history."""
+        for key in connections:
+            one = self._running.get(key)
+            if one is not None and one.runner.filling is not None:
+                one.runner.filling.look()
 
     async def _follow(self) -> None:
         try:

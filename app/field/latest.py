@@ -6,6 +6,7 @@ is connected would wait for it for ever. It is a pure function of the journal, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.records import Record
     from connectors import Value
     from inference.window import Router
 
@@ -123,3 +125,31 @@ class Latest:
             alive, (tags, time, values, others, status) = mine.alive_until, mine.columns()
             batch = Batch(tags, time, values, others, status, alive, alive, 0)
             yield Kept(connection, alive, encode_columns(batch) if len(tags) else b"")
+
+
+class Following:
+    """What is in force after records that are dropped: see `app.journal.remains.Keeper`."""
+
+    def __init__(self, before: bytes = b"") -> None:
+        """`before`: what an earlier one has kept. ValueError when its bytes are not ours."""
+        self._latest = Latest(0, kept_in(before))
+
+    def hear(self, record: Record) -> None:
+        """The next record; what was read from a history is no news."""
+        if record.fill is not None:
+            return
+        columns = None
+        if record.count:
+            # What cannot be read is counted, and in force it never was.
+            with suppress(ValueError):
+                columns = decode_columns(record.columns)
+        self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
+
+    def kept(self) -> bytes:
+        """After the last one."""
+        return msgspec.msgpack.encode(self._latest.kept())
+
+
+def kept_in(kept: bytes) -> tuple[Kept, ...]:
+    """What a `Following` has kept. ValueError when its bytes are not ours."""
+    return msgspec.msgpack.decode(kept, type=tuple[Kept, ...]) if kept else ()

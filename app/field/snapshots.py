@@ -10,7 +10,7 @@ import msgspec
 
 from app.field.latest import Kept
 from app.journal import Position
-from app.journal.store import replace
+from app.journal.store import replace, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,14 @@ class Snapshots:
         for one in self.positions():
             if one < position:
                 self._path(one).unlink(missing_ok=True)
+
+    def drop_after(self, position: Position) -> None:
+        """Delete those that are newer than this position, for good. Raises OSError."""
+        newer = [one for one in self.positions() if one > position]
+        for one in newer:
+            self._path(one).unlink(missing_ok=True)
+        if newer:
+            sync_folder(self._folder)
 
     def _path(self, position: Position) -> Path:
         return self._folder / f"{position.epoch:08d}-{position.number:020d}{SUFFIX}"

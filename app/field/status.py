@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from app.field.dispatcher import Dispatcher
     from app.field.runner import Standing
+    from app.field.shedding import Shedding
     from app.journal import Journal
     from app.journal.index import Held
     from app.queue import Door
@@ -49,8 +50,10 @@ class Reporter:
         door: Door,
         standings: Mapping[int, Standing],
         published: Callable[[], int],
+        shedding: Shedding,
     ) -> None:
         """`standings`: the runners', by connection id, kept up to date by others."""
+        self._shedding = shedding
         self._gateway = gateway
         self._journal = journal
         self._dispatcher = dispatcher
@@ -127,7 +130,7 @@ class Reporter:
             at=times.now(),
             connections=connections,
             journal_bytes=state.bytes,
-            journal_state=f"{state.state}: {state.reason}" if state.reason else state.state,
+            journal_state=self._journal_state(),
             head=state.head.number,
             watermark=self._dispatcher.progress.watermarks.get(self._journal.epoch, 0),
             held=self._held.records if self._held else 0,
@@ -137,7 +140,15 @@ class Reporter:
             published=self._published(),
             run_latency_p50_ms=self._latencies.run(0.5),
             run_latency_p99_ms=self._latencies.run(0.99),
+            journal_policy=self._shedding.policy,
+            dropped=self._journal.dropped_readings,
         )
+
+    def _journal_state(self) -> str:
+        state = self._journal.state
+        if state.reason:
+            return f"{state.state}: {state.reason}"
+        return f"dropping: {self._shedding.reason}" if self._shedding.reason else state.state
 
     def _connection(self, key: int, one: Standing) -> ConnectionLive:
         rate = (one.readings - self._before.get(key, one.readings)) / PERIOD_S

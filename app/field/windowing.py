@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.field.latest import Latest
+from app.field.latest import Latest, kept_in
 from app.field.snapshots import VERSION, Snapshot
+from app.journal.frames import Position
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
 from app.records import decode_columns, to_block
 from inference.window import Router, SnapshotError
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from app.field.snapshots import Snapshots
-    from app.journal import Entry, Position
+    from app.journal import Entry
+    from app.journal.remains import Remains
     from app.pipelines.service import Version
     from app.records import Record, WindowBlock
     from inference.window import Spec, Windows
@@ -93,6 +95,25 @@ class Windowing:
             return {}
         self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
         return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
+
+    def lose(self, remains: Remains) -> None:
+        """Records were dropped here: it closes nothing. Windows that have any part of them are refused, by quality.
+
+        After them the newest reading of each tag is in force: of those that were dropped, where none came since.
+        """
+        self.position = Position(remains.epoch, remains.last)
+        kept = {}
+        try:
+            kept = {one.connection: decode_columns(one.columns) for one in kept_in(remains.kept) if one.columns}
+        except ValueError as error:
+            log.exception(WINDOWS_UNREADABLE, position=self.position, reason=str(error))
+        for part in remains.parts:
+            if part.filling or part.until < part.since:
+                continue
+            columns = kept.get(part.connection)
+            self._latest.hear(part.connection, part.until, part.until, columns)
+            tags, times, values, others, status = columns or ((), (), (), {}, ())
+            self._router.lose(part.connection, tags, times, values, others, status, part.since, part.until)
 
     def alive_until(self, connection: int) -> int:
         """ns: up to when a connection was alive, as far as the journal was fed; negative when it never was."""

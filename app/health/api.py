@@ -40,6 +40,8 @@ def ready(engine: Database) -> JSONResponse:
         "gateway": "ok" if gateways else "no gateway has reported in the last seconds",
     }
     good = all(state == "ok" for state in parts.values())
+    # A gateway that stands still goes on by itself, and one that drops does what it was told: both are ready.
+    parts |= {f"journal of {one.gateway}": f"{one.journal_state} ({one.journal_policy})" for one in gateways}
     return JSONResponse({"status": "ok" if good else "not ready", "parts": parts}, 200 if good else 503)
 
 
@@ -87,6 +89,14 @@ def _gateways() -> Iterator[Metric]:
         labels=["connection"],
     )
     size = GaugeMetricFamily("headrace_journal_bytes", "Journal on disk.", labels=["gateway"])
+    stopped = GaugeMetricFamily(
+        "headrace_journal_stopped", "1 while nothing is acknowledged: the disk, or the budget.", labels=["gateway"]
+    )
+    dropped = GaugeMetricFamily(
+        "headrace_journal_dropped_readings",
+        "Readings dropped since the gateway started, by the policy in force.",
+        labels=["gateway", "policy"],
+    )
     latency = GaugeMetricFamily(
         "headrace_latency_seconds",
         "Source time to taken by the peer, last minute.",
@@ -94,13 +104,15 @@ def _gateways() -> Iterator[Metric]:
     )
     for gateway in live.gateways():
         size.add_metric([gateway.gateway], gateway.journal_bytes)
+        stopped.add_metric([gateway.gateway], int(gateway.journal_state.startswith("stopped")))
+        dropped.add_metric([gateway.gateway, gateway.journal_policy], gateway.dropped)
         for quantile, value in (("0.5", gateway.latency_p50_ms), ("0.99", gateway.latency_p99_ms)):
             if value is not None:
                 latency.add_metric([gateway.gateway, quantile], value / 1000)
         for connection in gateway.connections:
             up.add_metric([connection.name], int(connection.state == "connected"))
             notes.add_metric([connection.name], len(connection.notes))
-    yield from (up, notes, size, latency)
+    yield from (up, notes, size, stopped, dropped, latency)
 
 
 class _Now:

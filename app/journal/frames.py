@@ -15,6 +15,8 @@ from app.records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from app.journal.remains import Remains
+
 MAGIC: Final = b"HRJ1"
 MAX_PAYLOAD: Final = 80 * 2**20
 """A length beyond this is damage: the largest batch is smaller."""
@@ -67,7 +69,9 @@ class Entry:
     position: Position
     record: Record | None = None
     versions: tuple[int, ...] | None = None
-    """Of a switch. Both are None where damage took the record."""
+    """Of a switch. All are None where damage took the record."""
+    remains: Remains | None = None
+    """Of records that were dropped; the position is that of the last of them."""
 
 
 class DamagedError(ValueError):

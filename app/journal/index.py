@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.journal.frames import Entry, Kind, Meta, Position
+from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
+from app.journal.remains import SUFFIX as REMAINS
+from app.journal.remains import Stub, load_stub, read, serial_of
 from app.journal.segment import SUFFIX, Segment, scan
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class Held:
 class Index:
     """Guarded by one lock: the writer's thread adds, the gateway reads and releases."""
 
-    segments: list[Segment]
+    segments: list[Segment | Stub]
+    """In order; a stub stands where segments were dropped."""
     totals: dict[int, int]
     """Per connection, readings up to the head."""
     damaged: Mapping[int, int]
@@ -82,9 +86,38 @@ class Index:
             self._size -= segment.size
         segment.path.unlink(missing_ok=True)
 
-    def release(self, position: Position) -> list[Segment]:
+    def stubs(self) -> list[Stub]:
+        """Where records were dropped, in order."""
+        with self._lock:
+            return [one for one in self.segments if isinstance(one, Stub)]
+
+    def oldest(self, beyond: Position) -> Segment | None:
+        """The oldest segment that begins after this position, never the newest, which is written to."""
+        with self._lock:
+            for one in self.segments[:-1]:
+                if isinstance(one, Segment) and (one.epoch, one.first) > beyond and one.last >= one.first:
+                    return one
+        return None
+
+    def before(self, segment: Segment) -> Stub | None:
+        """The stub just before a segment, of the same epoch."""
+        with self._lock:
+            place = self.segments.index(segment)
+            one = self.segments[place - 1] if place else None
+        return one if isinstance(one, Stub) and one.epoch == segment.epoch else None
+
+    def put(self, segment: Segment, earlier: Stub | None, stub: Stub) -> None:
+        """Let a stub stand for a segment, and for an earlier stub."""
+        with self._lock:
+            self.segments[self.segments.index(segment)] = stub
+            self._size += stub.size - segment.size
+            if earlier is not None:
+                self.segments.remove(earlier)
+                self._size -= earlier.size
+
+    def release(self, position: Position) -> list[Segment | Stub]:
         """Take out segments that end at or before this position, never the newest: it holds the running counts."""
-        gone = []
+        gone: list[Segment | Stub] = []
         with self._lock:
             while len(self.segments) > 1 and (self.segments[0].epoch, self.segments[0].last) <= position:
                 gone.append(self.segments.pop(0))
@@ -98,6 +131,12 @@ class Index:
             segments = [s for s in self.segments if (s.epoch, s.last) > position]
             ends = [s.last for s in segments]
         for segment, last in zip(segments, ends, strict=True):
+            if isinstance(segment, Stub):
+                found.append(Entry(Position(segment.epoch, last), remains=read(segment.path)))
+                size -= segment.size
+                if len(found) >= records or size <= 0:
+                    return found
+                continue
             first = max(segment.first, position.number + 1) if segment.epoch == position.epoch else segment.first
             fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -147,8 +186,13 @@ class Index:
         return len(self.segments)
 
 
-def _count(segment: Segment, mark: int, applied: Collection[int], readings: dict[int, int]) -> int:
+def _count(segment: Segment | Stub, mark: int, applied: Collection[int], readings: dict[int, int]) -> int:
     """Add the readings of unapplied records to `readings`; returns how many records these are."""
+    if isinstance(segment, Stub):
+        undecided = segment.undecided(mark, applied)
+        for one, counts in undecided.items():
+            readings[one] = readings.get(one, 0) + counts.readings
+        return sum(counts.records for counts in undecided.values())
     skip = max(0, mark + 1 - segment.first)
     kind = np.array(segment.kind[skip:])
     connection, count = np.array(segment.connection[skip:]), np.array(segment.readings[skip:], dtype=np.int64)
@@ -163,31 +207,76 @@ def _count(segment: Segment, mark: int, applied: Collection[int], readings: dict
 
 def load(folder: Path) -> Index:
     """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
-    found: list[Segment] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        segment = scan(path)
-        if segment is None:
-            path.unlink()
+    found: list[Segment | Stub] = []
+    stubs = _stubs(folder)
+    left = {place for place, stub in stubs.items() if _covered(place, stubs)}
+    places = {serial_of(path): path for path in folder.glob(f"*{SUFFIX}")}
+    for place in sorted({*places, *stubs}):
+        if place in stubs and place not in left:
+            found.append(stubs[place])
+        elif place in left or _covered(place, stubs):
             continue
-        if found and found[-1].epoch == segment.epoch:
-            found[-1].cut_before(segment.first)
-        elif found:
-            found[-1].cut_torn()
-        found.append(segment)
-    if found:
+        elif (segment := scan(places[place])) is None:
+            places[place].unlink()
+        else:
+            if found and isinstance(found[-1], Segment):
+                _end(found[-1], segment)
+            found.append(segment)
+    for path in [*(stubs[place].path for place in left), *_dropped(places, stubs)]:
+        path.unlink()
+    if found and isinstance(found[-1], Segment):
         found[-1].cut_torn()
     totals, damaged = _account(found)
     head = Position(found[-1].epoch, found[-1].last) if found else Position(0, 0)
     return Index(found, totals, damaged, head)
 
 
-def _account(segments: Sequence[Segment]) -> tuple[dict[int, int], dict[int, int]]:
+def _stubs(folder: Path) -> dict[tuple[int, int], Stub]:
+    """What remains of dropped records, by epoch and serial number; a file that is not whole drops nothing."""
+    found = {}
+    for path in folder.glob(f"*{REMAINS}*"):
+        if path.suffix == REMAINS:
+            with suppress(DamagedError):
+                found[serial_of(path)] = load_stub(path)
+                continue
+        path.unlink()
+    return found
+
+
+def _covered(place: tuple[int, int], stubs: Mapping[tuple[int, int], Stub]) -> bool:
+    """Whether what lies there was dropped: then its file was left behind by a crash."""
+    return any(
+        stub.epoch == place[0] and stub.remains.serials[0] <= place[1] <= stub.remains.serials[1]
+        for at, stub in stubs.items()
+        if at != place
+    )
+
+
+def _dropped(places: Mapping[tuple[int, int], Path], stubs: Mapping[tuple[int, int], Stub]) -> list[Path]:
+    return [path for place, path in places.items() if place in stubs or _covered(place, stubs)]
+
+
+def _end(segment: Segment, after: Segment) -> None:
+    """A segment ends where the next one of its epoch begins, or with its newest whole group."""
+    if segment.epoch == after.epoch:
+        segment.cut_before(after.first)
+    else:
+        segment.cut_torn()
+
+
+def _account(segments: Sequence[Segment | Stub]) -> tuple[dict[int, int], dict[int, int]]:
     """Per connection, readings up to the head, and those that are missing from the running counts."""
-    totals: dict[int, int] = dict(segments[0].before) if segments else {}
+    totals: dict[int, int] = {}
     damaged: dict[int, int] = {}
     for segment in segments:
-        for connection, before in segment.before.items():
-            _miss(connection, before, totals, damaged)
+        before = segment.remains.before if isinstance(segment, Stub) else segment.before
+        if segment is segments[0]:
+            totals = dict(before)
+        for connection, readings in before.items():
+            _miss(connection, readings, totals, damaged)
+        if isinstance(segment, Stub):
+            totals |= segment.remains.totals
+            continue
         for connection, readings, total in zip(segment.connection, segment.readings, segment.total, strict=True):
             _miss(connection, total - readings, totals, damaged)
             totals[connection] = max(total, totals.get(connection, 0))

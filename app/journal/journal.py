@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import threading
 import time
@@ -11,17 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
+from app.journal import remains as dropping
+from app.journal.frames import DamagedError, Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
 from app.journal.segment import TornError, Writing
 from app.journal.store import JournalError, lock, next_identity
+from app.journal.store import replace as replace_file
 from app.log import JOURNAL_WRITER_FAILED, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from app.journal.segment import Sync
+    from app.journal.remains import Keeper, Remains, Stub
+    from app.journal.segment import Segment, Sync
     from app.records import Record
 
 log = get_logger(__name__)
@@ -59,12 +63,13 @@ class Journal:
     """One gateway's journal. `append` belongs to one event loop; everything else may be called from any thread."""
 
     def __init__(
-        self, folder: Path, name: str, *, commit_interval_s: float, budget: int, sync: Sync = os.fdatasync
-    ) -> None:
+        self, folder: Path, name: str, *, commit_interval_s: float, budget: int, sync: Sync = os.fdatasync,
+        segment_s: float = math.inf,
+    ) -> None:  # fmt: skip
         """Open, and begin an epoch. Blocking: reads every segment. Raises JournalError, JournalBusyError, OSError.
 
         `budget`: bytes on disk at most; when they are used up the journal is stopped until segments are released.
-        `sync`: makes what was written to a descriptor durable.
+        `sync`: makes what was written to a descriptor durable. `segment_s`: a new segment begins after so long.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -72,6 +77,9 @@ class Journal:
         self._budget = budget
         self._sync = sync
         self._segment_bytes = max(SMALLEST_SEGMENT, min(SEGMENT_BYTES, budget // 16))
+        self._segment_s = segment_s
+        self._begun_at = 0.0
+        self._dropping = threading.Lock()
         self._lock_fd = lock(folder)
         try:
             self._index: Index = load(folder)
@@ -92,7 +100,11 @@ class Journal:
         self._condition = threading.Condition()
         self._in_work: list[_Waiting] = []
         self._closing = False
+        self.dropped_readings = 0
+        """Since it was opened."""
         self._reason = ""
+        self._full = False
+        """Whether it stands still for want of room."""
         self._grown = asyncio.Event()
         self._index.open_epoch(self.epoch)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -166,13 +178,13 @@ class Journal:
                 self._commit(group)
             except OSError as error:
                 with self._condition:
-                    self._reason = _explain(error)
+                    self._reason, self._full = _explain(error), error.errno in {errno.ENOSPC, errno.EDQUOT}
                     if self._closing:
                         self._give_up([*group, *self._waiting])
                         return False
                     self._condition.wait(RETRY_S)
                 continue
-            self._reason = ""
+            self._reason, self._full = "", False
             _settle(group, None, self._grown)
             return True
 
@@ -198,13 +210,14 @@ class Journal:
 
     def _segment_for(self, first: Position) -> Writing:
         """The open segment, or a new one when it is full. Raises OSError."""
-        if self._writing is not None and self._writing.segment.size < self._segment_bytes:
+        fresh = time.monotonic() - self._begun_at < self._segment_s
+        if self._writing is not None and fresh and self._writing.segment.size < self._segment_bytes:
             return self._writing
         made = Writing(self._folder, self._serial, first, self._index.totals, self._sync)
         self._serial += 1
         if self._writing is not None:
             self._writing.close()
-        self._writing = made
+        self._writing, self._begun_at = made, time.monotonic()
         self._index.begin(made.segment)
         return made
 
@@ -232,6 +245,76 @@ class Journal:
             with self._condition:
                 self._condition.notify()
         return len(gone)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether less than two segments are left of the budget, or the disk has no room."""
+        return self._full or self._index.bytes() > self._budget - 2 * self._segment_bytes
+
+    @property
+    def roomy(self) -> bool:
+        """Whether a quarter of the budget is free."""
+        return not self._full and 4 * self._index.bytes() <= 3 * self._budget
+
+    def age_ns(self, beyond: Position, now: int) -> int:
+        """How long ago the newest record of the oldest segment that could be dropped was received; 0 without one.
+
+        `beyond`: as in `drop`; `now` in ns. Blocking. Raises OSError.
+        """
+        segment = self._index.oldest(beyond)
+        if segment is None:
+            return 0
+        if not segment.newest:
+            segment.newest = _newest(segment)
+        return max(0, now - segment.newest)
+
+    def drop(
+        self, beyond: Position, reason: str, keeper: Callable[[bytes], Keeper] = lambda _: dropping.NothingKept()
+    ) -> Remains | None:
+        """Drop the oldest segment that begins after this position; what remains of it, None when there is none.
+
+        Nothing at or before `beyond` may be read or sent meanwhile, nothing after it may have been sent by this
+        process. `keeper`: made from what was kept of the records before. Blocking: reads the segment. Raises OSError:
+        nothing was dropped; DamagedError.
+        """
+        with self._dropping:
+            segment = None if self._closing else self._index.oldest(beyond)
+            if segment is None:
+                return None
+            stub = self._index.before(segment)
+            if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= beyond):
+                stub = None
+            earlier = None if stub is None else dropping.read(stub.path)
+            made = dropping.remains_of(
+                segment, keeper(earlier.kept if earlier else b""), reason, earlier=earlier,
+                exact=segment.epoch < self.epoch,
+            )  # fmt: skip
+            path = segment.path.with_suffix(dropping.SUFFIX)
+            try:
+                replace_file(path, dropping.encode(made))
+            except OSError:
+                # Once the name is there the next process will believe it, and so must this one.
+                if not path.exists():
+                    raise
+            fresh = dropping.load_stub(path)
+            fresh.sealed = bool(made.rows)
+            self._index.put(segment, stub, fresh)
+            self.dropped_readings += sum(segment.readings)
+            for gone in (segment.path, *(() if stub is None else (stub.path,))):
+                gone.unlink(missing_ok=True)
+        with self._condition:
+            self._condition.notify()
+        return made
+
+    def dropped(self) -> list[Stub]:
+        """Where records were dropped, in order, as far as it was not released."""
+        return self._index.stubs()
+
+    def seal(self, stub: Stub) -> Stub | None:
+        """Let it grow no more, before the database is asked about it; None when it has grown into another one."""
+        with self._dropping:
+            stub.sealed = True
+            return stub if stub in self._index.stubs() else None
 
     def held(self, watermarks: Mapping[int, int], applied: Mapping[int, Collection[int]]) -> Held:
         """Count, record by record, what is not applied, and the readings taken so far, at one head position."""
@@ -263,10 +346,24 @@ class Journal:
             self._closing = True
             self._condition.notify()
         self._thread.join()
-        with self._condition:
+        with self._dropping, self._condition:
             if self._lock_fd >= 0:
                 os.close(self._lock_fd)
             self._lock_fd = -1
+
+
+def _newest(segment: Segment) -> int:
+    """ns: when the newest of its records was received; 0 when none can be read."""
+    fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for number in range(segment.last, segment.first - 1, -1):
+            with suppress(DamagedError):
+                record = segment.read(fd, number).record
+                if record is not None:
+                    return record.received_time
+    finally:
+        os.close(fd)
+    return 0
 
 
 def _settle(group: Sequence[_Waiting], error: JournalError | None, grown: asyncio.Event) -> None:

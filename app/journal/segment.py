@@ -40,6 +40,8 @@ class Segment:
     total: array[int] = field(default_factory=lambda: array("Q"))
     group: int = 0
     """The first number of the newest group."""
+    newest: int = 0
+    """ns: when the newest record was received, once somebody asked."""
 
     @property
     def last(self) -> int:

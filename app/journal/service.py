@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import times
-from app.db import table, writing
-from app.ledger.tables import JournalStateRow, LedgerRow
+from app.db import add_to, table, writing
+from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
 from app.readings.tables import AppliedRow, WatermarkRow
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Select
 
     from app.journal.index import Held
+    from app.journal.remains import Counts, Part, Stub
 
 DatabaseError: Final = SQLAlchemyError
 """What every function here raises when the database does not answer: nothing is lost, wait and try again."""
@@ -54,6 +55,8 @@ class Account:
     lost_by_peer: int = 0
 
 
+ONE_GAP_NS: Final = 5 * times.NANOS
+"""What was dropped so soon after something else of the same connection lengthens its gap."""
 FATES: Final = tuple(one.name for one in fields(Account))
 """Of readings; the ledger counts events beside them."""
 
@@ -105,6 +108,61 @@ def advance(engine: Engine, journal: str, epoch: int, skipped: Collection[int]) 
             row.number += 1
         session.execute(delete(AppliedRow).where(mine, AppliedRow.number <= row.number))
         return row.number
+
+
+def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | None:
+    """Count what was dropped and is not applied, once: from here on it cannot be applied any more.
+
+    Per connection, what this call counted; empty when it was decided before. None, and nothing is done, while
+    something before it is not applied. The row of the watermark is the door: a worker that applies a record holds it
+    shared, whoever raises it holds it alone.
+    """
+    with writing(engine) as session:
+        row = session.scalar(
+            select(WatermarkRow)
+            .where(WatermarkRow.journal == journal, WatermarkRow.epoch == stub.epoch)
+            .with_for_update()
+        )
+        if row is None or row.number < stub.first - 1:
+            return None
+        if row.number >= stub.last:
+            return {}
+        mine = (AppliedRow.journal == journal) & (AppliedRow.epoch == stub.epoch) & (AppliedRow.number <= stub.last)
+        found = stub.undecided(row.number, set(session.scalars(select(AppliedRow.number).where(mine))))
+        row.number = stub.last
+        session.execute(delete(AppliedRow).where(mine))
+        for part in stub.remains.parts:
+            if found.get(part.connection, _NONE)[0] and part.counts.readings and part.since <= part.until:
+                _gap(session, part, stub.remains.reason)
+        for connection, counts in sorted(found.items()):
+            _count(session, journal, connection, counts, stub.remains.reason)
+        return found
+
+
+_NONE: Final = (0,)
+
+
+def _count(session: Session, journal: str, connection: int, counts: Counts, reason: str) -> None:
+    fates = (
+        ("dropped", reason, counts.readings),
+        ("event", "dropped", counts.events),
+        ("lost_by_peer", "", counts.by_peer),
+    )
+    for fate, why, number in fates:
+        if number:
+            key = {"journal": journal, "connection_id": connection, "fate": fate, "reason": why}
+            add_to(session, LedgerRow, key, {"readings": number, "batches": counts.records})
+
+
+def _gap(session: Session, part: Part, cause: str) -> None:
+    """Changes were dropped: a gap that can be filled as any other. It is one with what was dropped just before."""
+    mine = (GapRow.connection_id == part.connection) & (GapRow.cause == cause) & (GapRow.state == "open")
+    near = (GapRow.until >= part.since - ONE_GAP_NS) & (GapRow.since <= part.until) & (GapRow.filled_until == 0)
+    found = session.scalar(select(GapRow).where(mine, near).order_by(GapRow.id.desc()).limit(1))
+    if found is None:
+        session.add(GapRow(connection_id=part.connection, since=part.since, until=part.until, cause=cause))
+        return
+    found.since, found.until = min(found.since, part.since), max(found.until, part.until)
 
 
 def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callable[[Progress], Held]) -> Held:
@@ -164,4 +222,4 @@ def _rows(
         )
 
 
-__all__ = ["DatabaseError", "Progress", "account", "advance", "begin_epochs", "progress"]
+__all__ = ["DatabaseError", "Progress", "account", "advance", "begin_epochs", "claim", "progress"]

@@ -70,7 +70,7 @@ def ledger(_who: Viewer, engine: Database) -> LedgerView:
 
 
 class GapView(View):
-    """Between these times changes of a connection were missed: it could not take up where it was lost."""
+    """Between these times changes of a connection are missing: see `cause`."""
 
     connection: str
     since: str
@@ -90,6 +90,8 @@ class GapView(View):
     """Computed again because of it, and marked late."""
     windows_open: bool
     """Whether more of them are to come."""
+    cause: str
+    """Empty: it could not take up where it was lost. `journal_full`, `journal_age`: its readings were dropped."""
 
 
 @router.get("/gaps", operation_id="listGaps")
@@ -112,6 +114,7 @@ def gaps(
             ended=times.optional_rfc3339(one.ended_at),
             windows=one.windows,
             windows_open=one.windows_open,
+            cause=one.cause,
         )
         for one in found
     ]

@@ -89,6 +89,8 @@ class Gap:
     """Computed again because of it."""
     windows_open: bool = False
     """Whether more of them are to come."""
+    cause: str = ""
+    """Empty: the connection was lost. `journal_full`, `journal_age`: its readings were dropped."""
 
 
 _WINDOWS = select(func.coalesce(func.sum(RecomputeRow.windows), 0)).where(RecomputeRow.gap_id == GapRow.id)
@@ -103,6 +105,7 @@ _GAP: Final = (
     GapRow.reason,
     GapRow.filled_until,
     GapRow.ended_at,
+    GapRow.cause,
     _WINDOWS.scalar_subquery().label("windows"),
     _WORK_LEFT.scalar_subquery().label("left"),
 )
@@ -125,7 +128,7 @@ def gaps(engine: Engine, *, connection: str | None = None, before: int | None = 
         return [
             Gap(
                 row.id, row.name, row.since, row.until, row.state, row.readings, row.reason, row.filled_until,
-                row.ended_at, int(row.windows), bool(row.left),
+                row.ended_at, int(row.windows), bool(row.left), row.cause,
             )
             for row in session.execute(query)
         ]  # fmt: skip

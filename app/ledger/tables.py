@@ -48,6 +48,8 @@ class GapRow(Base):
     """Ids of tags of which the peer had no history."""
     ended_at: Mapped[int | None] = mapped_column(Big)
     """ns: when the filling ended."""
+    cause: Mapped[str] = mapped_column(String(20), default="")
+    """Why it is there: empty, the connection was lost; `journal_full`, `journal_age`, readings were dropped."""
 
 
 class JournalStateRow(Base):

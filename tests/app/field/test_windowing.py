@@ -10,9 +10,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.field.latest import Following
 from app.field.snapshots import Snapshots
 from app.field.windowing import Windowing, next_due
 from app.journal import Entry, Position
+from app.journal.remains import Counts, Part, Remains
 from app.pipelines.schemas import InputSpec, PipelineSpec, WindowSpec
 from app.pipelines.service import Version, window_spec
 from app.records import FillRecord, Record, WindowBlock, tick, to_record
@@ -258,3 +260,90 @@ def test_what_was_read_from_a_history_closes_no_window() -> None:
         assert windowing.feed(odd) == []
         assert windowing.alive_until(1) == alive
     assert found == expected
+
+
+def _lost(entries: list[Entry], first: int, last: int) -> Entry:
+    """What stands for the records from `first` to `last`."""
+    keeper = Following()
+    records = [one.record for one in entries[first - 1 : last] if one.record is not None and one.record.connection]
+    for record in records:
+        keeper.hear(record)
+    part = Part(1, False, records[0].first_time, records[-1].alive_until, Counts(1, len(records)))  # noqa: FBT003
+    remains = Remains(1, 1, first, last, (1, 1), "journal_full", (part,), {}, {}, None, keeper.kept())
+    return Entry(Position(1, last), remains=remains)
+
+
+@given(st.integers(8, 20), st.integers(2, 15), st.integers(0, 30))
+@settings(deadline=None, max_examples=30)
+def test_no_window_is_made_of_what_was_dropped(begin: int, length: int, behind: int) -> None:
+    """Each window that has a part of it is refused, none is without its number, and all others are as they were."""
+    entries = _entries(begin + length + behind, {1: (1,)})
+    whole, found = _started(Snapshots(Path("none")), START), _started(Snapshots(Path("none")), START)
+    expected = _numbered(_run(whole, entries))
+    first, last = begin, begin + length - 1
+    lost = _lost(entries, first, last)
+    assert lost.remains is not None
+    (part,) = lost.remains.parts
+    since, until = part.since, part.until
+    kept = [*entries[: first - 1], lost, *entries[last:]]
+    blocks: list[list[WindowBlock]] = []
+    for entry in kept:
+        if entry.remains is not None:
+            found.lose(entry.remains)
+            continue
+        blocks += _run(found, [entry])
+    made = _numbered(blocks)
+    assert list(made) == list(range(1, len(made) + 1))
+    for number, (start, end, values) in made.items():
+        if end <= since - SECOND or start >= until + SECOND:
+            assert (start, end, values) == expected[number]
+        elif start < until and end >= since:
+            assert values is None
+
+
+def _numbered(found: list[list[WindowBlock]]) -> dict[int, tuple[int, int, bytes | None]]:
+    """By number: when a window starts and ends, and its values; None where it was refused."""
+    made = {}
+    for block in (one for some in found for one in some):
+        refused = dict(block.refused)
+        columns = (np.frombuffer(one, "<i8") for one in (block.sequence, block.start_time, block.end_time))
+        cells = np.frombuffer(block.block, "<f8").reshape(block.rows, block.inputs)
+        for i, (number, start, end, row) in enumerate(
+            zip(*columns, np.frombuffer(block.first_row, "<i8"), strict=True)
+        ):
+            values = None if i in refused else cells[row : row + block.length].tobytes()
+            made[int(number)] = (int(start), int(end), values)
+    return made
+
+
+def test_what_is_in_force_after_a_drop_is_what_was_dropped_last() -> None:
+    """A tag that is reported by exception may not come again: its newest value is known, though it was dropped."""
+    entries = _entries(10, {1: (2,)})
+    found = _started(Snapshots(Path("none")), START)
+    _run(found, entries[:4])
+    lost = _lost(entries, 5, 10)
+    assert lost.remains is not None
+    found.lose(lost.remains)
+    assert found.position == Position(1, 10)
+    assert found.alive_until(1) == BASE + 5 * SECOND
+    quiet = [
+        Entry(Position(1, 11 + i), record=to_record(1, batch((), (), at=BASE + (6 + i) * SECOND))) for i in range(5)
+    ]
+    closed = [block for blocks in _run(found, quiet) for block in blocks]
+    values = {end: values for _, end, values in _numbered([closed]).values()}
+    newest = max(values)
+    assert values[newest] == np.array([-10.0, -10.0]).tobytes()
+    assert values[BASE + 5 * SECOND] is None
+
+
+def test_a_drop_that_cannot_be_read_leaves_its_gap() -> None:
+    """What was kept of it is damaged: the time is lost all the same, and feeding goes on."""
+    entries = _entries(12, {1: (1,)})
+    lost = _lost(entries, 6, 9)
+    assert lost.remains is not None
+    found = _started(Snapshots(Path("none")), START)
+    _run(found, entries[:5])
+    found.lose(msgspec.structs.replace(lost.remains, kept=b"\xc1"))
+    blocks = _run(found, entries[9:])
+    refused = [why for some in blocks for one in some for _, why in one.refused]
+    assert any(why.startswith("gap") for why in refused)

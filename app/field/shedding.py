@@ -1,0 +1,127 @@
+"""The journal's loss policy at work: what is dropped when its budget is used up or its oldest readings are too old."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from app import times
+from app.field.blocking import blocking
+from app.field.latest import Following
+from app.journal.frames import DamagedError
+from app.log import JOURNAL_DROPPED, JOURNAL_DROPPING, JOURNAL_NOT_DROPPED, get_logger
+
+if TYPE_CHECKING:
+    from app.field.checkpoints import Checkpoints
+    from app.field.dispatcher import Dispatcher
+    from app.field.snapshots import Snapshots
+    from app.journal import Journal, Position
+
+log = get_logger(__name__)
+
+PERIOD_S: Final = 0.5
+HOUR_S: Final = 3600
+STOP, DROP_OLDEST = "stop", "drop_oldest"
+FULL, AGE = "journal_full", "journal_age"
+
+
+class Shedding:
+    """Drops the oldest records that were not sent, a segment at a time, where the policy says so.
+
+    What is on its way to the workers is never dropped: the windows that it closed have numbers already, and rules wait
+    for each number.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        dispatcher: Dispatcher,
+        snapshots: Snapshots,
+        checkpoints: Checkpoints,
+        *,
+        policy: str = STOP,
+        max_age_h: float | None = None,
+    ) -> None:
+        """`policy`: `stop` drops nothing, `drop_oldest` does. `max_age_h`: what waits for longer is dropped too."""
+        self.policy = policy
+        self.reason = ""
+        """Why it drops; empty while it does not."""
+        self._journal = journal
+        self._dispatcher = dispatcher
+        self._snapshots = snapshots
+        self._checkpoints = checkpoints
+        self._max_age_ns = 0 if max_age_h is None else round(max_age_h * HOUR_S * times.NANOS)
+        self._failing = ""
+        self._before = 0
+        self._began_at = 0
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Drop what has to be dropped now, and see whether that is over."""
+        if self.policy == STOP:
+            return
+        if self.reason or self._journal.crowded:
+            # What is applied already makes room first.
+            await self._checkpoints.turn()
+        while await self._drop_one():
+            pass
+        if self.reason and await self._over():
+            self._ended()
+
+    async def _drop_one(self) -> bool:
+        # While the lock is held nothing is read that could be sent.
+        async with self._dispatcher.reading:
+            beyond = self._dispatcher.unsent_after()
+            if beyond is None:
+                return False
+            try:
+                reason = await blocking(self._wanted, beyond)
+                before = self._journal.dropped_readings
+                if not reason or not await blocking(self._drop, beyond, reason):
+                    return False
+            except (OSError, DamagedError) as error:
+                self._failed(str(error))
+                return False
+        self._failing = ""
+        if not self.reason:
+            self._before, self._began_at = before, times.now()
+            log.error(JOURNAL_DROPPING, reason=reason, policy=self.policy, effect="the oldest readings are dropped")
+        self.reason = reason
+        return True
+
+    def _wanted(self, beyond: Position) -> str:
+        if self._journal.crowded:
+            return FULL
+        old = self._max_age_ns and self._journal.age_ns(beyond, times.now()) > self._max_age_ns
+        return AGE if old else ""
+
+    def _drop(self, beyond: Position, reason: str) -> bool:
+        # Windows that an earlier process cut from what is dropped now must not be gone on with.
+        self._snapshots.drop_after(beyond)
+        return self._journal.drop(beyond, reason, Following) is not None
+
+    async def _over(self) -> bool:
+        """Whether there is room again, nothing is near its age, and the database knows of all that was dropped."""
+        if not self._journal.roomy or self._dispatcher.undecided():
+            return False
+        beyond = self._dispatcher.unsent_after()
+        if beyond is None or not self._max_age_ns:
+            return True
+        return await blocking(self._journal.age_ns, beyond, times.now()) <= 3 * self._max_age_ns // 4
+
+    def _ended(self) -> None:
+        seconds = (times.now() - self._began_at) / times.NANOS
+        readings = self._journal.dropped_readings - self._before
+        log.warning(JOURNAL_DROPPED, reason=self.reason, readings=readings, seconds=round(seconds, 1))
+        self.reason = ""
+
+    def _failed(self, reason: str) -> None:
+        """One line for each reason: it is tried again, and the journal stops when it is full meanwhile."""
+        if reason != self._failing:
+            log.error(JOURNAL_NOT_DROPPED, reason=reason)
+        self._failing = reason
