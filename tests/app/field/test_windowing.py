@@ -347,3 +347,27 @@ def test_a_drop_that_cannot_be_read_leaves_its_gap() -> None:
     blocks = _run(found, entries[9:])
     refused = [why for some in blocks for one in some for _, why in one.refused]
     assert any(why.startswith("gap") for why in refused)
+
+
+def test_what_was_dropped_is_held_no_longer_than_the_policy_says() -> None:
+    """An input that holds its last value does so from the last sign of life on, whatever is known of what went."""
+    spec = PipelineSpec(
+        name="h",
+        model_digest="sha256:0",
+        model_input="x",
+        window=WindowSpec(step_s=1, length=1, lateness_s=0.5),
+        inputs=(InputSpec(tag=1, connection=1, policy="hold", hold_s=2),),
+        outputs=(),
+    )
+    known = {1: Version(1, 1, "h", 1, spec, window_spec(spec))}
+    entries = _entries(26, {1: (1,)})
+    found = Windowing()
+    found.start(START, START, Snapshots(Path("none")), known)
+    found.switch(Position(1, 1), (1,), known)
+    blocks = [found.feed(entry) for entry in entries[1:6]]
+    lost = _lost(entries, 7, 20)
+    assert lost.remains is not None
+    found.lose(lost.remains)
+    blocks += [found.feed(entry) for entry in entries[20:]]
+    values = {(end - BASE) // SECOND: cells for _, end, cells in _numbered(blocks).values()}
+    assert [second for second, cells in values.items() if cells is None] == [6, 7, 8, 9, 10]

@@ -204,11 +204,17 @@ async def test_what_was_dropped_is_counted_once(opened: Open, engine: Engine) ->
     assert late.record is not None
     assert not applied(engine, journal, late.position, late.record)
     assert _ledger(engine) == {(one, "dropped", "journal_full"): n for one, n in counts.items()}
+    after = journal.read_after(Position(1, made.last), records=1)[0]
+    assert after.record is not None
+    assert applied(engine, journal, after.position, after.record)
+    assert service.advance(engine, journal.id, 1, ()) == made.last + 1
+    _decide(engine, journal)
+    assert service.progress(engine, journal.id, [1]).watermarks == {1: made.last + 1}
     with reading(engine) as session:
         gaps = [(one.connection_id, one.since, one.until, one.cause) for one in session.scalars(select(GapRow))]
     assert gaps == [(part.connection, part.since, part.until, "journal_full") for part in made.parts]
     held = service.account(engine, journal.id, [1], lambda seen: journal.held(seen.watermarks, seen.applied))
-    assert held.records == 40 - made.last
+    assert held.records == 40 - made.last - 1
     with reading(engine) as session:
         for one in session.scalars(select(JournalStateRow)):
             assert one.read == one.stored + one.refused + one.dropped + one.held
