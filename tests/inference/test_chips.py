@@ -262,6 +262,15 @@ def test_the_first_option_a_provider_knows_is_taken() -> None:
         ort.understood(opener("precision_mode"), ({"precision_mode": "refused"}, {}))
 
 
+def test_an_onnx_runtime_without_the_provider_offers_no_device() -> None:
+    """The adapter itself, whatever a vendor file says: what was not built in is absent, by name."""
+    made = ort.OrtBackend(ort.Provider("maker", "CANNExecutionProvider", "documented", "onnxruntime-cann", str))
+    assert made.devices() == ()
+    absent = made.absent()
+    assert absent is not None
+    assert "is built without CANNExecutionProvider (package onnxruntime-cann)" in absent.reason
+
+
 ROUTES: Final = [(vendor, route) for vendor, chip in sorted(CHIPS.items()) for route in chip.routes]
 
 
