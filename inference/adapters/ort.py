@@ -236,7 +236,8 @@ class OrtBackend:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
         asked = self._spec.precisions.get(options.precision)
         if asked is None:
-            message = f"{device.id} computes in the types of the graph; {options.precision} must be in the model itself"
+            offered = ", ".join(self._spec.precisions)
+            message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
             raise UnsupportedModelError(message)
         provider = self._spec.provider
 
