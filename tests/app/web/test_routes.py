@@ -231,6 +231,7 @@ def test_the_start_page_needs_nothing_from_elsewhere(web: TestClient) -> None:
     page = web.get("/")
     assert "Headrace" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert web.get("/static/icon.svg").headers["content-type"].startswith("image/svg")
     for path in ("/", "/static/start.css", "/static/start.js"):
         text = web.get(path).text
         assert "http://" not in text
