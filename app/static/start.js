@@ -84,6 +84,7 @@ function show(id, titles, rows) {
 const clock = (text) => (text ? new Date(text).toLocaleTimeString(language, { hour12: false }) : "–");
 const number = (x) => (typeof x === "number" && !Number.isInteger(x) ? x.toPrecision(4) : x);
 const outputs = (o) => Object.entries(o).map(([k, v]) => `${k}=${Array.isArray(v) ? "[…]" : number(v)}`).join("  ");
+const why = (p) => (p.reason_tag ? `${p.reason.split(":")[0]}: ${p.reason_tag}` : p.reason);
 const mark = { connected: "good", Good: "good", Uncertain: "uncertain", Bad: "bad", refused: "bad", lost: "bad" };
 
 async function refresh() {
@@ -95,7 +96,7 @@ async function refresh() {
   show("ledger", ["connection", "read", "stored", "refusedCount", "dropped", "held", "lost", "balanced"], ledger.connections.map((l) =>
     [l.name, l.read, l.stored, l.refused, l.dropped, l.held, l.lost_by_peer, [t(l.balanced ? "yes" : "no"), l.balanced ? "good" : "bad"]]));
   show("predictions", ["time", "pipeline", "quality", "outputs", "unit", "device", "id"], predictions.items.map((p) =>
-    [clock(p.passport.end), p.pipeline, [word(p.quality), mark[p.quality]], [outputs(p.outputs) || p.reason, "wide"], p.unit_id, p.passport.device, p.id]));
+    [clock(p.passport.end), p.pipeline, [word(p.quality), mark[p.quality]], [outputs(p.outputs) || why(p), "wide"], p.unit_id, p.passport.device, p.id]));
   show("events", ["time", "state", "priority", "message", "id"], events.items.map((e) =>
     [clock(e.raised_at), [word(e.state), e.state.includes("active") ? "bad" : ""], e.priority, [e.message[language] ?? e.message.en ?? Object.values(e.message)[0] ?? e.rule, "wide"], e.prediction_id ?? e.id]));
   show("refused", ["time", "connection", "address", "reason", "detail"], refused.items.map((d) =>
