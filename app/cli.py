@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import settings
-from app.commands import browse, console, demo, endpoints, listen, look, migrate, plant, show, tags, trust, up
+from app.commands import browse, console, demo, endpoints, listen, look, migrate, plant, show, tags, trust, up, vendors
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
@@ -108,6 +108,7 @@ main.command()(show.status)
 main.command()(show.ledger)
 main.command()(show.gaps)
 main.command()(show.devices)
+main.command()(vendors.vendors)
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
 certificates = typer.Typer(cls=Spoken, invoke_without_command=True)

@@ -2,7 +2,7 @@
 
 `python -m bench.mqtt_publisher --host H --port P --user U --password-file F --topics N --rate R --for S` prints
 `ready`, waits for a line on standard input, publishes, and prints one JSON line when the broker has taken everything:
-how many, and the sum of their values.
+how many, and the sum of their values. With `--text` each message has a text of so many bytes, another in each.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class Client(mqtt.Client):
     taken = 0
 
 
-def publish(client: Client, topics: int, rate: float, seconds: float) -> tuple[int, int]:
+def publish(client: Client, topics: int, rate: float, seconds: float, text: int = 0) -> tuple[int, int]:
     """So many a second on topics in turn; returns how many, and the sum of their values."""
     start, sent, total = time.monotonic(), 0, 0
     last = None
     while (now := time.monotonic() - start) < seconds:
         due = min(int(now * rate), client.taken + MOST_UNTAKEN)
         for number in range(sent, due):
-            body = f'{{"t":{time.time_ns()},"v":{number % 1000},"unit":"mm","ok":true}}'
+            said = f',"s":"{number:0{text}}"' if text else ""
+            body = f'{{"t":{time.time_ns()},"v":{number % 1000},"unit":"mm","ok":true{said}}}'
             last = client.publish(f"bench/m{number % topics}", body, qos=1)
             total += number % 1000
         sent = max(sent, due)
@@ -56,6 +57,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--for", type=float, required=True, dest="seconds")
+    parser.add_argument("--text", type=int, default=0)
     given = parser.parse_args()
     connected = threading.Event()
     client = Client(CallbackAPIVersion.VERSION2, client_id="bench-publisher")
@@ -74,7 +76,7 @@ def main() -> None:
         raise TimeoutError(message)
     print("ready", flush=True)
     sys.stdin.readline()
-    sent, total = publish(client, given.topics, given.rate, given.seconds)
+    sent, total = publish(client, given.topics, given.rate, given.seconds, given.text)
     print(json.dumps({"sent": sent, "total": total}), flush=True)
     sys.stdin.read()
     client.disconnect()

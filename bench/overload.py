@@ -46,6 +46,8 @@ HZ: Final = 10
 RATE: Final = 4000
 """Messages a second."""
 TOPICS: Final = 10
+TEXT: Final = 300
+"""Bytes of each message's value: numbers alone would not fill the journal in these minutes."""
 BUDGET_MB: Final = 16
 BEAT_S: Final = 0.1
 TELL_S: Final = 10.0
@@ -206,12 +208,14 @@ async def mqtt(folder: Path, seconds: float) -> dict[str, Any]:
         tag = {"connection": "device", "options": {"time": "/t", "time_format": "ns"}}
         document = {
             "connections": [{"name": "device", "connector": "mqtt", "options": options}],
-            "tags": [{"name": f"m{n}", "address": f"bench/m{n}#/v", **tag} for n in range(TOPICS)],
+            "tags": [
+                {"name": f"m{n}", "address": f"bench/m{n}#/s", "datatype": "string", **tag} for n in range(TOPICS)
+            ],
         }
         login = ("--host", broker.host, "--port", broker.port, "--user", broker.user, "--password-file", secret)
-        arguments = (*login, "--topics", TOPICS, "--rate", RATE, "--for", seconds)
+        arguments = (*login, "--topics", TOPICS, "--rate", RATE, "--for", seconds, "--text", TEXT)
         with dropping(broker) as dropped:
-            async with peer("bench.mqtt_publisher", *arguments) as device, limited(folder, document) as box:
+            async with peer("bench.mqtt_publisher", *arguments) as device, limited(folder, document, 32) as box:
                 course = Course(box, "device", RATE)
                 await connected(box)
                 device.tell("go")
@@ -254,9 +258,9 @@ def dropping(broker: servers.Broker) -> Iterator[list[int]]:
 
 
 @asynccontextmanager
-async def limited(folder: Path, document: dict[str, Any]) -> AsyncIterator[SmallBox]:
-    """A box whose journal is small and whose worker is given little at a time."""
-    chosen = {"journal_budget_mb": BUDGET_MB, "in_flight_batches": 4, "reconnect_cap_s": 2}
+async def limited(folder: Path, document: dict[str, Any], in_flight: int = 4) -> AsyncIterator[SmallBox]:
+    """A box whose journal is small and whose worker is given `in_flight` batches at a time."""
+    chosen = {"journal_budget_mb": BUDGET_MB, "in_flight_batches": in_flight, "reconnect_cap_s": 2}
     async with small_box(folder, document, **chosen) as box:
         yield box
 

@@ -101,6 +101,8 @@ class Absent:
     vendor: str
     reason: str
     evidence: str
+    reason_zh: str = ""
+    """The reason in Chinese, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

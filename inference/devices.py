@@ -15,11 +15,13 @@ from inference import (
     backend,
     names,
 )
+from inference.adapters.chip import ChipBackend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from inference import Model, Session
+    from inference import Backend, Model, Session
+    from inference.host import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class Choice(NamedTuple):
         return self.refusals[0].device if self.refusals else self.device.id
 
 
-def devices() -> tuple[list[Device], list[Absent]]:
-    """Every device of every vendor, and why the other vendors have none here."""
+def devices(host: Host | None = None) -> tuple[list[Device], list[Absent]]:
+    """Every device of every vendor, and why the other vendors have none; cards are looked for on `host` if given."""
     found: list[Device] = []
     missing: list[Absent] = []
     for vendor in names():
-        made = backend(vendor)
+        made: Backend = backend(vendor)
+        if host is not None and isinstance(made, ChipBackend):
+            made = made.on(host)
         found += made.devices()
         absent = made.absent()
         if absent is not None:

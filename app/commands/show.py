@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app import live, times
-from app.commands.console import as_json, fail, out, t, table
+from app.commands.console import as_json, chinese, fail, out, t, table
 from app.commands.plant import database
 from app.commands.running import Data, choose_data
 from app.health import service as health
 from app.ledger import service as ledger_service
 from inference.devices import devices as all_devices
+from inference.host import Host
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def devices(*, json_: Json = False) -> None:
+def devices(
+    *,
+    json_: Json = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Look for cards below this folder, e.g. the root of the host mounted into a container."),
+    ] = None,
+) -> None:
     """List what a model can run on here, and why the rest cannot be used."""
-    found, missing = all_devices()
+    found, missing = all_devices(None if root is None else Host(root))
     if json_:
         as_json({"devices": [asdict(one) for one in found], "absent": [asdict(one) for one in missing]})
         return
-    rows: list[tuple[object, ...]] = [(d.id, d.vendor, t("present"), d.backend, d.evidence, "") for d in found]
-    rows += [("-", a.vendor, t("absent"), "", a.evidence, a.reason) for a in missing]
-    table("", [t("device"), t("vendor"), t("state"), t("backend"), t("evidence"), t("reason")], rows)
+    present = [(d.id, d.name, d.backend, d.evidence) for d in found]
+    table(t("present"), [t("device"), t("name"), t("backend"), t("evidence")], present)
+    reasons = [(a.vendor, (chinese() and a.reason_zh) or a.reason, a.evidence) for a in missing]
+    table(t("absent"), [t("vendor"), t("reason"), t("evidence")], reasons)
 
 
 def ledger(*, json_: Json = False, data: Data = None) -> None:

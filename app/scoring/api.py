@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -56,6 +57,9 @@ class PredictionView(View):
     quality: str
     """Good, Uncertain or Bad: the status code's severity."""
     reason: str
+    """Why there is no answer; empty when there is one."""
+    reason_tag: str | None
+    """Name of the input that it speaks of."""
     outputs: dict[str, Any]
     unit_id: str | None
     asset: str
@@ -63,8 +67,9 @@ class PredictionView(View):
     passport: Passport
 
 
-def _view(found: queries.Found) -> PredictionView:
+def _view(found: queries.Found, names: Mapping[int, str]) -> PredictionView:
     row, pipeline, version = found
+    tag = queries.tag_of(row.reason)
     passport = Passport(
         start=times.rfc3339(row.start_time),
         end=times.rfc3339(row.end_time),
@@ -94,6 +99,7 @@ def _view(found: queries.Found) -> PredictionView:
         status=row.status,
         quality=_SEVERITY[row.status >> 30],
         reason=row.reason,
+        reason_tag=None if tag is None else names.get(tag),
         outputs=row.outputs or {},
         unit_id=row.unit_id,
         asset=row.asset,
@@ -138,7 +144,8 @@ def predictions(
     )
     rows = queries.predictions(engine, wanted, limit)
     more = seal_cursor(rows[-1][0].end_time, rows[-1][0].id) if len(rows) == limit else None
-    return Page(items=[_view(row) for row in rows], next=more)
+    names = queries.tag_names(engine, rows)
+    return Page(items=[_view(row, names) for row in rows], next=more)
 
 
 @router.get("/predictions/{prediction_id}", operation_id="getPrediction")
@@ -147,4 +154,4 @@ def prediction(prediction_id: str, _who: Viewer, engine: Database) -> Prediction
     found = queries.prediction(engine, prediction_id)
     if found is None:
         raise Problem(404, "not_found", "There is no such prediction")
-    return _view(found)
+    return _view(found, queries.tag_names(engine, [found]))

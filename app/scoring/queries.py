@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy import and_, or_, select
 
 from app.db import reading
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.scoring.tables import PredictionRow
+from app.sources.tables import TagRow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from sqlalchemy import Engine, Select
+
+OF_A_TAG: Final = ("gap", "no_data", "bad_status", "not_finite", "wrong_type", "too_long")
+"""Reasons that carry the id of a tag."""
 
 Found: TypeAlias = tuple[PredictionRow, str, int]
 """The row, its pipeline's name, the version's number."""
@@ -68,3 +74,19 @@ def prediction(engine: Engine, prediction_id: str) -> Found | None:
         found = session.execute(_joined().where(PredictionRow.id == prediction_id)).one_or_none()
         session.expunge_all()
     return None if found is None else (found[0], found[1], found[2])
+
+
+def tag_of(reason: str) -> int | None:
+    """The id of the tag that a reason speaks of; None where it speaks of something else."""
+    word, _, number = reason.partition(":")
+    return int(number) if word in OF_A_TAG and number.isascii() and number.isdigit() else None
+
+
+def tag_names(engine: Engine, found: Iterable[Found]) -> Mapping[int, str]:
+    """The names of the tags that these were refused for, by id."""
+    wanted = {tag for row, _, _ in found if (tag := tag_of(row.reason)) is not None}
+    if not wanted:
+        return {}
+    with reading(engine) as session:
+        rows = session.execute(select(TagRow.id, TagRow.name).where(TagRow.id.in_(wanted)))
+        return {row.id: row.name for row in rows}

@@ -14,6 +14,9 @@ const TEXTS = {
     yes: "yes", no: "NO", time: "Time", pipeline: "Pipeline", quality: "Quality", outputs: "Outputs", unit: "Unit",
     device: "Device", id: "Prediction", priority: "Priority", message: "Message", address: "Address", reason: "Reason",
     detail: "Detail", lost: "Lost by peer",
+    words: {
+      unack_active: "active", ack_active: "active, acknowledged", rtn_unack: "over, not acknowledged", normal: "over",
+    },
   },
   "zh-CN": {
     login: "登录", leave: "退出", name: "用户名", password: "密码", connections: "连接", ledger: "台账",
@@ -27,6 +30,11 @@ const TEXTS = {
     yes: "是", no: "否", time: "时间", pipeline: "流水线", quality: "质量", outputs: "输出", unit: "工件",
     device: "设备", id: "预测编号", priority: "优先级", message: "消息", address: "地址", reason: "原因",
     detail: "说明", lost: "对端丢失",
+    words: {
+      unack_active: "活动", ack_active: "活动，已确认", rtn_unack: "已恢复，未确认", normal: "已恢复", occurred: "已发生",
+      connecting: "连接中", connected: "已连接", lost: "中断", refused: "被拒绝", stopped: "已停止", ended: "已结束",
+      Good: "良好", Uncertain: "不确定", Bad: "坏",
+    },
   },
 };
 
@@ -34,6 +42,8 @@ let language = navigator.language.startsWith("zh") ? "zh-CN" : "en";
 let token = sessionStorage.getItem("token");
 const $ = (id) => document.getElementById(id);
 const t = (key) => TEXTS[language][key];
+const word = (key) => TEXTS[language].words[key] ?? key;
+const NUMBERS = new Set(["tags", "rate", "read", "stored", "refusedCount", "dropped", "held", "lost", "priority"]);
 
 function translate() {
   document.documentElement.lang = language;
@@ -59,7 +69,8 @@ function cell(value, css = "") {
 
 function show(id, titles, rows) {
   const head = document.createElement("tr");
-  head.append(...titles.map((title) => Object.assign(document.createElement("th"), { textContent: t(title) })));
+  head.append(...titles.map((title) => Object.assign(document.createElement("th"),
+    { textContent: t(title), className: NUMBERS.has(title) ? "number" : "" })));
   const lines = rows.map((row) => {
     const tr = document.createElement("tr");
     tr.append(...row.map((c) => (Array.isArray(c) ? cell(...c) : cell(c))));
@@ -73,6 +84,7 @@ function show(id, titles, rows) {
 const clock = (text) => (text ? new Date(text).toLocaleTimeString(language, { hour12: false }) : "–");
 const number = (x) => (typeof x === "number" && !Number.isInteger(x) ? x.toPrecision(4) : x);
 const outputs = (o) => Object.entries(o).map(([k, v]) => `${k}=${Array.isArray(v) ? "[…]" : number(v)}`).join("  ");
+const why = (p) => (p.reason_tag ? `${p.reason.split(":")[0]}: ${p.reason_tag}` : p.reason);
 const mark = { connected: "good", Good: "good", Uncertain: "uncertain", Bad: "bad", refused: "bad", lost: "bad" };
 
 async function refresh() {
@@ -80,13 +92,13 @@ async function refresh() {
     call("/connections"), call("/ledger"), call("/predictions?limit=15"), call("/events?limit=10"), call("/dead-letters?limit=5"),
   ]);
   show("connections", ["connection", "kind", "state", "tags", "rate", "error"], connections.map((c) =>
-    [c.name, c.connector, [c.state, mark[c.state]], c.tags, c.readings_per_s && Math.round(c.readings_per_s), [c.error || c.notes.join(" "), "wide"]]));
+    [c.name, c.connector, [word(c.state), mark[c.state]], c.tags, c.readings_per_s && Math.round(c.readings_per_s), [c.error || c.notes.join(" "), "wide"]]));
   show("ledger", ["connection", "read", "stored", "refusedCount", "dropped", "held", "lost", "balanced"], ledger.connections.map((l) =>
     [l.name, l.read, l.stored, l.refused, l.dropped, l.held, l.lost_by_peer, [t(l.balanced ? "yes" : "no"), l.balanced ? "good" : "bad"]]));
   show("predictions", ["time", "pipeline", "quality", "outputs", "unit", "device", "id"], predictions.items.map((p) =>
-    [clock(p.passport.end), p.pipeline, [p.quality, mark[p.quality]], [outputs(p.outputs) || p.reason, "wide"], p.unit_id, p.passport.device, p.id]));
+    [clock(p.passport.end), p.pipeline, [word(p.quality), mark[p.quality]], [outputs(p.outputs) || why(p), "wide"], p.unit_id, p.passport.device, p.id]));
   show("events", ["time", "state", "priority", "message", "id"], events.items.map((e) =>
-    [clock(e.raised_at), [e.state, e.state.includes("active") ? "bad" : ""], e.priority, [e.message[language] ?? e.message.en ?? Object.values(e.message)[0] ?? e.rule, "wide"], e.prediction_id ?? e.id]));
+    [clock(e.raised_at), [word(e.state), e.state.includes("active") ? "bad" : ""], e.priority, [e.message[language] ?? e.message.en ?? Object.values(e.message)[0] ?? e.rule, "wide"], e.prediction_id ?? e.id]));
   show("refused", ["time", "connection", "address", "reason", "detail"], refused.items.map((d) =>
     [clock(d.at), d.connection, [d.address, "wide"], d.reason, [d.detail, "wide"]]));
 }

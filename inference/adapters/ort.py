@@ -1,18 +1,19 @@
 """ONNX Runtime with a provider it was built with: sessions that never fall back silently.
 
-Four ways lead from a wanted provider to the CPU unseen. The list of available providers is never asked; the Python
-wrapper's own fallback is off; the provider must stand first in the session made; and the node assignment of the session
-itself is counted, where what cannot be told counts as fallen back.
+Four ways lead from a wanted provider to the CPU unseen. The list of available providers is believed only where it says
+no, for it also names those whose libraries are missing; the Python wrapper's own fallback is off; the provider must
+stand first in the session made; and the node assignment of the session itself is counted, where what cannot be told
+counts as fallen back.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from inference import (
     Absent,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from inference import Model, Options, Session, Tensor
     from inference.adapters.batching import Call
 
+T = TypeVar("T")
 CPU: Final = "CPUExecutionProvider"
 _RECORD: Final = "session.record_ep_graph_assignment_info"
 _STRICT: Final = "session.disable_cpu_ep_fallback"
@@ -61,6 +63,11 @@ class Provider:
     """What to install when ONNX Runtime is absent."""
     describe: Callable[[], str]
     """The device's name for people."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What the provider is told, whatever the session: which card, for one."""
+    precisions: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=lambda: {"fp32": ({},)})
+    """What it is told besides, for each precision it can be asked for. Several are tried in turn: an option has another
+    name in another version of the provider."""
 
 
 @cache
@@ -117,7 +124,7 @@ def _spec(argument: Any) -> TensorSpec:  # noqa: ANN401 - ONNX Runtime's NodeArg
 
 def contract(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of an .onnx as the CPU reference sees them. Raises UnsupportedModelError."""
-    session = _open(path, CPU, 1, {})
+    session = _open(path, CPU, 1, {}, {})
     return tuple(map(_spec, session.get_inputs())), tuple(map(_spec, session.get_outputs()))
 
 
@@ -136,11 +143,13 @@ def _options(threads: int, dims: dict[str, int], *, strict: bool) -> Any:  # noq
     return options
 
 
-def _open(path: Path, provider: str, threads: int, dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
+def _open(
+    path: Path, provider: str, threads: int, dims: dict[str, int], told: Mapping[str, str]
+) -> Any:  # noqa: ANN401 - InferenceSession
     try:
         # The strict entry forbids the CPU as a fallback, so it would forbid the CPU as the wish, too.
         options = _options(threads, dims, strict=provider != CPU)
-        session = runtime().InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+        session = runtime().InferenceSession(str(path), options, providers=[(provider, dict(told))], enable_fallback=0)
     except errors() as error:
         raise UnsupportedModelError(said(error)) from error
     if session.get_providers()[0] != provider:
@@ -180,6 +189,22 @@ def _caller(session: Any) -> Call:  # noqa: ANN401 - InferenceSession
     return call
 
 
+def understood(open_with: Callable[[Mapping[str, str]], T], alternatives: Sequence[Mapping[str, str]]) -> T:
+    """What is opened with the first options whose names the provider knows; any other refusal is the answer.
+
+    Raises UnsupportedModelError. A provider that knows none of them would compute in a precision nobody asked for.
+    """
+    unknown = []
+    for told in alternatives:
+        try:
+            return open_with(told)
+        except UnsupportedModelError as error:
+            if "nknown provider option" not in str(error):
+                raise
+            unknown.append(str(error))
+    raise UnsupportedModelError("; ".join(unknown))
+
+
 class OrtBackend:
     """ONNX Runtime bound to one vendor's provider."""
 
@@ -188,31 +213,43 @@ class OrtBackend:
         self._spec = spec
 
     def devices(self) -> tuple[Device, ...]:
-        """One device, or none where ONNX Runtime is absent."""
-        try:
-            version = runtime().__version__
-        except BackendNotInstalledError:
+        """One device, or none where ONNX Runtime is absent or has no such provider."""
+        if self.absent() is not None:
             return ()
         spec = self._spec
-        return (Device(spec.vendor, spec.vendor, spec.describe(), f"onnxruntime {version}", spec.evidence),)
+        backend = f"onnxruntime {runtime().__version__}"
+        return (Device(spec.vendor, spec.vendor, spec.describe(), backend, spec.evidence),)
 
     def absent(self) -> Absent | None:
         """Why there is no device."""
+        spec = self._spec
         try:
-            runtime()
+            listed = runtime().get_available_providers()
         except BackendNotInstalledError as error:
-            return Absent(self._spec.vendor, f"{error} (package {self._spec.package})", self._spec.evidence)
-        return None
+            return Absent(spec.vendor, f"{error} (package {spec.package})", spec.evidence)
+        if spec.provider in listed:
+            return None
+        without = f"onnxruntime {runtime().__version__} here is built without {spec.provider}"
+        return Absent(spec.vendor, f"{without} (package {spec.package})", spec.evidence)
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
-        if options.precision != "fp32":
-            message = f"{device.id} computes in the types of the graph; {options.precision} must be in the model itself"
+        asked = self._spec.precisions.get(options.precision)
+        if asked is None:
+            offered = ", ".join(self._spec.precisions)
+            message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
             raise UnsupportedModelError(message)
         provider = self._spec.provider
-        session = _open(model.path, provider, options.threads, {})
+
+        def opened(dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
+            def told(more: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
+                return _open(model.path, provider, options.threads, dims, {**self._spec.options, **more})
+
+            return understood(told, asked)
+
+        session = opened({})
         if options.batch is not None:
-            session = _open(model.path, provider, options.threads, _batch_dimension(session, options.batch))
+            session = opened(_batch_dimension(session, options.batch))
         placement = placed(session, provider, model.nodes)
         call = _caller(session)
         batching = find(model, call) if options.batch is None else _fixed(model, options.batch)

@@ -106,6 +106,8 @@ def checked(compose: Compose, api_port: int) -> int:
     over = threading.Event()
     checks = threading.Thread(target=_check_health, args=(over,), daemon=True)
     try:
+        # A run that was killed leaves a database whose password nobody knows any more.
+        step("take down an earlier run", lambda: stop(compose))
         step("build", lambda: compose.run("build", *BUILT, within_s=BUILD_WITHIN_S, show=True))
         checks.start()
         start(compose)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from pydantic import SecretStr
+from rich.cells import cell_len
 from typer.testing import Result
 
 from app import live, queue, settings, times
@@ -17,6 +18,7 @@ from app.db import make_engine, upgrade, writing
 from app.launcher.ports import Port
 from app.ledger.tables import GapRow, JournalStateRow
 from app.sources.tables import ConnectionRow
+from tests.inference.machines import Machine, described
 
 Run = Callable[..., Result]
 COUNTED = {"read": 10, "stored": 7, "refused": 1, "dropped": 0, "held": 2, "lost_by_peer": 0}
@@ -143,5 +145,36 @@ def test_devices_says_what_is_there_and_why_the_rest_is_not(run: Run) -> None:
     """The CPU is there; each that is absent has a reason."""
     found = json.loads(run("devices", "--json").stdout)
     assert "cpu" in {one["vendor"] for one in found["devices"]}
-    assert all(one["reason"] for one in found["absent"])
+    assert all(one["reason"] and one["evidence"] for one in found["absent"])
+    assert {"ascend", "biren", "metax"} <= {one["vendor"] for one in found["absent"]}
     assert "cpu" in run("devices").stdout
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_absent_devices_take_one_line_each(run: Run, language: str, tmp_path: Path) -> None:
+    """On a machine without accelerators: maker, reason and evidence on a line of 120 columns, in straight columns."""
+    bare = Machine(tmp_path / "bare").root
+    words = ("devices", "--root", bare, "--lang", language)
+    absent = json.loads(run(*words, "--json").stdout)["absent"]
+    lines = run(*words, COLUMNS="120").stdout.splitlines()
+    assert len(absent) >= 11
+    for one in absent:
+        (line,) = [each for each in lines if each.startswith(f"│ {one['vendor']} ")]
+        assert (one["reason_zh"] if language == "zh-CN" else one["reason"]) in line
+        assert one["evidence"] in line
+    head = next(index for index, line in enumerate(lines) if f"│ {absent[0]['vendor']} " in line) - 2
+    table = lines[head:]
+    assert len({cell_len(line) for line in table if line.strip()}) == 1, "a column is crooked"
+
+
+def test_a_long_reason_is_folded_and_not_cut(run: Run, tmp_path: Path) -> None:
+    """A card without its runtime: the whole recipe stands in a table of 60 columns, and in JSON."""
+    machine = Machine(tmp_path / "with")
+    machine.hardware(described()["ascend"])
+    found = json.loads(run("devices", "--root", machine.root, "--json").stdout)
+    reason = next(one["reason"] for one in found["absent"] if one["vendor"] == "ascend")
+    assert reason.startswith("/dev/davinci0 is there, but ONNX Runtime with CANN cannot be used")
+    shown = run("devices", "--root", machine.root, COLUMNS="60").stdout
+    cells = "".join(line.split("│")[2].strip() for line in shown.splitlines() if line.count("│") == 4)
+    assert reason.replace(" ", "") in cells.replace(" ", "")
+    assert max(map(cell_len, shown.splitlines())) <= 60

@@ -51,6 +51,10 @@ def test_a_missed_part_is_a_tombstone(admin: TestClient, line: Line) -> None:
     items = admin.get("/api/v1/predictions", params={"refused": True}).json()["items"]
     assert {one["reason"].split(":")[0] for one in items} == {"no_data", "part_missed"}
     assert all(one["outputs"] == {} and one["quality"] == "Bad" for one in items)
+    tags = {one["reason"].split(":")[0]: one["reason_tag"] for one in items}
+    assert tags == {"no_data": "torque", "part_missed": None}
+    missed = next(one for one in items if one["reason_tag"])
+    assert admin.get(f"/api/v1/predictions/{missed['id']}").json() == missed
     answered = admin.get("/api/v1/predictions", params={"refused": False}).json()["items"]
     assert [one["unit_id"] for one in answered] == ["SN1004", "SN1001"]
 
@@ -231,6 +235,7 @@ def test_the_start_page_needs_nothing_from_elsewhere(web: TestClient) -> None:
     page = web.get("/")
     assert "Headrace" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert web.get("/static/icon.svg").headers["content-type"].startswith("image/svg")
     for path in ("/", "/static/start.css", "/static/start.js"):
         text = web.get(path).text
         assert "http://" not in text

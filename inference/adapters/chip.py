@@ -1,0 +1,237 @@
+"""A chip maker's data bound to a machine: which cards are there, and the first route that has all its parts.
+
+What is missing is named: device node, library, provider, package or adapter. A chip that cannot be used is absent, and
+nothing ever stands in for it.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError, backend, names
+from inference.adapters import ort
+from inference.chip import Text, joined
+from inference.host import HERE, RENDER
+from inference.versions import fits
+
+if TYPE_CHECKING:
+    from inference import Model, Options, Session
+    from inference.chip import Chip, Probe, Route
+    from inference.host import Card, Host
+
+ADAPTED: Final = frozenset(("ort_legacy",))
+"""The kinds of route that this version has an adapter for."""
+
+KINDS: Final = {
+    "ort_plugin": Text("provider plugins of ONNX Runtime", "ONNX Runtime 插件式执行提供程序"),
+    "ort_legacy": Text("providers built into ONNX Runtime", "ONNX Runtime 内建执行提供程序"),
+    "compiled": Text("compiled engines", "编译型引擎"),
+    "framework": Text("devices of a framework", "框架设备"),
+}
+
+_NOTHING: Final = Text("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a chip: cards and a route that can be taken, or what is missing."""
+
+    cards: tuple[Card, ...] = ()
+    route: Route | None = None
+    missing: Text = _NOTHING
+
+
+def survey(chip: Chip, host: Host) -> Found:
+    """Look for the cards, then for the parts of each route in order of preference."""
+    cards = host.cards(chip.probe)
+    missing = _hardware(chip, host, cards)
+    if missing is not None:
+        return Found(missing=missing)
+    lacks = [(route, lacking(route, host)) for route in chip.routes]
+    for route, lack in lacks:
+        if not lack and route.kind in ADAPTED:
+            return Found(cards, route)
+    return Found(missing=_runtime(cards[0], lacks))
+
+
+def _hardware(chip: Chip, host: Host, cards: tuple[Card, ...]) -> Text | None:
+    """What of the hardware is missing, or None."""
+    override = f"deploy/compose.{chip.vendor}.yml"
+    if not cards:
+        wanted = " | ".join(_wanted(node, chip.probe) for node in chip.probe.nodes)
+        seen = host.pci(chip.probe)
+        if seen:
+            return Text(
+                f"PCI shows {', '.join(seen)}, but there is no {wanted}: install the driver; in a container, pass the "
+                f"card in ({override})",
+                f"PCI 上有 {'、'.join(seen)}，但没有 {wanted}：请安装驱动；在容器中请传入该卡（{override}）",
+            )
+        if chip.probe.pci_vendor is None:
+            return Text(f"no {wanted}", f"没有 {wanted}")
+        vendor = f"{chip.probe.pci_vendor:04x}"
+        return Text(f"no {wanted}, no PCI card of {vendor}", f"没有 {wanted}，PCI 上没有 {vendor} 的卡")
+    absent = ", ".join(f"/dev/{node}" for node in chip.probe.beside if not host.has(f"/dev/{node}"))
+    if not absent:
+        return None
+    return Text(
+        f"{cards[0].node} is there, but {absent} is not: see to the driver; in a container, pass it in ({override})",
+        f"有 {cards[0].node}，但缺少 {absent}：请检查驱动；在容器中请一并传入（{override}）",
+    )
+
+
+def _wanted(node: str, probe: Probe) -> str:
+    """A pattern of device nodes for people, with the owner that a render node must have."""
+    path = f"/dev/{node.replace('{n}', '*')}"
+    if node != RENDER:
+        return path
+    return f"{path} of {probe.driver or format(probe.pci_vendor or 0, '04x')}"
+
+
+def lacking(route: Route, host: Host) -> list[Text]:
+    """Each part of a route that this machine does not have; none when it is complete."""
+    found = [*_versions(route)]
+    for library in route.libraries:
+        if host.library(library, route.folders) is None:
+            where = Text(f" (looked in {', '.join(route.folders)} and the linker's folders)" if route.folders else "",
+                         f"（已查找 {'、'.join(route.folders)} 及链接器目录）" if route.folders else "")
+            found.append(Text(f"the library {library}{where.en}", f"库 {library}{where.zh}"))
+    if route.module and not host.module(route.module):
+        package = route.package and route.package != route.module
+        found.append(Text(f"the Python module {route.module}" + (f" (package {route.package})" if package else ""),
+                          f"Python 模块 {route.module}" + (f"（软件包 {route.package}）" if package else "")))
+    if route.kind == "ort_legacy":
+        found += _provider(route)
+    return found
+
+
+def _versions(route: Route) -> list[Text]:
+    """What the route needs in an environment of its own, because this one differs."""
+    here = (("Python", platform.python_version(), route.python), ("numpy", np.__version__, route.numpy))
+    return [
+        Text(f"{name} {wanted} (here it is {version}; this version starts no engine in an environment of its own yet)",
+             f"{name} {wanted}（此处为 {version}；本版本尚不能在独立环境中启动引擎）")
+        for name, version, wanted in here if wanted is not None and not fits(version, wanted)
+    ]
+
+
+def _provider(route: Route) -> list[Text]:
+    """Whether the ONNX Runtime that is installed here was built with the provider."""
+    try:
+        runtime = ort.runtime()
+    except BackendNotInstalledError as error:
+        return [Text(f"an ONNX Runtime ({error})", f"ONNX Runtime（{error}）")]
+    if route.target in runtime.get_available_providers():
+        return []
+    version = runtime.__version__
+    return [Text(f"{route.target} (onnxruntime {version} here is built without it)",
+                 f"{route.target}（此处的 onnxruntime {version} 未内建）")]
+
+
+def _runtime(card: Card, lacks: list[tuple[Route, list[Text]]]) -> Text:
+    """Why no route can be taken though there is a card."""
+    said = [_unadapted(card, route) for route, lack in lacks if not lack][:1]
+    adapted = [(route, lack) for route, lack in lacks if route.kind in ADAPTED]
+    if adapted or not said:
+        route, lack = (adapted or lacks)[0]
+        said += _incomplete(card, route, lack)
+    return joined(said, "; ", "；")
+
+
+def _unadapted(card: Card, route: Route) -> Text:
+    kind = KINDS[route.kind]
+    return Text(
+        f"{card.node} is there, what {route.name} needs was found, but this version has no adapter for {kind.en} yet",
+        f"有 {card.node}，也找到了 {route.name} 所需的部分，但本版本尚无{kind.zh}的适配器",
+    )
+
+
+def _incomplete(card: Card, route: Route, lack: list[Text]) -> list[Text]:
+    """What a route lacks, and how to get it."""
+    parts = joined(lack, ", ", "、")
+    said = [Text(f"{card.node} is there, but {route.name} cannot be used; it lacks: {parts.en}",
+                 f"有 {card.node}，但 {route.name} 无法使用，缺少：{parts.zh}")]
+    if route.recipe:
+        recipe = " && ".join(route.recipe)
+        said.append(Text(f"recipe: {recipe}", f"安装方法：{recipe}"))
+    else:
+        said.append(Text("how to install it is in no public document: ask the maker",
+                         "安装方法未见公开文档：请询问厂商"))
+    if route.kind not in ADAPTED:
+        kind = KINDS[route.kind]
+        said.append(Text(f"even then this version has no adapter for {kind.en} yet",
+                         f"即便如此，本版本也尚无{kind.zh}的适配器"))
+    return said
+
+
+class ChipBackend:
+    """A chip maker's data, bound to this machine."""
+
+    def __init__(self, chip: Chip, host: Host = HERE) -> None:
+        """Nothing is looked at yet."""
+        self.chip = chip
+        self._host = host
+
+    def on(self, host: Host) -> ChipBackend:
+        """The same chip on another machine."""
+        return ChipBackend(self.chip, host)
+
+    def devices(self) -> tuple[Device, ...]:
+        """Each card with a node, where a route is complete."""
+        found = survey(self.chip, self._host)
+        if found.route is None:
+            return ()
+        version = f"onnxruntime {ort.runtime().__version__}, {found.route.target}"
+        return tuple(self._device(card, version, found.route.evidence) for card in found.cards)
+
+    def _device(self, card: Card, version: str, evidence: str) -> Device:
+        vendor = self.chip.vendor
+        ordinal = f":{card.ordinal}" if self.chip.probe.several else ""
+        return Device(f"{vendor}{ordinal}", vendor, f"{self.chip.maker.en}, {card.node}", version, evidence)
+
+    def absent(self) -> Absent | None:
+        """Which device node, library, provider, package or adapter is missing."""
+        found = survey(self.chip, self._host)
+        if found.route is not None:
+            return None
+        return Absent(self.chip.vendor, found.missing.en, self.chip.evidence, found.missing.zh)
+
+    def prepare(self, model: Model, device: Device, options: Options) -> Session:
+        """Open the model on that card. Raises UnsupportedModelError, and DeviceLostError where the chip has gone."""
+        found = survey(self.chip, self._host)
+        if found.route is None:
+            raise DeviceLostError(found.missing.en)
+        _within(model, found.route)
+        return ort.OrtBackend(provider(self.chip, found.route, device)).prepare(model, device, options)
+
+
+def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
+    """What ONNX Runtime is told to run on this card."""
+    ordinal = device.id.partition(":")[2] or "0"
+    index = route.options.get("device")
+    return ort.Provider(
+        vendor=chip.vendor, provider=route.target, evidence=route.evidence, package=route.package,
+        describe=lambda: device.name, options={index: ordinal} if index else {},
+        precisions=route.precisions or {"fp32": ({},)},
+    )
+
+
+def _within(model: Model, route: Route) -> None:
+    """Raises UnsupportedModelError for a file newer or older than the runtime reads."""
+    lowest, highest = route.opset
+    if (lowest or 0) > model.opset or (highest is not None and model.opset > highest):
+        range_ = f"{lowest or 1} to {highest or 'any'}"
+        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it"
+        raise UnsupportedModelError(message)
+    if route.ir is not None and model.ir_version > route.ir:
+        message = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}: save it again"
+        raise UnsupportedModelError(message)
+
+
+def chips() -> tuple[Chip, ...]:
+    """What every vendor file says of its chip, by the file's name; those without hardware of a maker are left out."""
+    made = map(backend, names())
+    return tuple(one.chip for one in made if isinstance(one, ChipBackend))
