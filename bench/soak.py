@@ -34,6 +34,8 @@ from tests.journeys.outages import invented, unsaid
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from app.ledger.service import Gap
+
 CUT_S: Final = 3.0
 STALLED_S: Final = 8.0
 DOWN_S: Final = 2.0
@@ -46,6 +48,8 @@ LIFE_S: Final = 420.0
 SETTLE_S: Final = 60.0
 SETTLE_NS: Final = 2 * times.NANOS
 """What was published last may not have been taken when its peer ended."""
+MOST_TOLD: Final = 10
+"""Unaccounted readings that are printed, of each connection."""
 MOST_SLOPE_MIB: Final = 30.0
 """An hour; what a process may gain that has come to rest, and the noise of its measurement in ten minutes."""
 
@@ -162,6 +166,9 @@ class Soak:
             log, account = self.there.log(name), ledger[name]
             end = max(entry[0] for entries in log.values() for entry in entries) - SETTLE_NS
             spans = gaps(engine, connection=name)
+            missing = unsaid(engine, name, self.there.whole(name), end, itemgetter(0))
+            for tag, entry in missing[:MOST_TOLD]:
+                print(f"unaccounted: {name} {tag} {entry}, {near(spans, entry[0])}")
             rows.append({
                 "connection": name,
                 "sent": sum(map(len, log.values())),
@@ -169,11 +176,20 @@ class Soak:
                 "gaps": len(spans),
                 "gap_s": round(sum(one.until - one.since for one in spans) / times.NANOS, 1),
                 "lost_by_peer": account.lost_by_peer,
-                "unaccounted": len(unsaid(engine, name, self.there.whole(name), end, itemgetter(0))),
+                "refused": account.refused,
+                "unaccounted": len(missing),
                 "invented": len(invented(engine, name, partial(self.there.perhaps, name))) if name != "cell" else 0,
                 "balanced": account.balanced and not account.held,
             })  # fmt: skip
         return rows
+
+
+def near(spans: Sequence[Gap], at: int) -> str:
+    """Where the nearest gap lies from there."""
+    if not spans:
+        return "there is no gap"
+    one = min(spans, key=lambda gap: max(gap.since - at, at - gap.until))
+    return f"the nearest gap from {(one.since - at) / times.NANOS:+.3f} to {(one.until - at) / times.NANOS:+.3f} s"
 
 
 def slope(samples: Sequence[tuple[int, float, float]]) -> float | None:
