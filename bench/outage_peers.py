@@ -199,17 +199,19 @@ class Cell:
         if not self.on:
             edge.die()
             return
-        moment = stamp()
-        edge.clock = moment // 1_000_000
         if not edge.alive:
             edge.die()
             with suppress(OSError, AssertionError):
                 edge.connect()
             return
         self.sent += 1
-        self._log.write(CELL_TAG, moment, float(self.sent), 0)
-        self._log.flush()
-        edge.change("level", float(self.sent))
+        # Births that are asked for meanwhile would move the clock on, and the reading be another than the one noted.
+        with edge.still():
+            moment = stamp()
+            edge.clock = moment // 1_000_000
+            self._log.write(CELL_TAG, moment, float(self.sent), 0)
+            self._log.flush()
+            edge.change("level", float(self.sent))
 
 
 @asynccontextmanager

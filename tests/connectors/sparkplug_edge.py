@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -163,6 +164,12 @@ class Edge:
         names = [("", one) for one in self.metrics]
         names += [(of, one) for of, metrics in self.devices.items() for one in metrics]
         return names.index((device, name))
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is sent meanwhile by anyone else, not even births that a host asks for."""
+        with self._lock:
+            yield
 
     def births(self) -> None:
         """NBIRTH and a DBIRTH for each device."""
