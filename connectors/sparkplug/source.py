@@ -196,6 +196,8 @@ class SparkplugSource:
         if drained:
             link.resume()
         tags, times, values, status = columns(taken.rows)
+        # Data that cannot be understood before the births tells nothing of its tags: what is missing goes on.
+        told = certain is None or bool(len(tags))
         return Batch(
             tags,
             times,
@@ -207,7 +209,7 @@ class SparkplugSource:
             self._revision,
             taken.rows.refusals(),
             taken.lost,
-            self._continuity.say(),
+            self._continuity.say() if told else True,
             ack=_acknowledger(link, taken.acks),
         )
 
