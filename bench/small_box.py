@@ -16,7 +16,7 @@ from app.commands.box import prepared
 from app.db import reading
 from app.launcher.stack import prepare
 from app.ledger import service as ledger
-from app.readings.tables import BatchRow
+from app.readings.tables import BatchRow, DeadLetterRow
 from app.settings import Settings
 from app.sources.tables import ConnectionRow
 
@@ -53,6 +53,12 @@ class SmallBox:
         of_it = select(ConnectionRow.id).where(ConnectionRow.name == connection).scalar_subquery()
         with reading(self.engine) as session:
             return int(session.scalar(select(func.sum(BatchRow.count)).where(BatchRow.connection_id == of_it)) or 0)
+
+    def refused(self, connection: str) -> list[int]:
+        """When something of a connection was refused, ns."""
+        of_it = select(ConnectionRow.id).where(ConnectionRow.name == connection).scalar_subquery()
+        with reading(self.engine) as session:
+            return list(session.scalars(select(DeadLetterRow.at).where(DeadLetterRow.connection_id == of_it)))
 
     def accounts(self) -> dict[str, Account]:
         """The ledger, by connection."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from app.ledger.service import Gap
+    from examples.ownlog import Entry
 
 CUT_S: Final = 3.0
 STALLED_S: Final = 8.0
@@ -167,6 +168,7 @@ class Soak:
             end = max(entry[0] for entries in log.values() for entry in entries) - SETTLE_NS
             spans = gaps(engine, connection=name)
             missing = unsaid(engine, name, self.there.whole(name), end, itemgetter(0))
+            missing = unrefused(missing, self.box.refused(name))
             for tag, entry in missing[:MOST_TOLD]:
                 print(f"unaccounted: {name} {tag} {entry}, {near(spans, entry[0])}")
             rows.append({
@@ -182,6 +184,21 @@ class Soak:
                 "balanced": account.balanced and not account.held,
             })  # fmt: skip
         return rows
+
+
+def unrefused(missing: list[tuple[str, Entry]], letters: list[int]) -> list[tuple[str, Entry]]:
+    """Without those of which a refusal tells: data of an edge node that comes before the births we have asked for.
+
+    Each refusal (when, ns) is of one reading.
+    """
+    left, found = list(letters), []
+    for one in missing:
+        told = min(left, key=lambda at: abs(at - one[1][0]), default=0)
+        if abs(told - one[1][0]) < times.NANOS:
+            left.remove(told)
+        else:
+            found.append(one)
+    return found
 
 
 def near(spans: Sequence[Gap], at: int) -> str:

@@ -196,8 +196,6 @@ class SparkplugSource:
         if drained:
             link.resume()
         tags, times, values, status = columns(taken.rows)
-        # Data that cannot be understood before the births tells nothing of its tags: what is missing goes on.
-        told = certain is None or bool(len(tags))
         return Batch(
             tags,
             times,
@@ -209,7 +207,7 @@ class SparkplugSource:
             self._revision,
             taken.rows.refusals(),
             taken.lost,
-            self._continuity.say() if told else True,
+            self._continuity.say(),
             ack=_acknowledger(link, taken.acks),
         )
 

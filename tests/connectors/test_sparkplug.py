@@ -193,20 +193,6 @@ async def test_asking_is_switched_off(broker: servers.Broker, edge: Edge, group:
     assert edge.commands == []
 
 
-async def test_data_before_births_does_not_end_a_gap(broker: servers.Broker, edge: Edge, group: str) -> None:
-    """It is refused; only the births that explain it say that something was missing up to them."""
-    edge.obedient = False
-    await begin(edge)
-    async with connected(broker, group) as source:
-        await asyncio.to_thread(edge.change, "a", 2.0)
-        (refused,) = await gather(source, bool)
-        assert [one.reason for one in refused.refused] == ["unknown_alias"]
-        assert refused.continues
-        await asyncio.to_thread(edge.births)
-        batches = await gather(source, all_three)
-    assert [one.continues for one in batches] == [False, *(True for _ in batches[1:])]
-
-
 async def test_state(broker: servers.Broker, group: str, version: str) -> None:
     """Online with QoS 1 and retained; offline at a later time in a clean stop; and nothing else is ever published."""
     topic = f"spBv1.0/STATE/{group}"
