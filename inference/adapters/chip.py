@@ -6,17 +6,17 @@ nothing ever stands in for it.
 
 from __future__ import annotations
 
-import platform
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from packaging.specifiers import SpecifierSet
 
 from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError, backend, names
 from inference.adapters import ort
 from inference.chip import Text, joined
 from inference.host import HERE, RENDER
-from inference.versions import fits
 
 if TYPE_CHECKING:
     from inference import Model, Options, Session
@@ -110,11 +110,13 @@ def lacking(route: Route, host: Host) -> list[Text]:
 
 def _versions(route: Route) -> list[Text]:
     """What the route needs in an environment of its own, because this one differs."""
-    here = (("Python", platform.python_version(), route.python), ("numpy", np.__version__, route.numpy))
+    python = ".".join(map(str, sys.version_info[:3]))
+    here = (("Python", python, route.python), ("numpy", np.__version__, route.numpy))
     return [
         Text(f"{name} {wanted} (here it is {version}; this version starts no engine in an environment of its own yet)",
              f"{name} {wanted}（此处为 {version}；本版本尚不能在独立环境中启动引擎）")
-        for name, version, wanted in here if wanted is not None and not fits(version, wanted)
+        for name, version, wanted in here
+        if wanted is not None and not SpecifierSet(wanted).contains(version, prereleases=True)
     ]
 
 

@@ -11,12 +11,13 @@ import pytest
 from tests.house.rules import RULES, Rule, Source
 
 TOP = Path(__file__).parents[2]
+MOST_BYTES = 2**20
 EACH = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name.replace(" ", "-"))
 
 
 @cache
-def files() -> tuple[Source, ...]:
-    """Every text file that is in the repository or would come into it."""
+def contents() -> tuple[tuple[str, bytes], ...]:
+    """Every file that is in the repository or would come into it."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=TOP,
@@ -24,8 +25,14 @@ def files() -> tuple[Source, ...]:
         check=True,
     )
     paths = [p for p in listed.stdout.decode().split("\0") if p and (TOP / p).is_file()]
-    contents = ((p, _text((TOP / p).read_bytes())) for p in paths)
-    return tuple(Source(p, text) for p, text in contents if text is not None)
+    return tuple((p, (TOP / p).read_bytes()) for p in paths)
+
+
+@cache
+def files() -> tuple[Source, ...]:
+    """Those of them that are text."""
+    texts = ((p, _text(content)) for p, content in contents())
+    return tuple(Source(p, text) for p, text in texts if text is not None)
 
 
 def _text(content: bytes) -> str | None:
@@ -57,3 +64,10 @@ def test_what_breaks_it_is_found(rule: Rule) -> None:
 def test_it_looks_at_something(rule: Rule) -> None:
     """The rule applies to files that are there: one that looks at nothing would always be kept."""
     assert [source.path for source in files() if rule.applies(source)]
+
+
+def test_what_is_no_text_is_a_small_example() -> None:
+    """Models and arrays of the examples; no wheel, archive or database that a command has left."""
+    found = {p: len(content) for p, content in contents() if _text(content) is None}
+    assert found
+    assert [p for p, size in found.items() if size > MOST_BYTES or not p.startswith("examples/")] == []

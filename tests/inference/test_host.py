@@ -11,7 +11,6 @@ import pytest
 from inference.chip import Probe
 from inference.host import HERE, Card, Host
 from inference.linker import configured
-from inference.versions import fits
 from tests.inference.machines import Machine
 
 TOP = Path(__file__).parents[2]
@@ -104,26 +103,3 @@ def test_what_may_not_be_looked_at_is_not_there(tmp_path: Path) -> None:
     assert host.pci(Probe(nodes=(), pci_vendor=1)) == ()
     assert host.library("libnpu.so", ("/opt/maker",)) is None
     assert not host.has("/dev/npu")
-
-
-@pytest.mark.parametrize(
-    ("version", "specifier", "kept"),
-    [
-        ("3.11.7", ">=3.11", True), ("3.10.9", ">=3.11", False), ("3.9", ">=3.11", False),
-        ("2.4.6", "<2", False), ("1.26.4", "<2", True), ("2.0", "<2", False), ("2", "<=2", True), ("2.0.1", ">2", True),
-        ("1.26.3", "~=1.26.0", True), ("1.27.0", "~=1.26.0", False), ("1.25.9", "~=1.26.0", False),
-        ("1.26.1", "~=1.26.2", False),
-        ("1.24.4+cann", "==1.24.4", True), ("1.24.40", "==1.24.4", False), ("1.24.4.1", "==1.24.4", True),
-        ("3.9.1", ">=3.8,<3.11", True), ("3.11.0", ">=3.8, <3.11", False),
-    ],
-)
-def test_versions_are_compared_number_by_number(version: str, specifier: str, kept: bool) -> None:  # noqa: FBT001
-    """3.9 is before 3.11; what stands behind the digits is left out."""
-    assert fits(version, specifier) is kept
-
-
-@pytest.mark.parametrize("specifier", ["", "2", "!=2", ">=a", "==1.12.*"])
-def test_another_form_of_specifier_is_an_error(specifier: str) -> None:
-    """A vendor file that says it otherwise is found out, not taken for anything."""
-    with pytest.raises(ValueError, match="no version specifier"):
-        fits("1.0", specifier)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import pytest
 from kombu.connection import Connection
 from sqlalchemy import Engine, func, select
 
 from app import live, times
-from app.db import make_engine, reading, upgrade, writing
+from app.db import reading, writing
 from app.gateway import Gateway
 from app.journal import Position
-from app.launcher import servers
 from app.ledger.tables import JournalStateRow, LedgerRow
 from app.models.tables import ModelRow
 from app.northbound.tables import OutboxRow, SubscriptionRow
@@ -160,36 +158,11 @@ SPEC = {
 }
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A database at the newest schema."""
-    upgrade(database_url)
-    made = make_engine(database_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def plant(engine: Engine) -> Plant:
-    """Configured."""
-    made = Plant(engine)
-    made.configure()
-    return made
-
-
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[str]:
-    """A Redis of the test's own: its queue is the workers'."""
-    async with servers.redis(tmp_path) as url:
-        yield url
-
-
 @asynccontextmanager
-async def _gateway(plant: Plant, url: str, tmp_path: Path, database_url: str) -> AsyncIterator[Gateway]:
-    chosen = Settings(data_dir=tmp_path, database_url=database_url)
-    door = Door(url)
+async def running(plant: Plant, url: str, chosen: Settings) -> AsyncIterator[Gateway]:
+    """A gateway with these settings, and the plant's peer in place of a connector."""
+    door, stop = Door(url), asyncio.Event()
     gateway = await asyncio.to_thread(Gateway, chosen, door, plant.plug.load)
-    stop = asyncio.Event()
     task = asyncio.create_task(gateway.run(stop))
     try:
         yield gateway
@@ -197,6 +170,10 @@ async def _gateway(plant: Plant, url: str, tmp_path: Path, database_url: str) ->
         stop.set()
         await asyncio.wait_for(task, 30)
         door.close()
+
+
+def _gateway(plant: Plant, url: str, tmp_path: Path, database_url: str) -> AbstractAsyncContextManager[Gateway]:
+    return running(plant, url, Settings(data_dir=tmp_path, database_url=database_url))
 
 
 @asynccontextmanager

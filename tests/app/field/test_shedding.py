@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,18 +10,17 @@ import numpy as np
 import pytest
 from kombu.connection import Connection
 from pydantic import ValidationError
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
-from app.db import make_engine, reading, upgrade
+from app.db import reading
 from app.gateway import Gateway
-from app.launcher import servers
 from app.ledger.service import Account, accounts
 from app.ledger.tables import GapRow
 from app.queue import CONTENT_TYPE, Door
 from app.records import Message
 from app.settings import Settings
 from tests.app.field.doubles import SECOND, batch
-from tests.app.field.test_gateway import QUEUE, Plant
+from tests.app.field.test_gateway import QUEUE, Plant, running
 from tests.app.field.test_gateway import Worker as SmallWorker
 from tests.waiting import wait_for
 
@@ -59,43 +56,6 @@ class Worker(SmallWorker):
 def database_url(tmp_path: Path) -> str:
     """SQLite alone: what the database decides is tried on both where it is decided."""
     return f"sqlite:///{tmp_path / 'headrace.db'}"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A database at the newest schema."""
-    upgrade(database_url)
-    made = make_engine(database_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def plant(engine: Engine) -> Plant:
-    """Configured."""
-    made = Plant(engine)
-    made.configure()
-    return made
-
-
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[str]:
-    """A Redis of the test's own: its queue is the workers'."""
-    async with servers.redis(tmp_path) as url:
-        yield url
-
-
-@asynccontextmanager
-async def _gateway(plant: Plant, url: str, chosen: Settings) -> AsyncIterator[Gateway]:
-    door, stop = Door(url), asyncio.Event()
-    gateway = await asyncio.to_thread(Gateway, chosen, door, plant.plug.load)
-    task = asyncio.create_task(gateway.run(stop))
-    try:
-        yield gateway
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 30)
-        door.close()
 
 
 def _settings(tmp_path: Path, database_url: str, **more: object) -> Settings:
@@ -142,7 +102,7 @@ async def test_a_full_journal_drops_what_was_not_sent(
     plant: Plant, redis: str, tmp_path: Path, database_url: str
 ) -> None:
     """No worker for longer than the budget lasts: all is acknowledged, and what was dropped is a figure and a gap."""
-    async with _gateway(plant, redis, _settings(tmp_path, database_url)) as gateway:
+    async with running(plant, redis, _settings(tmp_path, database_url)) as gateway:
         _feed(plant, 24 * MB)
         await wait_for(lambda: plant.peer.inbox.empty() and gateway.journal.head.number >= plant.sent, 30)
         await wait_for(lambda: gateway.shedding.reason == "journal_full", 10)
@@ -177,13 +137,13 @@ async def test_a_restart_in_the_middle_counts_nothing_twice(
     chosen = _settings(tmp_path, database_url)
     dropped = 0
     for _ in range(2):
-        async with _gateway(plant, redis, chosen) as gateway:
+        async with running(plant, redis, chosen) as gateway:
             _feed(plant, 18 * MB)
             await wait_for(lambda: plant.peer.inbox.empty() and gateway.journal.head.number >= plant.sent // 2, 30)
             await wait_for(lambda: bool(gateway.shedding.reason), 10)
             dropped += gateway.journal.dropped_readings
             del gateway
-    async with _gateway(plant, redis, chosen) as gateway:
+    async with running(plant, redis, chosen) as gateway:
         await wait_for(lambda: bool(gateway.dispatcher.busy()), 20)
         worker, found = await _apply_all(plant, redis, gateway)
     assert found.balanced
@@ -195,7 +155,7 @@ async def test_a_restart_in_the_middle_counts_nothing_twice(
 async def test_what_waits_too_long_is_dropped(plant: Plant, redis: str, tmp_path: Path, database_url: str) -> None:
     """An age bound drops though there is room, and says so as its own reason."""
     plant.start -= 7200 * SECOND
-    async with _gateway(plant, redis, _settings(tmp_path, database_url, journal_max_age_h=1)) as gateway:
+    async with running(plant, redis, _settings(tmp_path, database_url, journal_max_age_h=1)) as gateway:
         _feed(plant, 12 * MB)
         await wait_for(lambda: plant.peer.inbox.empty() and gateway.shedding.reason == "journal_age", 20)
         _, found = await _apply_all(plant, redis, gateway)
@@ -209,7 +169,7 @@ async def test_stopping_is_what_happens_unless_told_otherwise(
     """By default the field waits, and nothing is dropped."""
     chosen = _settings(tmp_path, database_url, journal_when_full="stop")
     assert Settings().journal_when_full == "stop"
-    async with _gateway(plant, redis, chosen) as gateway:
+    async with running(plant, redis, chosen) as gateway:
         _feed(plant, 20 * MB)
         await wait_for(lambda: gateway.journal.state.state == "stopped", 20)
         await gateway.shedding.look()
