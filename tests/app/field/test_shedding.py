@@ -148,7 +148,9 @@ async def test_a_restart_in_the_middle_counts_nothing_twice(
         worker, found = await _apply_all(plant, redis, gateway)
     assert found.balanced
     assert found.dropped >= dropped
-    assert len({message.record.received_time for message in worker.messages}) * READINGS == found.stored
+    # A tick of the clock is a record too, without readings.
+    batches = {message.record.received_time for message in worker.messages if message.record.count}
+    assert len(batches) * READINGS == found.stored
     assert found.stored + found.dropped == plant.sent * READINGS
 
 
