@@ -17,6 +17,7 @@ from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
 from app.journal import Position
 from app.journal import service as applied
+from app.journal.damage import DAMAGED
 from app.journal.service import DatabaseError, Progress
 from app.log import (
     DATABASE_BACK,
@@ -110,6 +111,10 @@ class Dispatcher:
         self._thread = ThreadPoolExecutor(1, "queue")
         self._mark = ""
         self._skipped: dict[int, set[int]] = {}
+        self._owed: list[WindowBlock] = []
+        """Closed by records that are applied, where the one that had closed them is gone."""
+        self._hole: Position | None = None
+        """The last place that damage took and the database had not."""
         self._advanced_at = 0.0
         self._moved = asyncio.Event()
         self.reading = asyncio.Lock()
@@ -135,7 +140,7 @@ class Dispatcher:
     def safe(self) -> Position:
         """Everything up to this record is applied, for good."""
         for epoch, first, last in self._journal.epochs():
-            mark = self.progress.watermarks.get(epoch, 0)
+            mark = self._mark_of(epoch)
             if mark < last:
                 return Position(epoch, max(mark, first - 1))
         return self._journal.head
@@ -218,6 +223,8 @@ class Dispatcher:
         if entry.remains is not None:
             self._windowing.lose(entry.remains)
             versions = entry.remains.versions
+            if entry.remains.reason == DAMAGED and entry.position.number > self._mark_of(entry.position.epoch):
+                self._hole = entry.position
         if versions is not None:
             await self.learn(versions)
             self._windowing.switch(entry.position, versions, self.known)
@@ -225,7 +232,11 @@ class Dispatcher:
             return
         windows = self._windowing.feed(entry)
         if is_applied(entry.position, self.progress):
+            if self._hole is not None:
+                # The record that damage took may have closed them. Those that are stored already stay as they are.
+                self._owed += windows
             return
+        windows, self._owed = [*self._owed, *windows], []
         if entry.record is None or not _matters(entry.record, windows):
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
@@ -235,6 +246,9 @@ class Dispatcher:
         await self._flight.room(len(message))
         await self._send(entry.position, message)
         self._flight.sent(entry.position, message, time.monotonic())
+
+    def _mark_of(self, epoch: int) -> int:
+        return self.progress.watermarks.get(epoch, 0)
 
     async def _send(self, position: Position, message: bytes) -> None:
         """Until the queue has it."""
@@ -284,7 +298,7 @@ class Dispatcher:
     async def _decide(self) -> None:
         """Have the database count what was dropped, once all before it is applied."""
         for stub in self._journal.dropped():
-            mark = self.progress.watermarks.get(stub.epoch, 0)
+            mark = self._mark_of(stub.epoch)
             if stub.last <= mark or mark < stub.first - 1 or await blocking(self._journal.seal, stub) is None:
                 continue
             counted = await self._ask(partial(applied.claim, self._engine, self._journal.id, stub))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.journal.damage import tell
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
 from app.journal.remains import SUFFIX as REMAINS
 from app.journal.remains import Stub, load_stub, read, serial_of
@@ -40,7 +42,7 @@ class Index:
     """Guarded by one lock: the writer's thread adds, the gateway reads and releases."""
 
     segments: list[Segment | Stub]
-    """In order; a stub stands where segments were dropped."""
+    """In order; a stub stands where segments were dropped or damage took records, also inside a file."""
     totals: dict[int, int]
     """Per connection, readings up to the head."""
     damaged: Mapping[int, int]
@@ -67,14 +69,17 @@ class Index:
             self.segments.append(segment)
             self._size += segment.size
 
-    def extend(self, segment: Segment, metas: Sequence[Meta], lengths: Sequence[int], offset: int) -> None:
-        """A group became durable in the newest segment, from this offset on."""
+    def extend(
+        self, segment: Segment, metas: Sequence[Meta], lengths: Sequence[int], offset: int, *, lead: int
+    ) -> None:
+        """A group became durable in the newest segment, from this offset on, behind `lead` bytes of running counts."""
+        offset += lead
         with self._lock:
             for meta, length in zip(metas, lengths, strict=True):
                 segment.add(meta, offset, length)
                 offset += length
                 self.totals[meta.connection] = meta.read_total
-            self._size += sum(lengths)
+            self._size += lead + sum(lengths)
             self.head = metas[-1].position
 
     def abandon(self, segment: Segment) -> None:
@@ -92,10 +97,16 @@ class Index:
             return [one for one in self.segments if isinstance(one, Stub)]
 
     def oldest(self, beyond: Position) -> Segment | None:
-        """The oldest segment that begins after this position, never the newest, which is written to."""
+        """The oldest segment that begins after this position, never the newest, which is written to.
+
+        A file that damage has parted is passed over: it is dropped by nobody.
+        """
         with self._lock:
+            files = Counter(one.path for one in self.segments)
             for one in self.segments[:-1]:
-                if isinstance(one, Segment) and (one.epoch, one.first) > beyond and one.last >= one.first:
+                if not isinstance(one, Segment) or files[one.path] > 1:
+                    continue
+                if (one.epoch, one.first) > beyond and one.last >= one.first:
                     return one
         return None
 
@@ -115,14 +126,18 @@ class Index:
                 self.segments.remove(earlier)
                 self._size -= earlier.size
 
-    def release(self, position: Position) -> list[Segment | Stub]:
-        """Take out segments that end at or before this position, never the newest: it holds the running counts."""
-        gone: list[Segment | Stub] = []
+    def release(self, position: Position) -> set[Path]:
+        """Take out segments that end at or before this position; returns the files that nothing lies in any more.
+
+        Never the newest one: it holds the running counts.
+        """
+        gone: set[Path | None] = set()
         with self._lock:
             while len(self.segments) > 1 and (self.segments[0].epoch, self.segments[0].last) <= position:
-                gone.append(self.segments.pop(0))
-                self._size -= gone[-1].size
-        return gone
+                one = self.segments.pop(0)
+                gone.add(one.path)
+                self._size -= one.size
+            return {path for path in gone - {one.path for one in self.segments} if path is not None}
 
     def read_after(self, position: Position, records: int, size: int) -> list[Entry]:
         """See `Journal.read_after`."""
@@ -132,7 +147,8 @@ class Index:
             ends = [s.last for s in segments]
         for segment, last in zip(segments, ends, strict=True):
             if isinstance(segment, Stub):
-                found.append(Entry(Position(segment.epoch, last), remains=read(segment.path)))
+                remains = segment.remains if segment.path is None else read(segment.path)
+                found.append(Entry(Position(segment.epoch, last), remains=remains))
                 size -= segment.size
                 if len(found) >= records or size <= 0:
                     return found
@@ -207,28 +223,34 @@ def _count(segment: Segment | Stub, mark: int, applied: Collection[int], reading
 
 def load(folder: Path) -> Index:
     """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
-    found: list[Segment | Stub] = []
     stubs = _stubs(folder)
-    left = {place for place, stub in stubs.items() if _covered(place, stubs)}
     places = {serial_of(path): path for path in folder.glob(f"*{SUFFIX}")}
+    grown = {place for place in stubs if _covered(place, stubs)}
+    for path in [*(stubs[place].path for place in grown), *_dropped(places, stubs)]:
+        if path is not None:
+            path.unlink()
+    stubs = {place: stub for place, stub in stubs.items() if place not in grown}
+    places = {place: path for place, path in places.items() if path.exists()}
+    told = tell(_in_order(places, stubs))
+    items = told.items
+    head = Position(items[-1].epoch, items[-1].last) if items else Position(0, 0)
+    return Index(items, told.totals, told.damaged, head)
+
+
+def _in_order(places: Mapping[tuple[int, int], Path], stubs: Mapping[tuple[int, int], Stub]) -> list[Segment | Stub]:
+    """By epoch and serial number; each ends where the next one begins."""
+    found: list[Segment | Stub] = []
     for place in sorted({*places, *stubs}):
-        if place in stubs and place not in left:
-            found.append(stubs[place])
-        elif place in left or _covered(place, stubs):
-            continue
-        elif (segment := scan(places[place])) is None:
+        one = stubs[place] if place in stubs else scan(places[place])
+        if one is None:
             places[place].unlink()
-        else:
-            if found and isinstance(found[-1], Segment):
-                _end(found[-1], segment)
-            found.append(segment)
-    for path in [*(stubs[place].path for place in left), *_dropped(places, stubs)]:
-        path.unlink()
+            continue
+        if found and isinstance(found[-1], Segment) and isinstance(one, Segment):
+            _end(found[-1], one)
+        found.append(one)
     if found and isinstance(found[-1], Segment):
         found[-1].cut_torn()
-    totals, damaged = _account(found)
-    head = Position(found[-1].epoch, found[-1].last) if found else Position(0, 0)
-    return Index(found, totals, damaged, head)
+    return found
 
 
 def _stubs(folder: Path) -> dict[tuple[int, int], Stub]:
@@ -262,29 +284,3 @@ def _end(segment: Segment, after: Segment) -> None:
         segment.cut_before(after.first)
     else:
         segment.cut_torn()
-
-
-def _account(segments: Sequence[Segment | Stub]) -> tuple[dict[int, int], dict[int, int]]:
-    """Per connection, readings up to the head, and those that are missing from the running counts."""
-    totals: dict[int, int] = {}
-    damaged: dict[int, int] = {}
-    for segment in segments:
-        before = segment.remains.before if isinstance(segment, Stub) else segment.before
-        if segment is segments[0]:
-            totals = dict(before)
-        for connection, readings in before.items():
-            _miss(connection, readings, totals, damaged)
-        if isinstance(segment, Stub):
-            totals |= segment.remains.totals
-            continue
-        for connection, readings, total in zip(segment.connection, segment.readings, segment.total, strict=True):
-            _miss(connection, total - readings, totals, damaged)
-            totals[connection] = max(total, totals.get(connection, 0))
-    return totals, damaged
-
-
-def _miss(connection: int, before: int, totals: dict[int, int], damaged: dict[int, int]) -> None:
-    missing = before - totals.get(connection, 0)
-    if missing > 0:
-        damaged[connection] = damaged.get(connection, 0) + missing
-        totals[connection] = before

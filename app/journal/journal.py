@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from app.journal import remains as dropping
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
-from app.journal.segment import TornError, Writing
-from app.journal.store import JournalError, lock, next_identity
+from app.journal.segment import TornError, Writing, totals_frame
+from app.journal.store import JournalError, explain, lock, next_identity
 from app.journal.store import replace as replace_file
 from app.log import JOURNAL_WRITER_FAILED, get_logger
 
@@ -34,6 +34,9 @@ SEGMENT_BYTES: Final = 64 * 2**20
 SMALLEST_SEGMENT: Final = 2**20
 RETRY_S: Final = 1.0
 """How long a stopped journal waits before it tries the disk again."""
+COUNTS_S: Final = 10.0
+"""So often the running counts are written between records: what damage takes of a connection that then falls silent is
+known by them."""
 GROUP_BYTES: Final = 16 * 2**20
 """One write is no larger than this, unless a single record is."""
 
@@ -64,12 +67,13 @@ class Journal:
 
     def __init__(
         self, folder: Path, name: str, *, commit_interval_s: float, budget: int, sync: Sync = os.fdatasync,
-        segment_s: float = math.inf,
+        segment_s: float = math.inf, counts_s: float = COUNTS_S,
     ) -> None:  # fmt: skip
         """Open, and begin an epoch. Blocking: reads every segment. Raises JournalError, JournalBusyError, OSError.
 
         `budget`: bytes on disk at most; when they are used up the journal is stopped until segments are released.
         `sync`: makes what was written to a descriptor durable. `segment_s`: a new segment begins after so long.
+        `counts_s`: so often the running counts are written between records.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -77,8 +81,8 @@ class Journal:
         self._budget = budget
         self._sync = sync
         self._segment_bytes = max(SMALLEST_SEGMENT, min(SEGMENT_BYTES, budget // 16))
-        self._segment_s = segment_s
-        self._begun_at = 0.0
+        self._segment_s, self._counts_s = segment_s, counts_s
+        self._begun_at = self._counted_at = 0.0
         self._dropping = threading.Lock()
         self._lock_fd = lock(folder)
         try:
@@ -178,7 +182,7 @@ class Journal:
                 self._commit(group)
             except OSError as error:
                 with self._condition:
-                    self._reason, self._full = _explain(error), error.errno in {errno.ENOSPC, errno.EDQUOT}
+                    self._reason, self._full = explain(error), error.errno in {errno.ENOSPC, errno.EDQUOT}
                     if self._closing:
                         self._give_up([*group, *self._waiting])
                         return False
@@ -199,14 +203,16 @@ class Journal:
         if self._index.bytes() + size > self._budget:
             raise OSError(errno.EDQUOT, f"the journal's budget of {self._budget // 2**20} MB is used up")
         writing = self._segment_for(metas[0].position)
+        lead = self._counts_before(metas[0].position)
         try:
-            offset = writing.append(chunks)
+            offset = writing.append([*lead, *chunks])
         except TornError:
             writing.close()
             self._writing = None
             self._index.abandon(writing.segment)
             raise
-        self._index.extend(writing.segment, metas, [len(chunk) for chunk in chunks], offset)
+        lengths = [len(chunk) for chunk in chunks]
+        self._index.extend(writing.segment, metas, lengths, offset, lead=sum(map(len, lead)))
 
     def _segment_for(self, first: Position) -> Writing:
         """The open segment, or a new one when it is full. Raises OSError."""
@@ -217,9 +223,17 @@ class Journal:
         self._serial += 1
         if self._writing is not None:
             self._writing.close()
-        self._writing, self._begun_at = made, time.monotonic()
+        self._writing = made
+        self._begun_at = self._counted_at = time.monotonic()
         self._index.begin(made.segment)
         return made
+
+    def _counts_before(self, first: Position) -> list[bytes]:
+        """The running counts as a frame, when they are due."""
+        if time.monotonic() - self._counted_at < self._counts_s:
+            return []
+        self._counted_at = time.monotonic()
+        return [totals_frame(first, self._index.totals)]
 
     async def grown_beyond(self, position: Position) -> None:
         """Wait until a record after this position is durable."""
@@ -236,11 +250,10 @@ class Journal:
         return self._index.read_after(position, records, size)
 
     def release(self, position: Position) -> int:
-        """Delete segments whose records all lie at or before this position; returns how many. Blocking."""
+        """Delete files whose records all lie at or before this position; returns how many. Blocking."""
         gone = self._index.release(position)
-        for segment in gone:
-            with suppress(FileNotFoundError):
-                segment.path.unlink()
+        for path in gone:
+            path.unlink(missing_ok=True)
         if gone:
             with self._condition:
                 self._condition.notify()
@@ -284,7 +297,8 @@ class Journal:
             stub = self._index.before(segment)
             if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= beyond):
                 stub = None
-            earlier = None if stub is None else dropping.read(stub.path)
+            grown = None if stub is None else stub.path
+            earlier = None if grown is None else dropping.read(grown)
             made = dropping.remains_of(
                 segment, keeper(earlier.kept if earlier else b""), reason, earlier=earlier,
                 exact=segment.epoch < self.epoch,
@@ -300,7 +314,7 @@ class Journal:
             fresh.sealed = bool(made.rows)
             self._index.put(segment, stub, fresh)
             self.dropped_readings += sum(segment.readings)
-            for gone in (segment.path, *(() if stub is None else (stub.path,))):
+            for gone in (segment.path, *(() if grown is None else (grown,))):
                 gone.unlink(missing_ok=True)
         with self._condition:
             self._condition.notify()
@@ -382,18 +396,3 @@ def _settle(group: Sequence[_Waiting], error: JournalError | None, grown: asynci
     if group:
         with suppress(RuntimeError):
             group[0].loop.call_soon_threadsafe(tell)
-
-
-_ADVICE: Final = {
-    errno.ENOSPC: "the disk is full: make room on it",
-    errno.EROFS: "the disk is mounted read-only: look at the kernel's log, the file system may be damaged",
-    errno.EIO: "the disk reports errors: replace it",
-    errno.EFBIG: "the file size limit of this process is too small",
-}
-
-
-def _explain(error: OSError) -> str:
-    """What stopped it, in the operator's words."""
-    said = error.strerror or str(error)
-    advice = _ADVICE.get(error.errno or 0)
-    return f"{advice} ({said})" if advice else said

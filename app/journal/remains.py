@@ -71,7 +71,7 @@ class Remains(msgspec.Struct, array_like=True, frozen=True):
     serials: tuple[int, int]
     """The first and the last segment whose place this takes."""
     reason: str
-    """Why they were dropped: `journal_full`, `journal_age`."""
+    """Why they were dropped: `journal_full`, `journal_age`; `journal_damaged` where nobody chose it."""
     parts: tuple[Part, ...]
     before: dict[int, int]
     """Per connection, readings before these records, as in the totals of a segment."""
@@ -113,7 +113,8 @@ class NothingKept:
 class Stub:
     """Remains as the index has them, without what was in force."""
 
-    path: Path
+    path: Path | None
+    """None where damage took the records: it is found again whenever the journal is opened."""
     remains: Remains
     size: int
     sealed: bool = True

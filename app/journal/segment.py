@@ -9,7 +9,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from app.journal.frames import OVERHEAD, Entry, Kind, Meta, Position, entry, frame, frames, totals, totals_payload
+from app.journal.frames import (
+    OVERHEAD,
+    DamagedError,
+    Entry,
+    Kind,
+    Meta,
+    Position,
+    entry,
+    frame,
+    frames,
+    parse,
+    totals,
+    totals_payload,
+)
 from app.journal.store import sync_folder
 
 if TYPE_CHECKING:
@@ -30,6 +43,8 @@ class Segment:
     first: int
     before: Mapping[int, int]
     """Per connection, readings before this segment."""
+    headless: bool = False
+    """Damage took its head: where it begins and what was before it follow from its first whole record."""
     size: int = 0
     """Bytes that are known to be good; what lies behind them is torn or abandoned."""
     offset: array[int] = field(default_factory=lambda: array("Q"))
@@ -40,6 +55,8 @@ class Segment:
     total: array[int] = field(default_factory=lambda: array("Q"))
     group: int = 0
     """The first number of the newest group."""
+    counts: array[int] = field(default_factory=lambda: array("Q"))
+    """Where running counts stand inside: the number before them, offset and length, of each."""
     newest: int = 0
     """ns: when the newest record was received, once somebody asked."""
 
@@ -69,12 +86,34 @@ class Segment:
         for column in (self.offset, self.length, self.kind, self.connection, self.readings, self.total):
             del column[keep:]
 
+    def part(self, begin: int, end: int) -> Segment:
+        """Some of its records, by their places in the columns; the bytes of the file count with the last part."""
+        made = Segment(self.path, self.epoch, self.first + begin, self.before)
+        made.offset, made.length, made.kind = self.offset[begin:end], self.length[begin:end], self.kind[begin:end]
+        made.connection, made.readings = self.connection[begin:end], self.readings[begin:end]
+        made.total, made.group, made.counts = self.total[begin:end], self.group, self.counts
+        made.size = self.size if end == len(self.kind) else 0
+        return made
+
     def cut_torn(self) -> None:
         """In the last segment of an epoch: forget a newest group that is not whole: its fsync never returned."""
         for number in range(max(self.group, self.first), self.last):
             if self.kind[number - self.first] == Kind.LOST:
                 self.cut_before(number)
                 return
+
+    def counted(self, begin: int, end: int) -> tuple[int, dict[int, int]] | None:
+        """The first running counts between two places in the columns, and the place before which they hold. OSError."""
+        for at in range(0, len(self.counts), 3):
+            number, offset, length = self.counts[at : at + 3]
+            place = number + 1 - self.first
+            if not begin <= place <= end:
+                continue
+            with self.path.open("rb") as file, suppress(DamagedError):
+                data = memoryview(os.pread(file.fileno(), length, offset))
+                parse(data, 0)
+                return place, totals(data, 0, length)
+        return None
 
     def read(self, fd: int, number: int) -> Entry:
         """One record from the open file. Raises DamagedError when it is not what was written; OSError."""
@@ -85,7 +124,7 @@ class Segment:
 
 
 def scan(path: Path) -> Segment | None:
-    """Read a file of which nothing is known; None when not even its first frame is whole: it holds no record."""
+    """Read a file of which nothing is known; None when no frame of it is whole: it holds no record."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < OVERHEAD:
@@ -98,11 +137,22 @@ def _scan(path: Path, data: memoryview) -> Segment | None:
     found: Segment | None = None
     for meta, offset, end in frames(data):
         if meta.kind == Kind.TOTALS and found is None and offset == 0:
-            found = Segment(path, meta.position.epoch, meta.position.number + 1, totals(data, offset, end), end)
+            found = Segment(path, meta.position.epoch, meta.position.number + 1, totals(data, offset, end), size=end)
+        elif found is not None and meta.kind == Kind.TOTALS and meta.position.epoch == found.epoch:
+            found.counts.extend((meta.position.number, offset, end - offset))
+            found.size = end
+        elif found is None and meta.kind != Kind.TOTALS:
+            found = Segment(path, meta.position.epoch, meta.position.number, {}, headless=True, size=end)
+            found.add(meta, offset, end - offset)
         elif found is not None and meta.position.epoch == found.epoch and meta.position.number > found.last:
             found.add(meta, offset, end - offset)
             found.size = end
     return found
+
+
+def totals_frame(at: Position, before: Mapping[int, int]) -> bytes:
+    """The running counts before a record, as they stand at the head of a segment and from time to time inside."""
+    return frame(Meta(Kind.TOTALS, Position(at.epoch, at.number - 1), 0, 0, 0), totals_payload(before))
 
 
 class Writing:
@@ -112,7 +162,7 @@ class Writing:
         """Create the file durably; its first record will be `at`. Raises OSError; then no file is left."""
         self._sync = sync
         path = folder / f"{at.epoch:08d}-{serial:08d}{SUFFIX}"
-        head = frame(Meta(Kind.TOTALS, Position(at.epoch, at.number - 1), 0, 0, 0), totals_payload(before))
+        head = totals_frame(at, before)
         self.segment = Segment(path, at.epoch, at.number, dict(before))
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:

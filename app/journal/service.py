@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app import times
 from app.db import add_to, table, writing
 from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
-from app.readings.tables import AppliedRow, WatermarkRow
+from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -129,6 +129,8 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
             return {}
         mine = (AppliedRow.journal == journal) & (AppliedRow.epoch == stub.epoch) & (AppliedRow.number <= stub.last)
         found = stub.undecided(row.number, set(session.scalars(select(AppliedRow.number).where(mine))))
+        if stub.path is None:
+            found = _not_stored(session, journal, stub, found)
         row.number = stub.last
         session.execute(delete(AppliedRow).where(mine))
         for part in stub.remains.parts:
@@ -140,6 +142,19 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
 
 
 _NONE: Final = (0,)
+
+
+def _not_stored(session: Session, journal: str, stub: Stub, found: Mapping[int, Counts]) -> dict[int, Counts]:
+    """Without what the history has of these numbers: of damaged records only the sum is known, and some were stored.
+
+    What was refused of those counts as refused and as dropped: a loss is rather overstated than kept quiet.
+    """
+    mine = (BatchRow.journal == journal) & (BatchRow.epoch == stub.epoch)
+    here = mine & BatchRow.number.between(stub.first, stub.last)
+    query = select(BatchRow.connection_id, func.sum(BatchRow.count)).where(here).group_by(BatchRow.connection_id)
+    stored = {connection: int(readings) for connection, readings in session.execute(query)}
+    left = {key: one._replace(readings=max(0, one.readings - stored.get(key, 0))) for key, one in found.items()}
+    return {key: one._replace(records=one.records if one.readings else 0) for key, one in left.items()}
 
 
 def _count(session: Session, journal: str, connection: int, counts: Counts, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -87,3 +88,18 @@ def next_identity(folder: Path, name: str, newest_epoch: int) -> Identity:
     made = Identity(found.journal, max(found.epoch, newest_epoch) + 1)
     replace(path, msgspec.json.encode(made))
     return made
+
+
+_ADVICE: Final = {
+    errno.ENOSPC: "the disk is full: make room on it",
+    errno.EROFS: "the disk is mounted read-only: look at the kernel's log, the file system may be damaged",
+    errno.EIO: "the disk reports errors: replace it",
+    errno.EFBIG: "the file size limit of this process is too small",
+}
+
+
+def explain(error: OSError) -> str:
+    """What stopped it, in the operator's words."""
+    said = error.strerror or str(error)
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{advice} ({said})" if advice else said
