@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from app import times
 from app.errors import QueueError
 from app.field.backoff import Backoff
 from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
 from app.journal import Position
 from app.journal import service as applied
-from app.journal.damage import DAMAGED
+from app.journal.damage import DAMAGED, MISSING
 from app.journal.service import DatabaseError, Progress
 from app.log import (
     DATABASE_BACK,
     DATABASE_LOST,
+    JOURNAL_MISSING,
     MESSAGES_SENT_AGAIN,
     PIPELINE_UNUSABLE,
     QUEUE_BACK,
@@ -32,7 +34,7 @@ from app.pipelines import service as pipelines
 from app.records import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy import Engine
 
@@ -136,6 +138,22 @@ class Dispatcher:
         epochs = self.epochs()
         await self._ask(lambda: applied.begin_epochs(self._engine, self._journal.id, epochs))
         await self._look()
+        for epoch in epochs:
+            found = await blocking(self._journal.missing, epoch, self._mark_of(epoch))
+            if found is not None:
+                await self._miss(*found)
+
+    async def _miss(self, begins: Position, before: Mapping[int, int]) -> None:
+        """What the database has not before this place is on no disk any more: tell it, or the watermark stays there."""
+        mark, at = self._mark_of(begins.epoch), await blocking(self._received_after, begins)
+        ask = partial(applied.absent, self._engine, self._journal.id, mark, begins, before, at)
+        self._journal.miss(await self._ask(ask))
+        log.error(JOURNAL_MISSING, epoch=begins.epoch, first=mark + 1, last=begins.number - 1)
+
+    def _received_after(self, begins: Position) -> int:
+        """ns: when the first record from there on that can be read was received; now if there is none."""
+        entries = self._journal.read_after(begins._replace(number=begins.number - 1))
+        return next((one.record.received_time for one in entries if one.record is not None), times.now())
 
     def safe(self) -> Position:
         """Everything up to this record is applied, for good."""
@@ -223,7 +241,8 @@ class Dispatcher:
         if entry.remains is not None:
             self._windowing.lose(entry.remains)
             versions = entry.remains.versions
-            if entry.remains.reason == DAMAGED and entry.position.number > self._mark_of(entry.position.epoch):
+            by_damage = entry.remains.reason in {DAMAGED, MISSING}
+            if by_damage and entry.position.number > self._mark_of(entry.position.epoch):
                 self._hole = entry.position
         if versions is not None:
             await self.learn(versions)

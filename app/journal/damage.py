@@ -12,12 +12,12 @@ from app.journal.remains import BEFORE_NS, VERSION, Counts, Part, Remains, Stub
 from app.journal.segment import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from app.records import Record
 
-DAMAGED: Final = "journal_damaged"
-"""The reason under which the ledger and the gaps show it."""
+DAMAGED, MISSING = "journal_damaged", "journal_missing"
+"""The reasons under which the ledger and the gaps show it: holes, and records of which a whole beginning is gone."""
 BEYOND: Final = 2**31
 """So many numbers are given up where the end of an epoch is gone: how many records it had nobody knows any more."""
 LOOK: Final = 1000
@@ -78,12 +78,11 @@ class _Walk:
 
     def pass_(self, one: Segment | Stub) -> None:
         """The next one in order."""
-        before = one.remains.before if isinstance(one, Stub) else one.before
         if self._at is None:
             self._known = isinstance(one, Stub) or not one.headless
-            self.totals |= before
+            self.totals |= one.before
         else:
-            self._between(self._at, one, before)
+            self._between(self._at, one, one.before)
         if isinstance(one, Stub):
             self.items.append(one)
             self.totals |= one.remains.totals
@@ -150,6 +149,19 @@ class _Walk:
             if self._hole is not None:
                 self._hole.missing[connection] = self._hole.missing.get(connection, 0) + missing
         self.totals[connection] = max(before, self.totals.get(connection, 0))
+
+
+def absent(epoch: int, numbers: tuple[int, int], before: Mapping[int, int], parts: Iterable[Part]) -> Stub:
+    """Numbers, first and last, before the oldest of an epoch that lie in no file though the database has them not.
+
+    `before`: running counts behind them.
+    """
+    first, last = numbers
+    remains = Remains(
+        version=VERSION, epoch=epoch, first=first, last=last, serials=(0, 0), reason=MISSING, parts=tuple(parts),
+        before=dict(before), totals=dict(before), versions=None, kept=b"",
+    )  # fmt: skip
+    return Stub(None, remains, 0)
 
 
 def _lost(segment: Segment) -> Iterator[tuple[int, int]]:

@@ -96,6 +96,18 @@ class Index:
         with self._lock:
             return [one for one in self.segments if isinstance(one, Stub)]
 
+    def missing(self, epoch: int, applied: int) -> tuple[Position, Mapping[int, int]] | None:
+        """See `Journal.missing`."""
+        with self._lock:
+            one = next((one for one in self.segments if one.epoch == epoch), None)
+        return None if one is None or one.first <= applied + 1 else (Position(epoch, one.first), one.before)
+
+    def miss(self, stub: Stub) -> None:
+        """Let it stand before the oldest of its epoch."""
+        with self._lock:
+            place = next(i for i, one in enumerate(self.segments) if one.epoch == stub.epoch)
+            self.segments.insert(place, stub)
+
     def oldest(self, beyond: Position) -> Segment | None:
         """The oldest segment that begins after this position, never the newest, which is written to.
 

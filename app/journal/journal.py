@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.journal import remains as dropping
-from app.journal.frames import DamagedError, Entry, Kind, Meta, Position, frame, record_payload, switch_payload
+from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
 from app.journal.segment import TornError, Writing, totals_frame
 from app.journal.store import JournalError, explain, lock, next_identity
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.journal.remains import Keeper, Remains, Stub
-    from app.journal.segment import Segment, Sync
+    from app.journal.segment import Sync
     from app.records import Record
 
 log = get_logger(__name__)
@@ -35,8 +35,7 @@ SMALLEST_SEGMENT: Final = 2**20
 RETRY_S: Final = 1.0
 """How long a stopped journal waits before it tries the disk again."""
 COUNTS_S: Final = 10.0
-"""So often the running counts are written between records: what damage takes of a connection that then falls silent is
-known by them."""
+"""So often the running counts are written: what damage takes of a connection that falls silent is known by them."""
 GROUP_BYTES: Final = 16 * 2**20
 """One write is no larger than this, unless a single record is."""
 
@@ -211,8 +210,7 @@ class Journal:
             self._writing = None
             self._index.abandon(writing.segment)
             raise
-        lengths = [len(chunk) for chunk in chunks]
-        self._index.extend(writing.segment, metas, lengths, offset, lead=sum(map(len, lead)))
+        self._index.extend(writing.segment, metas, [*map(len, chunks)], offset, lead=sum(map(len, lead)))
 
     def _segment_for(self, first: Position) -> Writing:
         """The open segment, or a new one when it is full. Raises OSError."""
@@ -278,7 +276,7 @@ class Journal:
         if segment is None:
             return 0
         if not segment.newest:
-            segment.newest = _newest(segment)
+            segment.newest = segment.received()
         return max(0, now - segment.newest)
 
     def drop(
@@ -319,6 +317,14 @@ class Journal:
         with self._condition:
             self._condition.notify()
         return made
+
+    def missing(self, epoch: int, applied: int) -> tuple[Position, Mapping[int, int]] | None:
+        """Where an epoch begins on disk, and the running counts there, if records after `applied` lie before that."""
+        return self._index.missing(epoch, applied)
+
+    def miss(self, stub: Stub) -> None:
+        """Tell them like records that were dropped."""
+        self._index.miss(stub)
 
     def dropped(self) -> list[Stub]:
         """Where records were dropped, in order, as far as it was not released."""
@@ -364,20 +370,6 @@ class Journal:
             if self._lock_fd >= 0:
                 os.close(self._lock_fd)
             self._lock_fd = -1
-
-
-def _newest(segment: Segment) -> int:
-    """ns: when the newest of its records was received; 0 when none can be read."""
-    fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for number in range(segment.last, segment.first - 1, -1):
-            with suppress(DamagedError):
-                record = segment.read(fd, number).record
-                if record is not None:
-                    return record.received_time
-    finally:
-        os.close(fd)
-    return 0
 
 
 def _settle(group: Sequence[_Waiting], error: JournalError | None, grown: asyncio.Event) -> None:

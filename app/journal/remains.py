@@ -122,10 +122,12 @@ class Stub:
     epoch: int = field(init=False)
     first: int = field(init=False)
     last: int = field(init=False)
+    before: Mapping[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
         """What a segment has, too."""
         self.epoch, self.first, self.last = self.remains.epoch, self.remains.first, self.remains.last
+        self.before = self.remains.before
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:

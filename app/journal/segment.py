@@ -115,6 +115,19 @@ class Segment:
                 return place, totals(data, 0, length)
         return None
 
+    def received(self) -> int:
+        """ns: when the newest of its records was received; 0 when none can be read. Raises OSError."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for number in range(self.last, self.first - 1, -1):
+                with suppress(DamagedError):
+                    record = self.read(fd, number).record
+                    if record is not None:
+                        return record.received_time
+        finally:
+            os.close(fd)
+        return 0
+
     def read(self, fd: int, number: int) -> Entry:
         """One record from the open file. Raises DamagedError when it is not what was written; OSError."""
         i = number - self.first

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from app import times
 from app.db import add_to, table, writing
+from app.journal import damage
+from app.journal.frames import Position
+from app.journal.remains import BEFORE_NS, Counts, Part
 from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
 from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Select
 
     from app.journal.index import Held
-    from app.journal.remains import Counts, Part, Stub
+    from app.journal.remains import Stub
 
 DatabaseError: Final = SQLAlchemyError
 """What every function here raises when the database does not answer: nothing is lost, wait and try again."""
@@ -142,6 +145,35 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
 
 
 _NONE: Final = (0,)
+
+
+def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Mapping[int, int], at: int) -> Stub:
+    """What lies between the watermark of an epoch and where it begins on disk: neither applied nor there any more.
+
+    Files were removed, or the database is an older one. `before`: running counts where it begins on disk; per
+    connection what of these the ledger does not have is gone, in a gap from its last batch to `at` (ns).
+    """
+    rows, batches = table(LedgerRow), table(BatchRow)
+    later = (batches.c.epoch > begins.epoch) | (
+        (batches.c.epoch == begins.epoch) & (batches.c.number >= begins.number)
+    )
+    of_ledger = select(rows.c.connection_id, func.sum(rows.c.readings)).where(
+        rows.c.journal == journal, rows.c.fate.in_(("stored", "refused", "dropped"))
+    )
+    mine = batches.c.journal == journal
+    of_later = select(batches.c.connection_id, func.sum(batches.c.count)).where(mine, later)
+    newest = select(batches.c.connection_id, func.max(batches.c.received_time)).where(mine, ~later)
+    with _snapshot(engine) as session:
+        known, beyond, since = (
+            {key: int(number) for key, number in session.execute(one.group_by(one.selected_columns[0]))}
+            for one in (of_ledger, of_later, newest)
+        )
+    parts = []
+    for key, total in sorted(before.items()):
+        gone = total - known.get(key, 0) + beyond.get(key, 0)
+        if key and gone > 0:
+            parts.append(Part(key, False, since.get(key, at - BEFORE_NS), at, Counts(gone, 1)))  # noqa: FBT003
+    return damage.absent(begins.epoch, (mark + 1, begins.number - 1), before, parts)
 
 
 def _not_stored(session: Session, journal: str, stub: Stub, found: Mapping[int, Counts]) -> dict[int, Counts]:

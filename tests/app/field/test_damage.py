@@ -9,14 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 from kombu.connection import Connection
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from app.db import reading
-from app.journal.damage import DAMAGED
-from app.journal.frames import record_payload
+from app.db import reading, writing
+from app.journal.damage import DAMAGED, MISSING
+from app.journal.frames import OVERHEAD, Position, record_payload
+from app.journal.segment import totals_frame
 from app.ledger.service import accounts
-from app.ledger.tables import GapRow
+from app.ledger.tables import GapRow, LedgerRow
 from app.queue import CONTENT_TYPE, Door
+from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
 from app.records import Message
 from app.scoring.service import apply
 from app.settings import Settings
@@ -107,3 +109,66 @@ async def test_a_damaged_record_costs_its_readings_and_nothing_else(
     assert len(numbers) >= 9
     assert refused <= {"gap"}
     assert refused or 4 in early
+
+
+async def test_files_that_are_gone_hold_nothing_up(
+    plant: Plant, redis: str, tmp_path: Path, database_url: str
+) -> None:
+    """The oldest file with records that the database has not was removed: they are counted, and the rest goes on."""
+    chosen = Settings(data_dir=tmp_path, database_url=database_url, in_flight_batches=4)
+    async with running(plant, redis, chosen):
+        plant.feed(3)
+        await wait_for(lambda: plant.account()[0] == 6, 20)
+    folder = tmp_path / "journal" / "gateway-1"
+    (oldest,) = folder.glob("*.hrj")
+    content = oldest.read_bytes()
+    messages = [one for one in await asyncio.to_thread(_waiting, redis) if one.record.count]
+    at = content.index(record_payload(messages[1].record)) - OVERHEAD
+    head = totals_frame(Position(1, messages[1].number), {1: 2})
+    oldest.unlink()
+    (folder / "00000001-00000002.hrj").write_bytes(head + content[at:])
+    worker = Worker(redis, plant.engine)
+    worker.start()
+    async with running(plant, redis, chosen) as gateway:
+        plant.feed(3)
+        await wait_for(lambda: plant.account() == (12, 10, 0, 0), 20)
+        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
+    worker.stop.set()
+    await asyncio.to_thread(worker.join)
+    (found,) = accounts(plant.engine)
+    assert found.balanced
+    assert found.reasons == {("dropped", MISSING): 2}
+    with reading(plant.engine) as session:
+        gaps = [(gap.cause, gap.until) for gap in session.scalars(select(GapRow))]
+    assert gaps == [(MISSING, plant.start + 2 * SECOND)]
+
+
+async def test_a_database_that_is_an_older_one_holds_nothing_up(
+    plant: Plant, redis: str, tmp_path: Path, database_url: str
+) -> None:
+    """What the journal had let go of since is counted as missing; what it still has is stored, once."""
+    chosen = Settings(data_dir=tmp_path, database_url=database_url)
+    worker = Worker(redis, plant.engine)
+    worker.start()
+    async with running(plant, redis, chosen) as gateway:
+        plant.feed(4)
+        await wait_for(lambda: plant.account() == (8, 8, 0, 0), 20)
+        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
+    with writing(plant.engine) as session:
+        for row in (BatchRow, AppliedRow, LedgerRow):
+            session.execute(delete(row))
+        session.execute(update(WatermarkRow).values(number=1))
+    (oldest,) = (tmp_path / "journal" / "gateway-1").glob("*.hrj")
+    content = oldest.read_bytes()
+    last = [one for one in worker.messages if one.record.count][-1]
+    at = content.index(record_payload(last.record)) - OVERHEAD
+    oldest.write_bytes(totals_frame(Position(1, last.number), {1: 6}) + content[at:])
+    async with running(plant, redis, chosen) as gateway:
+        plant.feed(2)
+        await wait_for(lambda: plant.account() == (12, 6, 0, 0), 20)
+        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
+    worker.stop.set()
+    await asyncio.to_thread(worker.join)
+    (found,) = accounts(plant.engine)
+    assert found.balanced
+    assert found.reasons == {("dropped", MISSING): 6}
