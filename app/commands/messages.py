@@ -50,6 +50,8 @@ ZH: Final[dict[str, str]] = {
     "dropped": "丢弃",
     "journal_full": "日志已满，读数被丢弃",
     "journal_age": "超过保存时限，读数被丢弃",
+    "journal_damaged": "磁盘损坏，读数丢失",
+    "journal_missing": "日志文件缺失或数据库较旧，读数丢失",
     "stop": "停止确认",
     "drop_oldest": "丢弃最旧的读数",
     "when full: {policy}; dropped since the start: {readings} readings": "日志满时：{policy}；启动以来丢弃 {readings} 个读数",

@@ -91,7 +91,8 @@ class GapView(View):
     windows_open: bool
     """Whether more of them are to come."""
     cause: str
-    """Empty: it could not take up where it was lost. `journal_full`, `journal_age`: its readings were dropped."""
+    """Empty: it could not take up where it was lost. `journal_full`, `journal_age`: its readings were dropped.
+    `journal_damaged`, `journal_missing`: the disk lost them."""
 
 
 @router.get("/gaps", operation_id="listGaps")

@@ -90,7 +90,8 @@ class Gap:
     windows_open: bool = False
     """Whether more of them are to come."""
     cause: str = ""
-    """Empty: the connection was lost. `journal_full`, `journal_age`: its readings were dropped."""
+    """Empty: the connection was lost. `journal_full`, `journal_age`: its readings were dropped. `journal_damaged`,
+    `journal_missing`: the disk lost them."""
 
 
 _WINDOWS = select(func.coalesce(func.sum(RecomputeRow.windows), 0)).where(RecomputeRow.gap_id == GapRow.id)

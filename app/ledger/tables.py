@@ -49,7 +49,8 @@ class GapRow(Base):
     ended_at: Mapped[int | None] = mapped_column(Big)
     """ns: when the filling ended."""
     cause: Mapped[str] = mapped_column(String(20), default="")
-    """Why it is there: empty, the connection was lost; `journal_full`, `journal_age`, readings were dropped."""
+    """Why it is there: empty, the connection was lost; `journal_full`, `journal_age`, readings were dropped;
+    `journal_damaged`, `journal_missing`, the disk lost them."""
 
 
 class JournalStateRow(Base):
