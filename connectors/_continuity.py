@@ -18,6 +18,11 @@ class Continuity:
         """A connection was made; `took_up`: the peer has kept what changed meanwhile."""
         self._unbroken = self._unbroken and took_up
 
+    @property
+    def broken(self) -> bool:
+        """Whether something is missing that was not said yet."""
+        return not self._unbroken
+
     def say(self) -> bool:
         """For the next batch; those after it continue."""
         unbroken, self._unbroken = self._unbroken, True

@@ -321,6 +321,10 @@ class Plant:
         times = (t for node in self._nodes.values() for t in (node.held_until, node.waiting_until) if t is not None)
         return min(times, default=None)
 
+    def waits(self) -> bool:
+        """Whether a node that is to tell what its tags are has not done so, and still may."""
+        return any(node.waiting_until is not None for node in self._nodes.values())
+
     def certain_until(self) -> int | None:
         """ns: what became of every tag is known up to here only; None where nothing is waited for."""
         since = [node.waiting_since for node in self._nodes.values() if node.waiting_until is not None]

@@ -61,6 +61,8 @@ class SparkplugSource:
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
+        self._told_ns = 0
+        """Up to when a batch has said that all were alive; 0 before the first one."""
         self._continuity = Continuity()
 
     async def connect(self) -> None:
@@ -195,6 +197,10 @@ class SparkplugSource:
         received = self._beat_ns = max(time.time_ns(), self._alive_ns)
         if drained:
             link.resume()
+        # What comes before the births is refused, for nobody knows its aliases: the gap goes on until they have come.
+        untold = self._continuity.broken and self._plant.waits()
+        continues = untold or self._continuity.say()
+        self._told_ns = self._told_ns if untold else self._alive_ns
         tags, times, values, status = columns(taken.rows)
         return Batch(
             tags,
@@ -203,11 +209,11 @@ class SparkplugSource:
             taken.rows.others,
             status,
             received,
-            self._alive_ns,
+            self._told_ns,
             self._revision,
             taken.rows.refusals(),
             taken.lost,
-            self._continuity.say(),
+            continues,
             ack=_acknowledger(link, taken.acks),
         )
 
