@@ -8,7 +8,22 @@ import typer
 from typer.core import TyperGroup
 
 from app import settings
-from app.commands import browse, console, demo, endpoints, listen, look, migrate, plant, show, tags, trust, up, vendors
+from app.commands import (
+    backup,
+    browse,
+    console,
+    demo,
+    endpoints,
+    listen,
+    look,
+    migrate,
+    plant,
+    show,
+    tags,
+    trust,
+    up,
+    vendors,
+)
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
 from app.db import UnreachableError
@@ -103,6 +118,8 @@ main.command()(plant.revisions)
 main.command()(plant.schema)
 main.command()(up.up)
 main.command()(migrate.migrate)
+main.command()(backup.backup)
+main.command()(backup.restore)
 main.command()(demo.demo)
 main.command()(show.status)
 main.command()(show.ledger)

@@ -112,6 +112,13 @@ def reading(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+def snapshot(engine: Engine) -> Session:
+    """A session that only reads, and whose statements all see the same state of the database."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    return Session(engine)
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """A transaction that writes; on SQLite it takes the write lock at once, so that it never fails half way."""
@@ -171,8 +178,8 @@ def _grown(row: type[Base], key: tuple[str, ...], amounts: tuple[str, ...]) -> U
     return update(target).where(mine).values({name: target.c[name] + bindparam(f"by_{name}") for name in amounts})
 
 
-def upgrade(url: str) -> None:
-    """Bring the database at this URL to the newest schema; an empty one gets all of it."""
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database at this URL to the newest schema, or to this one; an empty one gets all of it."""
     from alembic import command  # noqa: PLC0415 - a worker has no need to load it
     from alembic.config import Config  # noqa: PLC0415
 
@@ -181,7 +188,7 @@ def upgrade(url: str) -> None:
     config = Config()
     config.set_main_option("script_location", "migrations:")
     config.attributes["url"] = url
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def main() -> None:
@@ -202,6 +209,7 @@ __all__ = [
     "insert_new",
     "make_engine",
     "reading",
+    "snapshot",
     "table",
     "upgrade",
     "writing",

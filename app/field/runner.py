@@ -192,7 +192,7 @@ class Runner:
         """When the connection was last alive, if the batch does not take up there (ns); 0 when nothing is missing."""
         if batch.continues:
             return 0
-        since = max(self._repeats.alive_until, self._alive(self._connection.id), 0)
+        since = max(self._repeats.alive_until, self._alive(self._connection.id), 0) or self._connection.stored_until
         if since:
             name, seconds = self._connection.config.name, (batch.received_time - since) / NANOS
             log.warning(CONNECTION_GAP, connection=name, seconds=round(seconds, 3), since=rfc3339(since))

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Table, bindparam, delete, func, literal, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app import times
-from app.db import add_to, table, writing
+from app.db import add_to, snapshot, table, writing
 from app.journal import damage
 from app.journal.frames import Position
 from app.journal.remains import BEFORE_NS, Counts, Part
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine, Select
+    from sqlalchemy.orm import Session
 
     from app.journal.index import Held
     from app.journal.remains import Stub
@@ -76,13 +76,6 @@ def progress(engine: Engine, journal: str, epochs: Collection[int]) -> Progress:
     """What is applied of these epochs."""
     with engine.connect() as connection:
         return _progress(connection, journal, epochs)
-
-
-def _snapshot(engine: Engine) -> Session:
-    """A session whose statements all see the same state of the database."""
-    if engine.dialect.name == "postgresql":
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Session(engine)
 
 
 def _progress(connection: Connection, journal: str, epochs: Collection[int]) -> Progress:
@@ -163,7 +156,7 @@ def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Ma
     mine = batches.c.journal == journal
     of_later = select(batches.c.connection_id, func.sum(batches.c.count)).where(mine, later)
     newest = select(batches.c.connection_id, func.max(batches.c.received_time)).where(mine, ~later)
-    with _snapshot(engine) as session:
+    with snapshot(engine) as session:
         known, beyond, since = (
             {key: int(number) for key, number in session.execute(one.group_by(one.selected_columns[0]))}
             for one in (of_ledger, of_later, newest)
@@ -217,7 +210,7 @@ def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callabl
 
     The database is looked at first: what is applied in it lies at or below any head read afterwards.
     """
-    with _snapshot(engine) as session:
+    with snapshot(engine) as session:
         seen = _progress(session.connection(), journal, epochs)
         ledger = dict(_accounts(session, journal))
         held = scan(seen)

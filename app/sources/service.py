@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from app.access.seal import SealError, unseal
 from app.db import reading
 from app.plant.tables import PlantRevisionRow
+from app.readings.tables import BatchRow
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import ConnectionConfig, TagBinding
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+
+_NEWEST: Final = (
+    select(BatchRow.received_time)
+    .where(BatchRow.connection_id == bindparam("of"), BatchRow.gap_id.is_(None))
+    .order_by(BatchRow.last_time.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Connection:
     config: ConnectionConfig
     problem: str = ""
     """Why it cannot be run, for the operator; empty when it can."""
+    stored_until: int = field(default=0, compare=False)
+    """ns: when the newest batch in its history was received; 0 without one. A journal that begins anew asks for it."""
 
 
 def revision(engine: Engine) -> int:
@@ -46,14 +57,15 @@ def running(engine: Engine, data_dir: Path) -> dict[int, Connection]:
         for tag in session.scalars(query):
             tags[tag.connection_id or 0].append(TagBinding(tag.id, tag.address, tag.datatype, tag.options or {}))
         rows = session.scalars(select(ConnectionRow).where(ConnectionRow.retired_at.is_(None))).all()
-        return {row.id: _connection(row, tuple(tags[row.id]), data_dir) for row in rows}
+        newest = {row.id: session.scalar(_NEWEST, {"of": row.id}) or 0 for row in rows}
+        return {row.id: _connection(row, tuple(tags[row.id]), data_dir, newest[row.id]) for row in rows}
 
 
-def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path) -> Connection:
+def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path, newest: int) -> Connection:
     options, problem = opened(row.options or {})
     folder = data_dir / "connections" / str(row.id)
     config = ConnectionConfig(row.name, options, tags, row.revision, str(folder))
-    return Connection(row.id, row.connector, config, problem)
+    return Connection(row.id, row.connector, config, problem, newest)
 
 
 def opened(options: Mapping[str, object]) -> tuple[dict[str, object], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +24,7 @@ from app.northbound.tables import OutboxRow, SubscriptionRow
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.plant.tables import PlantRevisionRow
 from app.queue import CONTENT_TYPE, Door
-from app.readings.tables import AppliedRow
+from app.readings.tables import AppliedRow, BatchRow
 from app.records import Message
 from app.settings import Settings
 from app.sources.tables import ConnectionRow, TagRow
@@ -258,6 +259,30 @@ async def test_a_gap_that_no_reading_tells_of_reaches_the_database(
         gap = await wait_for(lambda: [m.record for m in worker.messages if m.record.gap_since], 20)
         before = max(m.record.alive_until for m in worker.messages if m.record.count)
         assert [(one.gap_since, one.received_time) for one in gap] == [(before, back)]
+
+
+async def test_a_journal_that_begins_anew_has_its_gap(
+    plant: Plant, redis: str, tmp_path: Path, database_url: str
+) -> None:
+    """A box that was restored, or whose journal was taken away: the history says since when changes may be missing."""
+    async with _worker(redis, plant.engine) as worker:
+        async with _gateway(plant, redis, tmp_path, database_url):
+            plant.feed(2)
+            await wait_for(lambda: plant.account() == (4, 4, 0, 0), 20)
+        with writing(plant.engine) as session:
+            # As the real worker stores them.
+            for one in [m.record for m in worker.messages if m.record.count]:
+                session.add(BatchRow(
+                    journal="old", epoch=1, number=one.received_time, connection_id=1, revision=1, count=one.count,
+                    received_time=one.received_time, first_time=one.first_time, last_time=one.last_time, wide=False,
+                    columns=one.columns,
+                ))  # fmt: skip
+        shutil.rmtree(tmp_path / "journal")
+        async with _gateway(plant, redis, tmp_path, database_url):
+            back = plant.start + 90 * SECOND
+            plant.peer.inbox.put_nowait(batch((), (), at=back, continues=False))
+            gap = await wait_for(lambda: [m.record for m in worker.messages if m.record.gap_since], 20)
+            assert [(one.gap_since, one.received_time) for one in gap] == [(plant.start + 2 * SECOND, back)]
 
 
 async def test_a_queue_that_lost_its_memory_is_filled_again(
