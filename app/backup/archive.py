@@ -36,7 +36,15 @@ NAME: Final = re.compile(r"(?!.*(?:^|/)\.\.?(?:/|$))[\w@+=.,:~ -]+(?:/[\w@+=.,:~
 
 
 class BackupError(Exception):
-    """The backup cannot be made, or not be used; the message says what to do."""
+    """The backup cannot be made, or not be used; the message says what to do.
+
+    `text` has names in braces for `values`, so that it can be said in another language.
+    """
+
+    def __init__(self, text: str, **values: object) -> None:
+        """The message is the text with the values filled in."""
+        super().__init__(text.format(**values))
+        self.text, self.values = text, values
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -154,8 +162,8 @@ class Reader:
                 break
             found = msgspec.json.decode(_note(stream, size), type=Header)
             if found.version != VERSION:
-                message = f"{self._path.name} is a backup of version {found.version}, this release reads {VERSION}"
-                raise BackupError(message)
+                message = "{file} is a backup of version {version}, this release reads {ours}"
+                raise BackupError(message, file=self._path.name, version=found.version, ours=VERSION)
             return found
         return self._broken("it does not begin as one")
 
@@ -202,8 +210,8 @@ class Reader:
             self._broken(str(error), error)
 
     def _broken(self, why: str, cause: Exception | None = None) -> NoReturn:
-        message = f"{self._path.name} is no whole backup of Headrace ({why}): take another one"
-        raise BackupError(message) from cause
+        message = "{file} is no whole backup of Headrace ({why}): take another one"
+        raise BackupError(message, file=self._path.name, why=why) from cause
 
 
 def _digest(stream: IO[bytes]) -> str:

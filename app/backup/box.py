@@ -93,8 +93,8 @@ def _seal(writer: Writer, data_dir: Path, sealer: Sealer) -> int:
         name = f"sealed/{one.relative_to(data_dir).as_posix()}"
         content = one.read_bytes()
         if len(content) > LARGEST_SECRET:
-            message = f"{one} is larger than any key or certificate: move it out of the data folder"
-            raise BackupError(message)
+            message = "{path} is larger than any key or certificate: move it out of the data folder"
+            raise BackupError(message, path=one)
         writer.add(name, sealer.seal(name, content))
         files += 1
     return files
@@ -143,8 +143,8 @@ def _must_be_empty(chosen: Settings) -> None:
     for name in ("headrace.db", "journal", MODELS, *PRIVATE):
         one = chosen.data_dir / name
         if one.is_file() or (one.is_dir() and any(one.rglob("*"))):
-            message = f"{one} is there: a backup is restored on an empty box only; choose another data folder"
-            raise BackupError(message)
+            message = "{path} is there: a backup is restored on an empty box only; choose another data folder"
+            raise BackupError(message, path=one)
     if chosen.database_url is not None:
         engine = make_engine(chosen.database())
         try:
@@ -177,8 +177,8 @@ def _fill(data_dir: Path, reader: Reader, header: Header, url: str, sealer: Seal
                     files += 1
             loading.numbered()
     except msgspec.MsgspecError as error:
-        message = f"rows in the backup are not ours ({error}): take another one"
-        raise BackupError(message) from error
+        message = "rows in the backup are not ours ({why}): take another one"
+        raise BackupError(message, why=error) from error
     finally:
         engine.dispose()
     return files

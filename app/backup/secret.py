@@ -25,8 +25,8 @@ def passphrase(path: Path) -> str:
     """What is in this file, without its last newline. Raises BackupError, OSError."""
     found = path.read_text(encoding="utf-8").rstrip("\r\n")
     if len(found) < SHORTEST:
-        message = f"the passphrase in {path} is shorter than {SHORTEST} characters: choose a longer one"
-        raise BackupError(message)
+        message = "the passphrase in {path} is shorter than {count} characters: choose a longer one"
+        raise BackupError(message, path=path, count=SHORTEST)
     return found
 
 

@@ -83,19 +83,19 @@ class Loading:
         self._columns = columns
         for name, mine in columns.items():
             if name not in self._tables or set(mine) != set(self._tables[name].columns.keys()):
-                message = f"the backup has a table {name} that its own schema has not: take another one"
-                raise BackupError(message)
+                message = "the backup has a table {table} that its own schema has not: take another one"
+                raise BackupError(message, table=name)
 
     def add(self, name: str, content: bytes) -> int:
         """A part of a table's rows; returns how many. BackupError."""
         if name not in self._columns:
-            message = f"the backup does not say what is in its table {name}: take another one"
-            raise BackupError(message)
+            message = "the backup does not say what is in its table {table}: take another one"
+            raise BackupError(message, table=name)
         columns = self._columns[name]
         rows = msgspec.msgpack.decode(content, type=list[tuple[Any, ...]])
         if any(len(row) != len(columns) for row in rows):
-            message = f"a row of table {name} has not the columns that the backup states: take another one"
-            raise BackupError(message)
+            message = "a row of table {table} has not the columns that the backup states: take another one"
+            raise BackupError(message, table=name)
         if rows:
             values = [dict(zip(columns, row, strict=True)) for row in rows]
             self._session.connection().execute(insert(self._tables[name]), values)

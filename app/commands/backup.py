@@ -47,7 +47,9 @@ def backup(
     try:
         phrase = None if passphrase_file is None else passphrase(passphrase_file)
         told = box.take(settings(), file, phrase, history=not without_history)
-    except (BackupError, OSError) as error:
+    except BackupError as error:
+        raise fail(t(error.text, **error.values)) from error
+    except OSError as error:
         raise fail(str(error)) from error
     size, seconds = file.stat().st_size / MB, time.monotonic() - begun
     values = {"file": file, "rows": told.rows, "files": told.files, "size": size, "seconds": seconds}
@@ -74,7 +76,9 @@ def restore(
             raise fail(t("{data} is in use: a gateway runs on it", data=settings().data_dir))
         phrase = None if passphrase_file is None else passphrase(passphrase_file)
         told = box.restore(settings(), file, phrase, getpass.getuser())
-    except (BackupError, OSError) as error:
+    except BackupError as error:
+        raise fail(t(error.text, **error.values)) from error
+    except OSError as error:
         raise fail(str(error)) from error
     values = {"at": rfc3339(told.made_at), "rows": told.rows, "files": told.files}
     out.print(t("Restored as of {at}: {rows} rows, {files} files.", **values), markup=False)

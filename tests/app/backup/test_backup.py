@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy import Engine, MetaData, insert, select
 from app.backup import box, service
 from app.backup.archive import BackupError, Header, Reader, Writer
 from app.backup.secret import Sealer, fresh_salt, passphrase
+from app.commands.messages import ZH
 from app.db import make_engine, reading, snapshot, upgrade, writing
 from app.ledger.service import accounts
 from app.ledger.tables import JournalStateRow, LedgerRow
@@ -347,3 +349,16 @@ def test_applying_a_message_again_after_a_restore_changes_nothing(source: Source
     assert not apply(engine, Message(1, "gw", 1, 2, record(1), ()), [])
     assert everything(engine) == before
     engine.dispose()
+
+
+def test_what_is_wrong_is_said_in_chinese_too() -> None:
+    """Every sentence of a refusal has its translation."""
+    sentences = {
+        node.value.value
+        for file in Path(box.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        and [one.id for one in node.targets if isinstance(one, ast.Name)] == ["message"]
+    }  # fmt: skip
+    assert len(sentences) > 10
+    assert sentences - ZH.keys() == set()
