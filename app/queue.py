@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TASK: Final = "headrace.score"
 RECOMPUTE: Final = "headrace.recompute"
 HOUSEKEEPING: Final = "housekeeping"
+WATCH: Final = "headrace.watch"
 """The queue that every worker serves, whatever devices it has."""
 SERIALIZER: Final = "headrace"
 CONTENT_TYPE: Final = "application/vnd.headrace.msgpack"

@@ -13,7 +13,7 @@ from celery.signals import beat_init, setup_logging, worker_ready
 
 import app as rooms
 from app import log, notify
-from app.queue import HOUSEKEEPING, RECOMPUTE, celery
+from app.queue import HOUSEKEEPING, RECOMPUTE, WATCH, celery
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ FORGET_S: Final = 10.0
 
 celery.conf.beat_schedule = {
     "sent-outbox-rows": {"task": "headrace.retention", "schedule": 3600.0, "options": {"queue": HOUSEKEEPING}},
+    "promises": {"task": WATCH, "schedule": 60.0, "options": {"queue": HOUSEKEEPING, "expires": 60.0}},
     # Some windows that a filled gap touches close only later; and who filled it may have found the queue away.
     "recomputing": {"task": RECOMPUTE, "schedule": 5.0, "options": {"queue": HOUSEKEEPING, "expires": 5.0}},
 }

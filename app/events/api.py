@@ -22,9 +22,9 @@ class EventView(View):
 
     id: str
     source: str
-    """`rule` or `plant`."""
+    """`rule`, `plant`, or `box`: a promise of the box itself is broken."""
     connection: str | None
-    """Which plant; then there is neither pipeline nor prediction."""
+    """Of a plant or of the box; then there is neither pipeline nor prediction."""
     pipeline: str | None
     rule: str
     """Of a plant: the name of the condition, else of what the event is about."""
@@ -87,7 +87,7 @@ def events(
     *,
     pipeline: str | None = None,
     state: Annotated[Literal["unack_active", "ack_active", "rtn_unack", "normal", "occurred"] | None, Query()] = None,
-    source: Annotated[Literal["rule", "plant"] | None, Query()] = None,
+    source: Annotated[Literal["rule", "plant", "box"] | None, Query()] = None,
     connection: Annotated[str | None, Query(max_length=100)] = None,
     cursor: Cursor = None,
     limit: Limit = 100,

@@ -17,6 +17,9 @@ from app.northbound.schemas import EVENT_TYPE, ROOT, Announcement, CloudEvent, E
 from app.northbound.tables import OutboxRow
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.scoring.tables import PredictionRow
+from app.sources.tables import ConnectionRow
+from app.watch import schemas as watch
+from app.watch.schemas import BOX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -356,7 +359,7 @@ def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
         found = session.execute(query).one_or_none()
         if found is None:
             return False
-        if found.source != "rule":
+        if found.source == "plant":
             raise OfPlantError
         if found.acked_at is None:
             state = ACK_ACTIVE if found.cleared_at is None else NORMAL
@@ -367,6 +370,11 @@ def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
 
 
 def _tell_acknowledged(session: Session, event: dict[str, Any]) -> None:
+    if event["source"] == BOX:
+        name = session.scalar(select(ConnectionRow.name).where(ConnectionRow.id == event["connection_id"])) or ""
+        told = watch.announcement(name, event, "acknowledged", event["acked_at"])
+        insert_all(session, OutboxRow, outbox_rows(north(session), [told]))
+        return
     query = (
         select(PipelineRow.name, PipelineVersionRow.spec)
         .join(PipelineVersionRow, PipelineVersionRow.pipeline_id == PipelineRow.id)

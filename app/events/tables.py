@@ -18,9 +18,9 @@ class EventRow(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     """UUID derived from (rule, prediction that raised it), or from (connection, the plant's own id of the event)."""
     source: Mapped[str] = mapped_column(String(10), default="rule", server_default="rule")
-    """`rule` or `plant`."""
+    """`rule`, `plant` or `box`."""
     connection_id: Mapped[int | None] = mapped_column(Big)
-    """Of an event of a plant; then what is only of rules is NULL."""
+    """Of an event of a plant or of the box; then what is only of rules is NULL."""
     condition_key: Mapped[str | None] = mapped_column(String(36), index=True)
     """UUID of the plant's condition and branch: of the events that share it the newest tells the present state."""
     pipeline_id: Mapped[int | None] = mapped_column(Big, index=True)

@@ -40,8 +40,8 @@ def prediction_counts(engine: Engine) -> list[tuple[str, bool, int]]:
 
 
 def active_events(engine: Engine) -> int:
-    """Alarms of rules that are active now."""
-    mine = (EventRow.source == "rule") & EventRow.cleared_at.is_(None)
+    """Alarms of rules and of the box itself that are active now."""
+    mine = (EventRow.source != "plant") & EventRow.cleared_at.is_(None)
     with reading(engine) as session:
         return int(session.scalar(select(func.count()).where(mine)) or 0)
 

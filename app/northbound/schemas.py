@@ -123,6 +123,19 @@ class PlantEventData(msgspec.Struct, frozen=True, kw_only=True):
     condition: dict[str, Any] | None
 
 
+class BoxEventData(msgspec.Struct, frozen=True, kw_only=True):
+    """A promise of the box itself that is broken, or kept again."""
+
+    event_id: str
+    connection: str
+    rule: str
+    state: str
+    priority: int
+    message: dict[str, str]
+    value: Any
+    limit: str
+
+
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """CloudEvents 1.0 in structured mode (CloudEvents 1.0.2, JSON event format, section 3)."""
 
@@ -131,7 +144,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     subject: str
     time: str
-    data: EventData | PlantEventData
+    data: EventData | PlantEventData | BoxEventData
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
 
