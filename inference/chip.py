@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from inference import BackendNotInstalledError
+
 Kind = Literal["ort_plugin", "ort_legacy", "compiled", "framework"]
 """The four kinds of adapter.
 
@@ -152,3 +154,12 @@ class Chip:
     def evidence(self) -> Evidence:
         """Of the preferred route."""
         return self.routes[0].evidence
+
+
+class MissingPartError(BackendNotInstalledError):
+    """A part of a runtime is absent; says which in the languages of our users."""
+
+    def __init__(self, text: Text) -> None:
+        """`text` names the part, and what to do."""
+        super().__init__(text.en)
+        self.text = text

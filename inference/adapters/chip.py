@@ -15,7 +15,9 @@ from packaging.specifiers import SpecifierSet
 
 from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError, backend, names
 from inference.adapters import ort
-from inference.chip import Text, joined
+from inference.adapters.ort_plugin import Plugin, PluginBackend, probed
+from inference.adapters.plugin_probe import Wanted
+from inference.chip import MissingPartError, Text, joined
 from inference.host import HERE, RENDER
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from inference.chip import Chip, Probe, Route
     from inference.host import Card, Host
 
-ADAPTED: Final = frozenset(("ort_legacy",))
+ADAPTED: Final = frozenset(("ort_legacy", "ort_plugin"))
 """The kinds of route that this version has an adapter for."""
 
 KINDS: Final = {
@@ -105,13 +107,21 @@ def lacking(route: Route, host: Host) -> list[Text]:
                           f"Python 模块 {route.module}" + (f"（软件包 {route.package}）" if package else "")))
     if route.kind == "ort_legacy":
         found += _provider(route)
+    # A plugin is loaded, in a child, only where all that it needs was found as files.
+    if route.kind == "ort_plugin" and not found:
+        found += _loads(route, host)
     return found
 
 
 def _versions(route: Route) -> list[Text]:
     """What the route needs in an environment of its own, because this one differs."""
     python = ".".join(map(str, sys.version_info[:3]))
-    here = (("Python", python, route.python), ("numpy", np.__version__, route.numpy))
+    here = [("Python", python, route.python), ("numpy", np.__version__, route.numpy)]
+    if route.kind == "ort_plugin" and route.onnxruntime is not None:
+        try:
+            here.append(("onnxruntime", ort.runtime().__version__, route.onnxruntime))
+        except BackendNotInstalledError as error:
+            return [Text(f"an ONNX Runtime ({error})", f"ONNX Runtime（{error}）")]
     return [
         Text(f"{name} {wanted} (here it is {version}; this version starts no engine in an environment of its own yet)",
              f"{name} {wanted}（此处为 {version}；本版本尚不能在独立环境中启动引擎）")
@@ -131,6 +141,19 @@ def _provider(route: Route) -> list[Text]:
     version = runtime.__version__
     return [Text(f"{route.target} (onnxruntime {version} here is built without it)",
                  f"{route.target}（此处的 onnxruntime {version} 未内建）")]
+
+
+def _loads(route: Route, host: Host) -> list[Text]:
+    """Why the plugin cannot be loaded, if it cannot."""
+    try:
+        probed(_wanted_plugin(route, host))
+    except MissingPartError as error:
+        return [error.text]
+    return []
+
+
+def _wanted_plugin(route: Route, host: Host) -> Wanted:
+    return Wanted(route.target, module=route.module, folders=host.modules or ())
 
 
 def _runtime(card: Card, lacks: list[tuple[Route, list[Text]]]) -> Text:
@@ -207,7 +230,10 @@ class ChipBackend:
         if found.route is None:
             raise DeviceLostError(found.missing.en)
         _within(model, found.route)
-        return ort.OrtBackend(provider(self.chip, found.route, device)).prepare(model, device, options)
+        told = provider(self.chip, found.route, device)
+        if found.route.kind == "ort_plugin":
+            return plugin(told, found.route, self._host).prepare(model, device, options)
+        return ort.OrtBackend(told).prepare(model, device, options)
 
 
 def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
@@ -219,6 +245,12 @@ def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
         describe=lambda: device.name, options={index: ordinal} if index else {},
         precisions=route.precisions or {"fp32": ({},)},
     )
+
+
+def plugin(told: ort.Provider, route: Route, host: Host) -> PluginBackend:
+    """The maker's plugin; one whose option takes the card's number lists one device for all cards."""
+    wanted = _wanted_plugin(route, host)
+    return PluginBackend(Plugin(told, lambda: wanted, by_option=route.options.get("device", "")))
 
 
 def _within(model: Model, route: Route) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from inference.adapters.batching import Call
 
 T = TypeVar("T")
+Open = Callable[[dict[str, int], Mapping[str, str]], Any]
 CPU: Final = "CPUExecutionProvider"
 _RECORD: Final = "session.record_ep_graph_assignment_info"
 _STRICT: Final = "session.disable_cpu_ep_fallback"
@@ -79,6 +80,7 @@ def runtime() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
         message = f"ONNX Runtime cannot be loaded ({error}): install onnxruntime"
         raise BackendNotInstalledError(message) from error
     module.disable_telemetry_events()
+    module.set_default_logger_severity(_FATAL_ONLY)
     return module
 
 
@@ -92,7 +94,10 @@ def errors() -> tuple[type[Exception], ...]:
 
 def said(error: Exception) -> str:
     """The runtime's message on one line, without its C++ source locations."""
-    text = re.sub(r"\S*\.(cc|h):\d+ (?:\S+ )?", "", " ".join(str(error).split()))
+    text = " ".join(str(error).split())
+    # A plugin's own error arrives inside that of ONNX Runtime, behind the signature of a C++ function.
+    text = text[max(0, text.rfind("[ONNXRuntimeError] : ")):]
+    text = re.sub(r"\S*\.(cc|h):\d+ (?:\S+ )?", "", text)
     return text.replace("[ONNXRuntimeError] : ", "")[:600]
 
 
@@ -128,7 +133,8 @@ def contract(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
     return tuple(map(_spec, session.get_inputs())), tuple(map(_spec, session.get_outputs()))
 
 
-def _options(threads: int, dims: dict[str, int], *, strict: bool) -> Any:  # noqa: ANN401 - SessionOptions
+def session_options(threads: int, dims: dict[str, int], *, strict: bool) -> Any:  # noqa: ANN401 - SessionOptions
+    """What every session is made with; `strict` forbids the CPU as a fallback. `dims`: free dimensions to be fixed."""
     options = runtime().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -146,10 +152,20 @@ def _options(threads: int, dims: dict[str, int], *, strict: bool) -> Any:  # noq
 def _open(
     path: Path, provider: str, threads: int, dims: dict[str, int], told: Mapping[str, str]
 ) -> Any:  # noqa: ANN401 - InferenceSession
+    # The strict entry forbids the CPU as a fallback, so it would forbid the CPU as the wish, too.
+    options = session_options(threads, dims, strict=provider != CPU)
+    return session_on(path, options, provider, [(provider, dict(told))])
+
+
+def session_on(
+    path: Path, options: Any, provider: str, listed: Sequence[tuple[str, dict[str, str]]] | None  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - InferenceSession
+    """A session of this provider and no other. `listed`: None where `options` name its devices already.
+
+    Raises UnsupportedModelError, also where ONNX Runtime made one on something else.
+    """
     try:
-        # The strict entry forbids the CPU as a fallback, so it would forbid the CPU as the wish, too.
-        options = _options(threads, dims, strict=provider != CPU)
-        session = runtime().InferenceSession(str(path), options, providers=[(provider, dict(told))], enable_fallback=0)
+        session = runtime().InferenceSession(str(path), options, providers=listed, enable_fallback=0)
     except errors() as error:
         raise UnsupportedModelError(said(error)) from error
     if session.get_providers()[0] != provider:
@@ -234,32 +250,50 @@ class OrtBackend:
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
-        asked = self._spec.precisions.get(options.precision)
-        if asked is None:
-            offered = ", ".join(self._spec.precisions)
-            message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
-            raise UnsupportedModelError(message)
-        provider = self._spec.provider
+        spec = self._spec
 
-        def opened(dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
-            def told(more: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
-                return _open(model.path, provider, options.threads, dims, {**self._spec.options, **more})
+        def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
+            return _open(model.path, spec.provider, options.threads, dims, told)
 
-            return understood(told, asked)
-
-        session = opened({})
-        if options.batch is not None:
-            session = opened(_batch_dimension(session, options.batch))
-        placement = placed(session, provider, model.nodes)
-        call = _caller(session)
-        batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
-        outputs = [spec.name for spec in model.outputs]
-        return CheckedSession(call, model.inputs, outputs, placement, batching)
+        return prepared(spec, model, device, options, opened)
 
 
-def _batch_dimension(session: Any, size: int) -> dict[str, int]:  # noqa: ANN401 - InferenceSession
-    """The symbols of the first dimensions, to be fixed. An unnamed one stays free and is sliced all the same."""
-    return {arg.shape[0]: size for arg in session.get_inputs() if arg.shape and isinstance(arg.shape[0], str)}
+def prepared(spec: Provider, model: Model, device: Device, options: Options, opened: Open) -> CheckedSession:
+    """A session in the precision asked for, its placement counted and its batch tried. Raises UnsupportedModelError.
+
+    `opened` makes ONNX Runtime's session from dimensions to be fixed and what the provider is told.
+    """
+    told = precision(spec, device, options)
+
+    def open_with(dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
+        return understood(lambda more: opened(dims, {**spec.options, **more}), told)
+
+    session = open_with({} if options.batch is None else _batch_dimension(model.path, options.batch))
+    placement = placed(session, spec.provider, model.nodes)
+    call = _caller(session)
+    batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
+    return CheckedSession(call, model.inputs, [spec.name for spec in model.outputs], placement, batching)
+
+
+def precision(spec: Provider, device: Device, options: Options) -> Sequence[Mapping[str, str]]:
+    """What asks this provider for the precision. Raises UnsupportedModelError where it cannot be asked for it."""
+    asked = spec.precisions.get(options.precision)
+    if asked is None:
+        offered = ", ".join(spec.precisions)
+        message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
+        raise UnsupportedModelError(message)
+    return asked
+
+
+def _batch_dimension(path: Path, size: int) -> dict[str, int]:
+    """The symbols of the first dimensions, to be fixed. An unnamed one stays free and is sliced all the same.
+
+    Read from the file: a provider without free dimensions would make no session that could be asked for them.
+    """
+    graph = importlib.import_module("onnx").load_model(path, load_external_data=False).graph
+    weights = {one.name for one in graph.initializer}
+    shapes = [one.type.tensor_type.shape.dim for one in graph.input if one.name not in weights]
+    return {dims[0].dim_param: size for dims in shapes if len(dims) and dims[0].dim_param}
 
 
 def _fixed(model: Model, size: int) -> Batching:

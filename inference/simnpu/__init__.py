@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from inference import BackendNotInstalledError
+from inference.chip import MissingPartError, Text
 
 NAME: Final = "SimNPUExecutionProvider"
 _HERE: Final = Path(__file__).parent
@@ -34,22 +34,28 @@ def sources() -> tuple[Path, ...]:
 
 
 def compiler() -> str:
-    """A C++ compiler's path. Raises BackendNotInstalledError, which says what to install."""
+    """A C++ compiler's path. Raises MissingPartError, which says what to install."""
     for name in _COMPILERS:
         path = shutil.which(name)
         if path is not None:
             return path
-    message = f"SimNPU is built from source and there is no C++ compiler ({', '.join(_COMPILERS)}): install g++"
-    raise BackendNotInstalledError(message)
+    said = Text(
+        f"SimNPU is built from source and there is no C++ compiler ({', '.join(_COMPILERS)}): install g++",
+        f"SimNPU 需从源码构建，而此处没有 C++ 编译器（{'、'.join(_COMPILERS)}）：请安装 g++",
+    )
+    raise MissingPartError(said)
 
 
 def default_folder() -> Path:
-    """Where built libraries are kept, in the home of whoever runs this. Raises BackendNotInstalledError."""
+    """Where built libraries are kept, in the home of whoever runs this. Raises MissingPartError."""
     try:
         return Path.home() / ".cache" / "headrace" / "simnpu"
     except RuntimeError as error:
-        message = f"SimNPU has nowhere to be built ({error}): give the user of this process a home folder"
-        raise BackendNotInstalledError(message) from error
+        said = Text(
+            f"SimNPU has nowhere to be built ({error}): give the user of this process a home folder",
+            f"SimNPU 没有可用于构建的位置（{error}）：请为运行本进程的用户设置主目录",
+        )
+        raise MissingPartError(said) from error
 
 
 def built_at(folder: Path | None = None) -> Path:
@@ -63,7 +69,7 @@ def built_at(folder: Path | None = None) -> Path:
 def library(folder: Path | None = None) -> Path:
     """The path of the library, built if it is not there yet (some 4 s).
 
-    Raises BackendNotInstalledError where there is no compiler, it fails, or the folder cannot be ours alone.
+    Raises MissingPartError where there is no compiler, it fails, or the folder cannot be ours alone.
     """
     path = built_at(folder)
     try:
@@ -72,8 +78,11 @@ def library(folder: Path | None = None) -> Path:
         if not path.exists():
             _build(path, compiler())
     except OSError as error:
-        message = f"SimNPU cannot be built in {path.parent}: {error}"
-        raise BackendNotInstalledError(message) from error
+        said = Text(
+            f"SimNPU cannot be built in {path.parent}: {error}",
+            f"SimNPU 无法在 {path.parent} 中构建：{error}",
+        )
+        raise MissingPartError(said) from error
     return path
 
 
@@ -81,8 +90,11 @@ def _ours_alone(folder: Path) -> None:
     """A library is loaded from it: nobody else may be able to put one there."""
     found = folder.stat()
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        message = f"SimNPU is not built in {folder}, where others may write: chmod 700, or another folder"
-        raise BackendNotInstalledError(message)
+        said = Text(
+            f"SimNPU is not built in {folder}, where others may write: chmod 700, or another folder",
+            f"SimNPU 不在他人可写的 {folder} 中构建：请 chmod 700，或改用其他文件夹",
+        )
+        raise MissingPartError(said)
 
 
 def _build(path: Path, program: str) -> None:
@@ -96,9 +108,15 @@ def _build(path: Path, program: str) -> None:
                 command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S
             )
         except subprocess.TimeoutExpired as error:
-            message = f"SimNPU was not built: {program} did not end within {_LIMIT_S} s"
-            raise BackendNotInstalledError(message) from error
+            said = Text(
+                f"SimNPU was not built: {program} did not end within {_LIMIT_S} s",
+                f"SimNPU 未构建：{program} 未在 {_LIMIT_S} 秒内结束",
+            )
+            raise MissingPartError(said) from error
         if done.returncode != 0:
-            message = f"SimNPU was not built: {program} said: {done.stderr.strip()[:600]}"
-            raise BackendNotInstalledError(message)
+            said = Text(
+                f"SimNPU was not built: {program} said: {done.stderr.strip()[:600]}",
+                f"SimNPU 未构建：{program} 报告：{done.stderr.strip()[:600]}",
+            )
+            raise MissingPartError(said)
         made.replace(path)

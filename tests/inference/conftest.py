@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from inference.model import import_model
+from tests.inference import vulkan  # noqa: F401 - what it finds has to be there before a device is asked for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

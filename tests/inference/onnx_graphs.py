@@ -123,3 +123,10 @@ def old_softmax() -> onnx.ModelProto:
     """Softmax of opset 9, which means axis 1 and all after it."""
     return build([node("Softmax", ["x"], ["y"])], [value("x", FLOAT, ["N", 3, 2])], [value("y", FLOAT, ["N", 3, 2])],
                  opset=9, ir=4)
+
+
+def overflowing() -> onnx.ModelProto:
+    """Gives a / (a + 1) of a = 1e6 x, float32 [N, 16]: about 1, and NaN where half precision makes infinity of a."""
+    nodes = [node("Mul", ["x", "million"], ["a"]), node("Add", ["a", "one"], ["b"]), node("Div", ["a", "b"], ["y"])]
+    weights = [constant("million", 1e6), constant("one", 1.0)]
+    return build(nodes, [value("x", FLOAT, ["N", 16])], [value("y", FLOAT, ["N", 16])], weights)

@@ -1,0 +1,248 @@
+"""ONNX Runtime with a provider loaded as a library: registered once in a process, its devices chosen by its name.
+
+The list of hardware is never asked what kind of device something is, as a plugin may hang its own on the CPU. A library
+is loaded in a child before it is loaded here; what crashes there is absent here, with the reason. The ways to the CPU
+unseen are closed as for a provider that is built in (`ort.py`), and an empty list of devices, which would make a
+session of the CPU's, is refused before ONNX Runtime sees it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError
+from inference.adapters import ort
+from inference.adapters.plugin_probe import Offered, Wanted, probe
+from inference.chip import MissingPartError, Text, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from inference import Model, Options
+    from inference.adapters.session import CheckedSession
+
+_BELIEVED_S: Final = 30.0
+"""A library that could not be loaded is tried again after this long."""
+_ON_CPU: Final = "assigned to the default CPU EP"
+"""What ONNX Runtime says where it was forbidden to put nodes on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A vendor's data for this adapter."""
+
+    provider: ort.Provider
+    wanted: Callable[[], Wanted]
+    """What to load. Raises BackendNotInstalledError where a part that has to be there first is missing."""
+    hint: Text | None = None
+    """What to do where there is no device."""
+    by_option: str = ""
+    """The option that takes a card's number, where the plugin lists one device for all cards; empty: a device each."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A library that ONNX Runtime holds in this process."""
+
+    name: str
+    sessions: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    reason: MissingPartError
+    until: float
+
+
+_LOCK: Final = threading.RLock()
+_LOADED: Final[dict[str, _Loaded]] = {}
+"""By path: registered under two names a library would offer every device twice."""
+_NUMBERS: Final = itertools.count()
+_PROBED: Final[dict[tuple[Wanted, float], Offered | _Failed]] = {}
+
+
+def probed(wanted: Wanted) -> Offered:
+    """What a child found, remembered; a library that has been replaced is another one."""
+    path = Path(wanted.library) if wanted.library else None
+    changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
+    key = (wanted, changed)
+    with _LOCK:
+        known = _PROBED.get(key)
+        if isinstance(known, Offered):
+            return known
+        if known is not None and known.until > time.monotonic():
+            raise known.reason
+        try:
+            found = _PROBED[key] = probe(wanted)
+        except MissingPartError as error:
+            _PROBED[key] = _Failed(error, time.monotonic() + _BELIEVED_S)
+            raise
+        return found
+
+
+def _load(wanted: Wanted, vendor: str) -> _Loaded:
+    """Register the library in this process, once. Raises BackendNotInstalledError."""
+    runtime = ort.runtime()
+    offered = probed(wanted)
+    with _LOCK:
+        there = _LOADED.get(offered.library)
+        if there is not None:
+            return there
+        name = f"headrace.{vendor}.{next(_NUMBERS)}"
+        try:
+            runtime.register_execution_provider_library(name, offered.library)
+        except ort.errors() as error:
+            said = ort.said(error)
+            raise MissingPartError(Text(f"{offered.library} loads in a process of its own and not in this one: {said}",
+                                        f"{offered.library} 可在独立进程中加载，但在本进程中失败：{said}")) from error
+        made = _LOADED[offered.library] = _Loaded(name)
+        return made
+
+
+class PluginBackend:
+    """A provider plugin bound to one vendor's data."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        """Nothing is loaded yet."""
+        self._plugin = plugin
+
+    def devices(self) -> tuple[Device, ...]:
+        """Each device that the plugin lists; none where it cannot be loaded."""
+        spec = self._plugin.provider
+        try:
+            count = len(self._listed())
+        except BackendNotInstalledError:
+            return ()
+        backend = f"onnxruntime {ort.runtime().__version__}, {spec.provider}"
+        return tuple(
+            Device(f"{spec.vendor}:{number}", spec.vendor, spec.describe(), backend, spec.evidence)
+            for number in range(count)
+        )
+
+    def absent(self) -> Absent | None:
+        """Which part is missing, or how the library failed."""
+        spec = self._plugin.provider
+        try:
+            self._listed()
+        except MissingPartError as error:
+            said = joined([error.text, *([self._plugin.hint] if self._plugin.hint else [])], "; ", "；")
+            return Absent(spec.vendor, said.en, spec.evidence, said.zh)
+        except BackendNotInstalledError as error:
+            return Absent(spec.vendor, str(error), spec.evidence)
+        return None
+
+    def prepare(self, model: Model, device: Device, options: Options) -> CheckedSession:
+        """Open the model on that device and nowhere else. Raises UnsupportedModelError, naming nodes it does not take.
+
+        Raises DeviceLostError where the plugin or the device is no longer there.
+        """
+        return self._prepared(model.path, model, device, options)
+
+    def compile(self, model: Model, device: Device, options: Options, artefact: Path) -> Path:
+        """Compile ahead of time: an ONNX file whose nodes hold what the provider's compiler made (EPContext).
+
+        The caller chooses `artefact` so that it stands for model, device, driver and options; it is replaced at once
+        or not at all. Raises UnsupportedModelError, and DeviceLostError as `prepare` does.
+        """
+        spec = self._plugin.provider
+        told = ort.precision(spec, device, options)
+        made = artefact.with_name(f"{artefact.name}.new")
+
+        def compiled(more: Mapping[str, str]) -> None:
+            settings = ort.session_options(options.threads, {}, strict=True)
+            settings.add_provider_for_devices(self._chosen(device), self._told(device, {**spec.options, **more}))
+            try:
+                ort.runtime().ModelCompiler(
+                    settings, str(model.path), embed_compiled_data_into_model=True
+                ).compile_to_file(str(made))
+            except ort.errors() as error:
+                raise UnsupportedModelError(ort.said(error)) from error
+
+        try:
+            ort.understood(compiled, told)
+            made.replace(artefact)
+        finally:
+            made.unlink(missing_ok=True)
+        return artefact
+
+    def load(self, artefact: Path, model: Model, device: Device, options: Options) -> CheckedSession:
+        """A session from what `compile` made of this model. Raises UnsupportedModelError, also for what others made."""
+        return self._prepared(artefact, model, device, options)
+
+    def unload(self) -> None:
+        """Give the library back. Raises BackendNotInstalledError where sessions are still open."""
+        with _LOCK:
+            offered = probed(self._plugin.wanted())
+            there = _LOADED.get(offered.library)
+            if there is None:
+                return
+            if len(there.sessions):
+                message = f"{len(there.sessions)} session(s) of {offered.library} are open: close them first"
+                raise BackendNotInstalledError(message)
+            ort.runtime().unregister_execution_provider_library(there.name)
+            del _LOADED[offered.library]
+
+    def _prepared(self, path: Path, model: Model, device: Device, options: Options) -> CheckedSession:
+        spec = self._plugin.provider
+
+        def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
+            chosen, more = self._chosen(device), self._told(device, told)
+            try:
+                session = self._open(path, options.threads, dims, chosen, more, strict=True)
+            except UnsupportedModelError as error:
+                if _ON_CPU not in str(error):
+                    raise
+                lax = self._open(path, options.threads, dims, chosen, more, strict=False)
+                raise UnsupportedModelError(_left(device, ort.placed(lax, spec.provider, model.nodes))) from error
+            _load(self._plugin.wanted(), spec.vendor).sessions.add(session)
+            return session
+
+        return ort.prepared(spec, model, device, options, opened)
+
+    def _open(
+        self, path: Path, threads: int, dims: dict[str, int], chosen: list[Any], told: dict[str, str], *, strict: bool
+    ) -> Any:  # noqa: ANN401 - InferenceSession
+        settings = ort.session_options(threads, dims, strict=strict)
+        settings.add_provider_for_devices(chosen, told)
+        return ort.session_on(path, settings, self._plugin.provider.provider, None)
+
+    def _listed(self) -> list[Any]:
+        """ONNX Runtime's devices of this provider. Raises BackendNotInstalledError where there is none."""
+        spec = self._plugin.provider
+        _load(self._plugin.wanted(), spec.vendor)
+        found = [one for one in ort.runtime().get_ep_devices() if one.ep_name == spec.provider]
+        if not found:
+            raise MissingPartError(Text(f"{spec.provider} was loaded and lists no device",
+                                        f"{spec.provider} 已加载，但未列出设备"))
+        return found
+
+    def _chosen(self, device: Device) -> list[Any]:
+        """The one device to run on. Raises DeviceLostError: an empty list would mean the CPU."""
+        number = 0 if self._plugin.by_option else int(device.id.partition(":")[2] or 0)
+        try:
+            found = self._listed()[number:number + 1]
+        except BackendNotInstalledError as error:
+            raise DeviceLostError(str(error)) from error
+        if not found:
+            message = f"{device.id} is not there: {self._plugin.provider.provider} lists fewer devices"
+            raise DeviceLostError(message)
+        return found
+
+    def _told(self, device: Device, more: Mapping[str, str]) -> dict[str, str]:
+        by_option = self._plugin.by_option
+        number = {by_option: device.id.partition(":")[2] or "0"} if by_option else {}
+        return {**number, **more}
+
+
+def _left(device: Device, placement: Any) -> str:  # noqa: ANN401 - Placement
+    """Which nodes the provider leaves to the CPU."""
+    names = "; ".join(placement.fallen_back[:10])
+    return (f"{device.id} takes {placement.on_device} of {placement.nodes} nodes and leaves: {names}. "
+            "The CPU is not used in its place")

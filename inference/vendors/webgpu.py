@@ -1,0 +1,38 @@
+"""WebGPU through ONNX Runtime's plugin: any GPU with Vulkan, or the software one of Chromium for trying it out."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Final
+
+from inference.adapters.ort import Provider
+from inference.adapters.ort_plugin import Plugin, PluginBackend
+from inference.adapters.plugin_probe import Wanted
+from inference.chip import MissingPartError, Text
+
+_MODULE: Final = "onnxruntime_ep_webgpu"
+_NAME: Final = "WebGpuExecutionProvider"
+
+
+def _wanted() -> Wanted:
+    """Raises MissingPartError where the package is absent."""
+    if importlib.util.find_spec(_MODULE) is None:
+        raise MissingPartError(Text("the package onnxruntime-ep-webgpu is missing: install the extra `webgpu`",
+                                    "缺少软件包 onnxruntime-ep-webgpu：请安装附加组件 `webgpu`"))
+    return Wanted(_NAME, module=_MODULE)
+
+
+PLUGIN: Final = Plugin(
+    Provider(
+        vendor="webgpu", provider=_NAME, evidence="verified-ci", package="onnxruntime-ep-webgpu",
+        describe=lambda: "a Vulkan device through WebGPU",
+    ),
+    _wanted,
+    hint=Text("it needs Vulkan, or Chromium's software one: docs/how-to/second-device.md",
+              "需要 Vulkan，或 Chromium 的软件实现：docs/zh-CN/how-to/second-device.md"),
+)
+
+
+def backend() -> PluginBackend:
+    """What Vulkan shows of this machine."""
+    return PluginBackend(PLUGIN)
