@@ -268,8 +268,11 @@ class Router:
         return msgspec.msgpack.encode({key: one.snapshot() for key, one in self._windowers.items()})
 
     @classmethod
-    def restore(cls, specs: Mapping[int, Spec], data: bytes) -> Self:
-        """The router as it was; ids it lacks start anew, ids that are gone are left out. Raises SnapshotError."""
+    def restore(cls, specs: Mapping[int, Spec], data: bytes, heirs: Mapping[int, int] | None = None) -> Self:
+        """The router as it was; ids it lacks start anew, ids that are gone are left out. Raises SnapshotError.
+
+        `heirs`: ids that take up the open windows of another, whose spec is the same, and number theirs from 1.
+        """
         made = cls(specs)
         try:
             found = msgspec.msgpack.decode(data, type=dict[int, bytes])
@@ -279,6 +282,9 @@ class Router:
         for key, spec in specs.items():
             if key in found:
                 made._windowers[key] = Windower.restore(spec, found[key])
+            elif (heirs or {}).get(key) in found:
+                made._windowers[key] = Windower.restore(spec, found[(heirs or {})[key]])
+                made._windowers[key].core.renumber()
         made._grids = made._together()
         made._clock = max((one.clock for one in made._windowers.values()), default=0)
         return made

@@ -267,6 +267,10 @@ class Grid:
             self._liveness.state(),
         ))
 
+    def renumber(self) -> None:
+        """The next window is number 1 again."""
+        self._sequence = 0
+
     def resume(self, data: bytes) -> None:
         """Take up where the snapshot was made. Raises ValueError or MsgspecError when it is not of this spec."""
         state = msgspec.msgpack.decode(data, type=GridState)

@@ -258,6 +258,10 @@ class Trigger:
             self._torn,
         ))
 
+    def renumber(self) -> None:
+        """The next window is number 1 again."""
+        self._sequence = 0
+
     def resume(self, data: bytes) -> None:
         """Take up where the snapshot was made. Raises ValueError or MsgspecError when it is not of this spec."""
         state = msgspec.msgpack.decode(data, type=TriggerState)

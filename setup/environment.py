@@ -30,6 +30,16 @@ BEYOND: Final = (3, 15)
 """onnxruntime has no wheel for it."""
 SOURCE_ONLY: Final = frozenset({"tep-studio"})
 """Comes as a source distribution: a C extension that is built here, against what is installed by then."""
+USEFUL: Final = {
+    "mosquitto": ("mosquitto",),
+    "g++": ("g++", "clang++", "c++"),
+    "chromium-common": ("/usr/lib/chromium/libvk_swiftshader.so", "/usr/lib/chromium-browser/libvk_swiftshader.so"),
+}
+"""Debian's package, and programs or files of which one shows that there is no need of it.
+
+Mosquitto keeps sessions over a restart, which the broker of the wheel does not. The simulated accelerator is built by a
+C++ compiler. Chromium's software Vulkan runs WebGPU without a GPU.
+"""
 QUOTED_LINES: Final = 25
 PIP_TO_UV: Final = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -239,11 +249,11 @@ def build(installer: Installer, compiler: Future[None]) -> None:
 def install_compiler(venv: Venv) -> None:
     """Get a C compiler and Python's headers where they are missing and we may; else say what to do.
 
-    Where we may, get Mosquitto too: it keeps sessions over a restart, which the broker of the wheel does not.
+    Where we may, get what is useful too: see `USEFUL`.
     """
     missing = missing_packages()
     if not missing:
-        install_broker(venv)
+        install_useful(venv)
         return
     install = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -258,19 +268,25 @@ def install_compiler(venv: Venv) -> None:
     except SetupError as error:
         message = f"a C compiler could not be installed: {error}"
         raise SetupError(message) from error
-    install_broker(venv)
+    install_useful(venv)
 
 
-def install_broker(venv: Venv) -> None:
-    """Install Debian's Mosquitto if it is missing and we may; without it the wheel's broker serves."""
-    there = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if there or shutil.which("apt-get") is None or os.geteuid() != 0:
+def install_useful(venv: Venv) -> None:
+    """Install Debian packages that are useful and missing, if we may; without them less can be tried here."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    missing = [
+        package for package, marks in USEFUL.items()
+        if not any(shutil.which(mark, path=path) or Path(mark).exists() for mark in marks)
+    ]
+    if not missing or shutil.which("apt-get") is None or os.geteuid() != 0:
         return
-    # In this run level the package does not start a broker of its own.
+    # In this run level no package starts a server of its own.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     with contextlib.suppress(SetupError):
         run(["apt-get", "update", "-qq"], environment, venv.log)
-        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mosquitto"], environment, venv.log)
+    for package in missing:
+        with contextlib.suppress(SetupError):
+            run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], environment, venv.log)
 
 
 def missing_packages() -> list[str]:

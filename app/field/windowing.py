@@ -64,12 +64,13 @@ class Windowing:
     def switch(self, position: Position, versions: Iterable[int], known: Mapping[int, Version]) -> None:
         """From this record on cut the windows of these versions: those already in force go on.
 
-        New ones begin with the newest reading of every tag.
+        A new version of a pipeline that cuts as the last one did takes up its open windows, so that none is missing;
+        others begin with the newest reading of every tag.
         """
-        self.versions = tuple(versions)
+        before, self.versions = self.versions, tuple(versions)
         self._specs = _specs(self.versions, known)
         self._cells = _cells(self._specs, known)
-        self._router = Router.restore(self._specs, self._router.snapshot())
+        self._router = Router.restore(self._specs, self._router.snapshot(), _heirs(before, self.versions, known))
         self._latest.prime(self._router)
         self.position = position
 
@@ -130,6 +131,13 @@ class Windowing:
 def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, Spec]:
     """Versions that are not known (any more) have no windows."""
     return {version: known[version].windows for version in versions if version in known}
+
+
+def _heirs(before: Iterable[int], versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, int]:
+    """For each version that is new, the one it replaces, where both cut the same windows of the same tags."""
+    replaced = {(known[old].pipeline_id, known[old].windows): old for old in before if old in known}
+    named = ((new, (known[new].pipeline_id, known[new].windows)) for new in versions if new in known)
+    return {new: replaced[key] for new, key in named if key in replaced}
 
 
 def _cells(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, str]:

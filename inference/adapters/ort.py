@@ -44,6 +44,7 @@ _STRICT: Final = "session.disable_cpu_ep_fallback"
 _FATAL_ONLY: Final = 4
 """Log severity: what goes wrong is raised with its text, so a second copy on stderr helps nobody."""
 
+_RAN: Final = "Non-zero status code returned while running "
 _TYPES: Final = {"float": "float32", "double": "float64", "string": "str"}
 _LOST: Final = ("DeviceReset", "EngineError", "EPFail")
 _ERRORS: Final = (
@@ -98,6 +99,8 @@ def said(error: Exception) -> str:
     # A plugin's own error arrives inside that of ONNX Runtime, behind the signature of a C++ function.
     text = text[max(0, text.rfind("[ONNXRuntimeError] : ")):]
     text = re.sub(r"\S*\.(cc|h):\d+ (?:\S+ )?", "", text)
+    # What a plugin compiled has a name that only ONNX Runtime knows.
+    text = re.sub(rf"{_RAN}\w+ExecutionProvider_\w+ node. Name:'\S+' Status Message: ", "", text)
     return text.replace("[ONNXRuntimeError] : ", "")[:600]
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError
 from inference.adapters import ort
-from inference.adapters.plugin_probe import Offered, Wanted, probe
-from inference.chip import MissingPartError, Text, joined
+from inference.adapters.plugin_probe import NoDeviceError, Offered, Wanted, probe
+from inference.chip import MissingPartError, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,8 @@ class Plugin:
     provider: ort.Provider
     wanted: Callable[[], Wanted]
     """What to load. Raises BackendNotInstalledError where a part that has to be there first is missing."""
-    hint: Text | None = None
-    """What to do where there is no device."""
+    no_device: Text | None = None
+    """Why it may list none, and what to do."""
     by_option: str = ""
     """The option that takes a card's number, where the plugin lists one device for all cards; empty: a device each."""
 
@@ -131,9 +131,11 @@ class PluginBackend:
         spec = self._plugin.provider
         try:
             self._listed()
-        except MissingPartError as error:
-            said = joined([error.text, *([self._plugin.hint] if self._plugin.hint else [])], "; ", "；")
+        except NoDeviceError as error:
+            said = self._plugin.no_device or error.text
             return Absent(spec.vendor, said.en, spec.evidence, said.zh)
+        except MissingPartError as error:
+            return Absent(spec.vendor, error.text.en, spec.evidence, error.text.zh)
         except BackendNotInstalledError as error:
             return Absent(spec.vendor, str(error), spec.evidence)
         return None
@@ -219,8 +221,8 @@ class PluginBackend:
         _load(self._plugin.wanted(), spec.vendor)
         found = [one for one in ort.runtime().get_ep_devices() if one.ep_name == spec.provider]
         if not found:
-            raise MissingPartError(Text(f"{spec.provider} was loaded and lists no device",
-                                        f"{spec.provider} 已加载，但未列出设备"))
+            raise NoDeviceError(Text(f"{spec.provider} was loaded and lists no device",
+                                     f"{spec.provider} 已加载，但未列出设备"))
         return found
 
     def _chosen(self, device: Device) -> list[Any]:

@@ -20,6 +20,10 @@ _MOST_BYTES: Final = 65_536
 _MOST_DEVICES: Final = 64
 
 
+class NoDeviceError(MissingPartError):
+    """The library could be loaded and lists no device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A plugin: a library by its path, or the Python module that knows its path."""
@@ -94,8 +98,8 @@ def _understood(wanted: Wanted, said: bytes) -> Offered:
         raise MissingPartError(Text(f"{_name(wanted)} cannot be loaded: {problem}",
                                     f"{_name(wanted)} 无法加载：{problem}"))
     if not 0 < devices <= _MOST_DEVICES:
-        raise MissingPartError(Text(f"{_name(wanted)} was loaded and offers no device of {wanted.provider}",
-                                    f"{_name(wanted)} 已加载，但未提供 {wanted.provider} 的设备"))
+        raise NoDeviceError(Text(f"{_name(wanted)} was loaded and offers no device of {wanted.provider}",
+                                 f"{_name(wanted)} 已加载，但未提供 {wanted.provider} 的设备"))
     return Offered(library, devices)
 
 

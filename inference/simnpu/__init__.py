@@ -40,8 +40,8 @@ def compiler() -> str:
         if path is not None:
             return path
     said = Text(
-        f"SimNPU is built from source and there is no C++ compiler ({', '.join(_COMPILERS)}): install g++",
-        f"SimNPU 需从源码构建，而此处没有 C++ 编译器（{'、'.join(_COMPILERS)}）：请安装 g++",
+        f"no C++ compiler to build it with ({', '.join(_COMPILERS)}): install g++",
+        f"没有 C++ 编译器用于构建（{'、'.join(_COMPILERS)}）：请安装 g++",
     )
     raise MissingPartError(said)
 

@@ -8,6 +8,7 @@ from inference import simnpu
 from inference.adapters.ort import Provider
 from inference.adapters.ort_plugin import Plugin, PluginBackend
 from inference.adapters.plugin_probe import Wanted
+from inference.chip import Text
 
 PLUGIN: Final = Plugin(
     Provider(
@@ -16,6 +17,8 @@ PLUGIN: Final = Plugin(
         precisions={"fp32": ({"precision": "fp32"},), "fp16": ({"precision": "fp16"},)},
     ),
     lambda: Wanted(simnpu.NAME, library=str(simnpu.library())),
+    no_device=Text("unplugged: see SIMNPU_UNPLUGGED and SIMNPU_DEVICES",
+                   "已拔出：见 SIMNPU_UNPLUGGED 和 SIMNPU_DEVICES"),
 )
 
 

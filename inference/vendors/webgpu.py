@@ -17,8 +17,8 @@ _NAME: Final = "WebGpuExecutionProvider"
 def _wanted() -> Wanted:
     """Raises MissingPartError where the package is absent."""
     if importlib.util.find_spec(_MODULE) is None:
-        raise MissingPartError(Text("the package onnxruntime-ep-webgpu is missing: install the extra `webgpu`",
-                                    "缺少软件包 onnxruntime-ep-webgpu：请安装附加组件 `webgpu`"))
+        raise MissingPartError(Text("no package onnxruntime-ep-webgpu: install the extra `webgpu`",
+                                    "缺少软件包 onnxruntime-ep-webgpu：请安装 `webgpu`"))
     return Wanted(_NAME, module=_MODULE)
 
 
@@ -28,8 +28,8 @@ PLUGIN: Final = Plugin(
         describe=lambda: "a Vulkan device through WebGPU",
     ),
     _wanted,
-    hint=Text("it needs Vulkan, or Chromium's software one: docs/how-to/second-device.md",
-              "需要 Vulkan，或 Chromium 的软件实现：docs/zh-CN/how-to/second-device.md"),
+    no_device=Text("no Vulkan device; a software one: docs/how-to/second-device.md",
+                   "没有 Vulkan 设备；软件实现：docs/zh-CN/how-to/second-device.md"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -217,12 +218,23 @@ def test_a_device_that_is_not_there_is_not_replaced(imported: Importer) -> None:
     assert (choice.requested, choice.device.id) == ("simnpu:2", "cpu")
 
 
-def test_a_hint_follows_the_reason() -> None:
-    """Where the vendor knows what to do, the reason says it."""
-    made = PluginBackend(replace(
-        PLUGIN, wanted=lambda: Wanted(simnpu.NAME, library="/none.so"), hint=Text("plug it in", "请插上"),
-    ))
-    absent = made.absent()
+def test_without_a_device_the_vendor_says_what_to_do() -> None:
+    """A library that loads and lists no device of that name: the reason is the vendor's own, or what the child saw."""
+    wanted = Wanted("NoSuchExecutionProvider", library=str(simnpu.library()))
+    absent = PluginBackend(replace(PLUGIN, wanted=lambda: wanted, no_device=Text("plug it in", "请插上"))).absent()
     assert absent is not None
-    assert absent.reason.endswith("; plug it in")
-    assert absent.reason_zh.endswith("；请插上")
+    assert (absent.reason, absent.reason_zh) == ("plug it in", "请插上")
+    absent = PluginBackend(replace(PLUGIN, wanted=lambda: wanted, no_device=None)).absent()
+    assert absent is not None
+    assert absent.reason.endswith("was loaded and offers no device of NoSuchExecutionProvider")
+
+
+def test_a_failure_is_not_believed_for_ever(tmp_path: Path) -> None:
+    """A library that is put in place of one that did not load is tried at once."""
+    path = tmp_path / "lib.so"
+    path.write_text("no library")
+    assert with_library(path).devices() == ()
+    path.unlink()
+    shutil.copy(simnpu.library(), path)
+    assert len(with_library(path).devices()) >= 2
+    with_library(path).unload()
