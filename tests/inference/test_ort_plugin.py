@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -177,13 +178,15 @@ def test_what_is_no_library_is_named(tmp_path: Path) -> None:
         assert re.search(says, absent.reason)
 
 
-def wrapped(machine: Machine, *, provider: str = simnpu.NAME) -> ChipBackend:
+def wrapped(
+    machine: Machine, *, provider: str = simnpu.NAME, options: Mapping[str, str] = MappingProxyType({})
+) -> ChipBackend:
     """Moore Threads' chip on a machine that has its nodes, and SimNPU where its plugin would be."""
     machine.hardware(described()["moorethreads"])
     module(machine.modules, "onnxruntime_like_musa", provider)
     route = replace(
         MOORE_THREADS.routes[0], target=simnpu.NAME, module="onnxruntime_like_musa", libraries=(), onnxruntime=None,
-        precisions=None, options={},
+        precisions=None, options=options,
     )
     return ChipBackend(replace(MOORE_THREADS, routes=(route,)), machine.host)
 
@@ -199,6 +202,13 @@ def test_a_maker_s_module_takes_this_very_path(tmp_path: Path, imported: Importe
     session = made.prepare(model, devices[1], Options())
     assert session.placement.on_device == 3
     np.testing.assert_allclose(answer(session), on_cpu(model), atol=1e-4)
+
+
+def test_one_device_for_all_cards_is_told_the_number(tmp_path: Path, imported: Importer) -> None:
+    """Where a maker's option takes the card's number it reaches the provider, which here knows no such option."""
+    made = wrapped(Machine(tmp_path), options={"device": "device_id"})
+    with pytest.raises(UnsupportedModelError, match="Unknown provider option 'device_id'"):
+        made.prepare(imported(graphs.mlp()), made.devices()[1], Options())
 
 
 def test_a_module_of_another_provider_is_refused(tmp_path: Path) -> None:
