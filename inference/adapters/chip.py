@@ -250,7 +250,7 @@ def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
 def plugin(told: ort.Provider, route: Route, host: Host) -> PluginBackend:
     """The maker's plugin; one whose option takes the card's number lists one device for all cards."""
     wanted = _wanted_plugin(route, host)
-    return PluginBackend(Plugin(told, lambda: wanted, by_option=route.options.get("device", "")))
+    return PluginBackend(Plugin(told, lambda: wanted, by_option="device" in route.options))
 
 
 def _within(model: Model, route: Route) -> None:

@@ -43,8 +43,8 @@ class Plugin:
     """What to load. Raises BackendNotInstalledError where a part that has to be there first is missing."""
     no_device: Text | None = None
     """Why it may list none, and what to do."""
-    by_option: str = ""
-    """The option that takes a card's number, where the plugin lists one device for all cards; empty: a device each."""
+    by_option: bool = False
+    """Whether an option of the provider takes the card's number, and the plugin lists one device for all cards."""
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class PluginBackend:
 
         def compiled(more: Mapping[str, str]) -> None:
             settings = ort.session_options(options.threads, {}, strict=True)
-            settings.add_provider_for_devices(self._chosen(device), self._told(device, {**spec.options, **more}))
+            settings.add_provider_for_devices(self._chosen(device), {**spec.options, **more})
             try:
                 ort.runtime().ModelCompiler(
                     settings, str(model.path), embed_compiled_data_into_model=True
@@ -195,7 +195,7 @@ class PluginBackend:
         spec = self._plugin.provider
 
         def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
-            chosen, more = self._chosen(device), self._told(device, told)
+            chosen, more = self._chosen(device), dict(told)
             try:
                 session = self._open(path, options.threads, dims, chosen, more, strict=True)
             except UnsupportedModelError as error:
@@ -236,11 +236,6 @@ class PluginBackend:
             message = f"{device.id} is not there: {self._plugin.provider.provider} lists fewer devices"
             raise DeviceLostError(message)
         return found
-
-    def _told(self, device: Device, more: Mapping[str, str]) -> dict[str, str]:
-        by_option = self._plugin.by_option
-        number = {by_option: device.id.partition(":")[2] or "0"} if by_option else {}
-        return {**number, **more}
 
 
 def _left(device: Device, placement: Any) -> str:  # noqa: ANN401 - Placement

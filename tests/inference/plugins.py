@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from inference import simnpu
 from inference.adapters.ort_plugin import PluginBackend
 from inference.vendors.simnpu import PLUGIN
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="SimNPU is built from source: apt-get install g++"
+)
+"""Not by the device's absence: a simulator that does not build where there is a compiler is a failure."""
 
 _BAD: Final = """\
 // A provider plugin that does not survive being asked for its factories.

@@ -15,13 +15,14 @@ from inference.adapters.ort_plugin import PluginBackend
 from inference.adapters.plugin_probe import Wanted
 from inference.vendors.simnpu import PLUGIN
 from tests.inference import onnx_graphs as graphs
-from tests.inference.plugins import told
+from tests.inference.plugins import needs_compiler, told
 
 if TYPE_CHECKING:
     import onnx
 
     from inference import Model
 
+pytestmark = needs_compiler
 Importer = Callable[["onnx.ModelProto"], "Model"]
 
 

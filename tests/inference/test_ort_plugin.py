@@ -26,13 +26,14 @@ from inference.vendors.moorethreads import CHIP as MOORE_THREADS
 from inference.vendors.simnpu import PLUGIN
 from tests.inference import onnx_graphs as graphs
 from tests.inference.machines import Machine, described
-from tests.inference.plugins import crashing, module, told
+from tests.inference.plugins import crashing, module, needs_compiler, told
 
 if TYPE_CHECKING:
     import onnx
 
     from inference import Model
 
+pytestmark = needs_compiler
 X: Final = np.random.default_rng(5).normal(size=(3, 16)).astype(np.float32)
 Importer = Callable[["onnx.ModelProto"], "Model"]
 
@@ -137,6 +138,11 @@ def test_a_compile_that_fails_leaves_nothing(tmp_path: Path, imported: Importer)
     with pytest.raises(UnsupportedModelError, match="no tiling fits"):
         made.compile(imported(graphs.mlp()), made.devices()[0], Options(), tmp_path / "out.onnx")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out.onnx")]
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    with pytest.raises(IsADirectoryError):
+        told().compile(imported(graphs.mlp()), made.devices()[0], Options(), taken)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("taken.")]
 
 
 def test_it_is_loaded_once_and_unloaded_when_nothing_runs(imported: Importer) -> None:

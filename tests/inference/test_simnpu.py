@@ -13,7 +13,7 @@ import pytest
 from inference import BackendNotInstalledError, Options, UnsupportedModelError, simnpu
 from inference.devices import choose
 from tests.inference.onnx_graphs import FLOAT, build, constant, node, value
-from tests.inference.plugins import told
+from tests.inference.plugins import needs_compiler, told
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +53,7 @@ def one(case: tuple[str, list[str], dict[str, Any]]) -> onnx.ModelProto:
                  [one for one in weights if one.name in inputs])
 
 
+@needs_compiler
 @pytest.mark.parametrize("case", OPERATORS)
 def test_each_operator_computes_as_the_cpu_does(case: str, imported: Importer) -> None:
     """With broadcasting, transposition and factors, one node of each agrees with ONNX Runtime's own."""
@@ -64,6 +65,7 @@ def test_each_operator_computes_as_the_cpu_does(case: str, imported: Importer) -
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
 
 
+@needs_compiler
 @pytest.mark.parametrize("case", LEFT)
 def test_what_it_would_compute_otherwise_is_left_to_others(case: str, imported: Importer) -> None:
     """An axis or a rank that its kernels do not have, and an operator without one, refuse the model."""

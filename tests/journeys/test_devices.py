@@ -15,6 +15,7 @@ import inference
 from app import times
 from tests.inference import vulkan
 from tests.inference.onnx_graphs import FLOAT, build, constant, node, value
+from tests.inference.plugins import needs_compiler
 from tests.journeys.box import EXAMPLE, Box, plants, running
 from tests.journeys.test_configuration import apply
 from tests.journeys.test_kills import at_rest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300), needs_compiler]
 
 TAGS: Final = ("XMEAS_07", "XMEAS_09", "XMEAS_11", "XMEAS_13")
 ROWS: Final = 4

@@ -18,7 +18,9 @@ from app.readings.service import counts
 from app.scoring.tables import PredictionRow
 from connectors import Status
 from tests.app.works import LENGTH, Works
+from tests.inference.plugins import needs_compiler
 
+pytestmark = needs_compiler
 FLOAT = TensorProto.FLOAT
 OUTPUTS = [{"name": "score", "tag": 2, "tag_name": "watch.score"}]
 ORDER = ("simnpu:0", "cpu")
