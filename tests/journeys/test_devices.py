@@ -69,12 +69,12 @@ def written(folder: Path, *devices: str) -> Path:
 
 
 @asynccontextmanager
-async def flowing(folder: Path) -> AsyncIterator[tuple[Box, Path]]:
-    """A box on the CPU with a plant that runs, and the file that unplugs the simulator's devices when it is there."""
+async def box_with_plug(folder: Path) -> AsyncIterator[tuple[Box, Path]]:
+    """A box on the CPU, and the file that unplugs the simulator's devices when it is there."""
     plug = folder / "unplugged"
     os.environ["SIMNPU_UNPLUGGED"] = str(plug)
     try:
-        async with running(folder / "devices", plant=lambda own: written(own, "cpu")) as box, plants(box):
+        async with running(folder / "devices", plant=lambda own: written(own, "cpu")) as box:
             yield box, plug
     finally:
         del os.environ["SIMNPU_UNPLUGGED"]
@@ -127,21 +127,22 @@ async def test_a_pipeline_moves_while_data_flows_and_loses_nothing(
     Each passport names the device that was asked for and the one that answered; the ledger balances.
     """
     webgpu = inference.backend("webgpu").absent()
-    async with flowing(folder) as (box, plug):
-        await on_device(box, "cpu")
-        for one in await moved(box, "simnpu:0", "cpu"):
-            passport = one["passport"]
-            assert (passport["device_wanted"], passport["nodes_on_device"]) == ("simnpu:0", passport["nodes"])
-            assert passport["backend"].endswith("SimNPUExecutionProvider")
-        if webgpu is None:
-            assert all("WebGpu" in one["passport"]["backend"] for one in await moved(box, "webgpu:0", "cpu"))
-        await moved(box, "simnpu:1", "cpu")
-        plug.touch()
-        fallen = await on_device(box, "cpu")
-        assert {one["passport"]["device_wanted"] for one in fallen} == {"simnpu:1"}
-        (lost,), (refused,) = worker_said(box, "device_lost"), worker_said(box, "device_refused")
-        assert "device=simnpu:1" in lost
-        assert "the device is gone" in refused
+    async with box_with_plug(folder) as (box, plug):
+        async with plants(box):
+            await on_device(box, "cpu")
+            for one in await moved(box, "simnpu:0", "cpu"):
+                passport = one["passport"]
+                assert (passport["device_wanted"], passport["nodes_on_device"]) == ("simnpu:0", passport["nodes"])
+                assert passport["backend"].endswith("SimNPUExecutionProvider")
+            if webgpu is None:
+                assert all("WebGpu" in one["passport"]["backend"] for one in await moved(box, "webgpu:0", "cpu"))
+            await moved(box, "simnpu:1", "cpu")
+            plug.touch()
+            fallen = await on_device(box, "cpu")
+            assert {one["passport"]["device_wanted"] for one in fallen} == {"simnpu:1"}
+            (lost,), (refused,) = worker_said(box, "device_lost"), worker_said(box, "device_refused")
+            assert "device=simnpu:1" in lost
+            assert "the device is gone" in refused
         await wait_for(lambda: at_rest(box), 30, "the ledger balances with nothing held")
 
         async def same() -> bool:
