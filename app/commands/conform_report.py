@@ -132,7 +132,7 @@ def verified(content: bytes) -> Signed:
         public = bytes.fromhex(signed.signature.public_key)
         value = bytes.fromhex(signed.signature.value)
         key = Ed25519PublicKey.from_public_bytes(public)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ReportError(t("The file is no conformance report: {reason}", reason=error)) from error
     if signed.schema != SCHEMA or signed.signature.algorithm != "ed25519":
         raise ReportError(t("The report is of a schema or a signature that this version does not know."))
@@ -150,7 +150,7 @@ def page(signed: Signed) -> str:
     report = signed.report
     facts: list[tuple[str, object]] = [
         (t("device"), f"{report.device.id} ({report.device.name})"), (t("made at"), report.made_at),
-        (t("cases chosen by"), report.selection or t("all")), (t("passed"), f"{report.coverage_percent} %"),
+        (t("cases chosen by"), report.selection or t("all")), (t("coverage"), f"{report.coverage_percent} %"),
         *((t(name), count) for name, count in report.counts.items()),
         *((name, value) for name, value in msgspec.structs.asdict(report.versions).items()),
         (t("signed by (SHA-256 of the Ed25519 key)"), signed.signature.fingerprint),

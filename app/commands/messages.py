@@ -196,6 +196,7 @@ ZH: Final[dict[str, str]] = {
     "The fingerprint is not that of the key in the report.": "指纹与报告中的密钥不符。",
     "The signature does not hold: the report was changed after it was signed.": "签名无效：报告在签名之后被改动。",
     "made at": "生成时间",
+    "coverage": "通过率",
     "cases chosen by": "用例筛选",
     "all": "全部",
     "passed": "通过",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import Result
 
 Run = Callable[..., Result]
@@ -54,6 +55,22 @@ def test_what_was_signed_holds(run: Run, made: tuple[Path, Path, Result], tmp_pa
         refused = run("conform", "verify", str(report), "--lang", "en")
         assert refused.exit_code == 1, name
         assert "The signature holds" not in refused.output, name
+
+
+def test_the_signature_is_made_as_documented(run: Run, made: tuple[Path, Path, Result], tmp_path: Path) -> None:
+    """Another signer makes the same signature from the documented bytes; a later schema is refused though signed."""
+    report = made[0]
+    read = json.loads(report.read_bytes())
+    key = serialization.load_pem_private_key((tmp_path / "data" / "conform.key").read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    for schema, good in (("headrace-conformance/1", True), ("headrace-conformance/2", False)):
+        plain = json.dumps([schema, read["report"]], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        value = key.sign(plain.encode()).hex()
+        assert (value == read["signature"]["value"]) is good
+        report.write_text(json.dumps({**read, "schema": schema, "signature": {**read["signature"], "value": value}}))
+        done = run("conform", "verify", str(report), "--lang", "en")
+        assert (done.exit_code == 0) is good
+        assert ("does not know" in done.output) is not good
 
 
 def _changes(read: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +130,7 @@ def test_what_cannot_be_done_says_why(run: Run, tmp_path: Path) -> None:
 
 def test_what_is_no_report_is_refused(run: Run, tmp_path: Path) -> None:
     """Foreign bytes, a missing file and deep nesting end in a message."""
-    for content in (b"", b"\xff\xfe", b"{}", b"[" * 100_000):
+    for content in (b"", b"\xff\xfe", b"{}", b"[" * 100_000, b'{"x":' + b"[" * 100_000):
         file = tmp_path / "foreign.json"
         file.write_bytes(content)
         done = run("conform", "verify", str(file), "--lang", "en")
