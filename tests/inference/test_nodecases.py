@@ -187,3 +187,13 @@ def test_cases_are_chosen_by_name(every: tuple[Case, ...]) -> None:
     chosen = [one.name for one in cases("softmax")]
     assert chosen == [one.name for one in every if "softmax" in one.name]
     assert chosen
+
+
+def test_a_weight_listed_as_an_input_is_not_fed() -> None:
+    """Old exporters list weights among the inputs; the vectors have no value for them."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "w", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:2], values[2:],
+                              [helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    vectors = (((np.zeros(2, np.float32),), (np.array([1, 2], np.float32),)),)
+    assert _one(backend("cpu"), Case("weights", model, vectors, 1e-3, 1e-7)).outcome == "passed"
