@@ -11,6 +11,7 @@ from app import settings
 from app.commands import (
     backup,
     browse,
+    conform,
     console,
     demo,
     endpoints,
@@ -126,6 +127,10 @@ main.command()(show.ledger)
 main.command()(show.gaps)
 main.command()(show.devices)
 main.command()(vendors.vendors)
+conformance = typer.Typer(cls=Spoken, invoke_without_command=True)
+conformance.callback()(conform.conform)
+conformance.command()(conform.verify)
+main.add_typer(conformance, name="conform")
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
 certificates = typer.Typer(cls=Spoken, invoke_without_command=True)

@@ -96,6 +96,14 @@ ZH: Final[dict[str, str]] = {
     "Install completion for the current shell.": "为当前 shell 安装命令补全。",
     "Show completion for the current shell, to copy it or customize the installation.": "显示当前 shell 的补全脚本，供复制或自行安装。",
     "Show this message and exit.": "显示本说明并退出。",
+    "The device to judge, e.g. cpu; see headrace devices.": "要评判的设备，例如 cpu；见 headrace devices。",
+    "File for the signed report (JSON).": "签名报告（JSON）的文件。",
+    "File for the page that people read.": "供人阅读的网页文件。",
+    "Run only the cases whose name holds this.": "只运行名称中含有此文字的用例。",
+    "Ed25519 private key (PEM); by default one is made once in the data folder.": "Ed25519 私钥（PEM）；默认在数据目录中生成一次。",
+    "Run ONNX's node cases on a device and sign what was found; exit status 1 when a case did not pass.": "在设备上运行 ONNX 节点用例并对结果签名；有用例未通过时退出码为 1。",
+    "The report (JSON).": "报告（JSON）。",
+    "Check that a report is as it was signed, and show whose key signed it.": "检查报告是否与签名时一致，并显示签名密钥。",
 }
 
 
