@@ -83,7 +83,8 @@ async def test_only_nodes_with_new_tags_are_asked(
     two.change("a", 40.0)
     batches += await until(source, lambda found: 20.0 in found[2] and 30.0 in found[3] and 40.0 in found[4])
     found = values(batches)
-    assert (found[1], found[2], found[3], found[4]) == ([], [2.0, 20.0], [3.0, 30.0], [40.0])
+    # The device's birth that was asked for at first may come only now, before the one that is asked for now.
+    assert (found[1], found[2], [*dict.fromkeys(found[3])], found[4]) == ([], [2.0, 20.0], [3.0, 30.0], [40.0])
     assert {batch.revision for batch in batches if len(batch)} == {2}
     assert len(two.commands) == asked
     assert all(batch.continues for batch in batches)
