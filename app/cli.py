@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app import settings
+from app import engines, settings
 from app.commands import (
     backup,
     browse,
@@ -110,6 +110,7 @@ def _before(
     del lang
     settings.use(known(settings.Settings()))
     choose_data(data)
+    engines.use(settings.settings())
 
 
 main.command()(plant.init)

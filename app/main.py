@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import app as rooms
-from app import api, log
+from app import api, engines, log
 from app.db import make_engine
 from app.settings import settings
 
@@ -68,6 +68,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     here = settings()
     log.configure(here.log_level, here.log_format)
+    engines.use(here)
     uvicorn.run(
         make_app(here.database()),
         host=here.api_host,

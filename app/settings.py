@@ -64,6 +64,14 @@ class Settings(BaseSettings):
     reconnect_cap_s: float = Field(default=30.0, ge=1, le=3600)
     """The longest wait between two tries to reach a peer that was lost; the first comes within a second."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
+    engines: dict[str, str] = Field(default_factory=dict)
+    """Vendors whose devices run in an engine process, to the interpreter of their environment; empty: our own. JSON."""
+    engine_memory_mb: int = Field(default=4096, ge=128)
+    """What an engine may have in memory; beyond that it is ended."""
+    engine_open_s: float = Field(default=600.0, ge=1, le=86400)
+    """How long an engine may take to make a model ready."""
+    engine_run_s: float = Field(default=30.0, ge=0.1, le=3600)
+    """How long it may take for one call."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="console", pattern="^(console|json)$")
 

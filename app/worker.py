@@ -12,7 +12,7 @@ from celery import bootsteps
 from celery.signals import beat_init, setup_logging, worker_ready
 
 import app as rooms
-from app import log, notify
+from app import engines, log, notify
 from app.queue import HOUSEKEEPING, RECOMPUTE, WATCH, celery
 from app.settings import settings
 
@@ -38,6 +38,7 @@ def load_tasks() -> None:
 
 
 load_tasks()
+engines.use(settings())
 
 
 def forget_cancelled(timer: Timer) -> None:

@@ -166,7 +166,9 @@ def backend(vendor: str) -> Backend:
         raise KeyError(message)
     module = importlib.import_module(f"{__name__}.vendors.{vendor}")
     made: Backend = module.backend()
-    return made
+    engines = importlib.import_module(f"{__name__}.engines")
+    placed: Backend = engines.placed(vendor, made)
+    return placed
 
 
 __all__ = [

@@ -229,19 +229,19 @@ class OrtBackend:
 
     def __init__(self, spec: Provider) -> None:
         """Nothing is loaded yet."""
-        self._spec = spec
+        self.spec = spec
 
     def devices(self) -> tuple[Device, ...]:
         """One device, or none where ONNX Runtime is absent or has no such provider."""
         if self.absent() is not None:
             return ()
-        spec = self._spec
+        spec = self.spec
         backend = f"onnxruntime {runtime().__version__}"
         return (Device(spec.vendor, spec.vendor, spec.describe(), backend, spec.evidence),)
 
     def absent(self) -> Absent | None:
         """Why there is no device."""
-        spec = self._spec
+        spec = self.spec
         try:
             listed = runtime().get_available_providers()
         except BackendNotInstalledError as error:
@@ -253,7 +253,7 @@ class OrtBackend:
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
-        spec = self._spec
+        spec = self.spec
 
         def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
             return _open(model.path, spec.provider, options.threads, dims, told)

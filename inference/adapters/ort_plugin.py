@@ -111,11 +111,11 @@ class PluginBackend:
 
     def __init__(self, plugin: Plugin) -> None:
         """Nothing is loaded yet."""
-        self._plugin = plugin
+        self.plugin = plugin
 
     def devices(self) -> tuple[Device, ...]:
         """Each device that the plugin lists; none where it cannot be loaded."""
-        spec = self._plugin.provider
+        spec = self.plugin.provider
         try:
             count = len(self._listed())
         except BackendNotInstalledError:
@@ -128,11 +128,11 @@ class PluginBackend:
 
     def absent(self) -> Absent | None:
         """Which part is missing, or how the library failed."""
-        spec = self._plugin.provider
+        spec = self.plugin.provider
         try:
             self._listed()
         except NoDeviceError as error:
-            said = self._plugin.no_device or error.text
+            said = self.plugin.no_device or error.text
             return Absent(spec.vendor, said.en, spec.evidence, said.zh)
         except MissingPartError as error:
             return Absent(spec.vendor, error.text.en, spec.evidence, error.text.zh)
@@ -153,7 +153,7 @@ class PluginBackend:
         The caller chooses `artefact` so that it stands for model, device, driver and options; it is replaced at once
         or not at all. Raises UnsupportedModelError, and DeviceLostError as `prepare` does.
         """
-        spec = self._plugin.provider
+        spec = self.plugin.provider
         told = ort.precision(spec, device, options)
         made = artefact.with_name(f"{artefact.name}.new")
 
@@ -181,7 +181,7 @@ class PluginBackend:
     def unload(self) -> None:
         """Give the library back. Raises BackendNotInstalledError where sessions are still open."""
         with _LOCK:
-            offered = probed(self._plugin.wanted())
+            offered = probed(self.plugin.wanted())
             there = _LOADED.get(offered.library)
             if there is None:
                 return
@@ -192,7 +192,7 @@ class PluginBackend:
             del _LOADED[offered.library]
 
     def _prepared(self, path: Path, model: Model, device: Device, options: Options) -> CheckedSession:
-        spec = self._plugin.provider
+        spec = self.plugin.provider
 
         def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
             chosen, more = self._chosen(device), dict(told)
@@ -203,7 +203,7 @@ class PluginBackend:
                     raise
                 lax = self._open(path, options.threads, dims, chosen, more, strict=False)
                 raise UnsupportedModelError(_left(device, ort.placed(lax, spec.provider, model.nodes))) from error
-            _load(self._plugin.wanted(), spec.vendor).sessions.add(session)
+            _load(self.plugin.wanted(), spec.vendor).sessions.add(session)
             return session
 
         return ort.prepared(spec, model, device, options, opened)
@@ -213,12 +213,12 @@ class PluginBackend:
     ) -> Any:  # noqa: ANN401 - InferenceSession
         settings = ort.session_options(threads, dims, strict=strict)
         settings.add_provider_for_devices(chosen, told)
-        return ort.session_on(path, settings, self._plugin.provider.provider, None)
+        return ort.session_on(path, settings, self.plugin.provider.provider, None)
 
     def _listed(self) -> list[Any]:
         """ONNX Runtime's devices of this provider. Raises BackendNotInstalledError where there is none."""
-        spec = self._plugin.provider
-        _load(self._plugin.wanted(), spec.vendor)
+        spec = self.plugin.provider
+        _load(self.plugin.wanted(), spec.vendor)
         found = [one for one in ort.runtime().get_ep_devices() if one.ep_name == spec.provider]
         if not found:
             raise NoDeviceError(Text(f"{spec.provider} was loaded and lists no device",
@@ -227,13 +227,13 @@ class PluginBackend:
 
     def _chosen(self, device: Device) -> list[Any]:
         """The one device to run on. Raises DeviceLostError: an empty list would mean the CPU."""
-        number = 0 if self._plugin.by_option else int(device.id.partition(":")[2] or 0)
+        number = 0 if self.plugin.by_option else int(device.id.partition(":")[2] or 0)
         try:
             found = self._listed()[number:number + 1]
         except BackendNotInstalledError as error:
             raise DeviceLostError(str(error)) from error
         if not found:
-            message = f"{device.id} is not there: {self._plugin.provider.provider} lists fewer devices"
+            message = f"{device.id} is not there: {self.plugin.provider.provider} lists fewer devices"
             raise DeviceLostError(message)
         return found
 

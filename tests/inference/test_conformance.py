@@ -92,10 +92,11 @@ def test_answers_are_right_or_refused(vendor: str, case: str, imported: Callable
     outputs = prepare(vendor, model).run(CASES[case].feeds)
     assert list(outputs) == [spec.name for spec in model.outputs]
     for spec in model.outputs:
-        _equal(outputs[spec.name], CASES[case].expected[spec.name])
+        equal(outputs[spec.name], CASES[case].expected[spec.name])
 
 
-def _equal(given: np.ndarray[Any, Any], expected: object) -> None:
+def equal(given: np.ndarray[Any, Any], expected: object) -> None:
+    """Numbers within rounding, texts and maps exactly."""
     if isinstance(expected, list):
         assert given.dtype == object
         assert given.tolist() == expected
