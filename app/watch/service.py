@@ -54,7 +54,9 @@ def judge(engine: Engine, found: Sequence[Finding]) -> None:
     broken = {(one.rule, one.connection_id): one for one in found}
     told = []
     with writing(engine) as session:
-        names = {row.id: row.name for row in session.execute(select(ConnectionRow.id, ConnectionRow.name))}
+        # Whoever looks at the same time waits here, and then sees what was raised.
+        everybody = select(ConnectionRow.id, ConnectionRow.name).order_by(ConnectionRow.id).with_for_update()
+        names = {row.id: row.name for row in session.execute(everybody)}
         mine = (_events.c.source == BOX) & _events.c.cleared_at.is_(None)
         active = {
             (one.rule, one.connection_id): dict(one._mapping)  # noqa: SLF001 - public name

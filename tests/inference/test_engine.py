@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from inference import (
 )
 from inference.adapters.engine_backend import EngineBackend
 from inference.adapters.remote import Engine, Place
+from inference.adapters.session import CheckedSession
 from inference.vendors.cpu import SPEC
 from inference.vendors.simnpu import PLUGIN
 from tests.inference import onnx_graphs as graphs
@@ -37,6 +39,7 @@ from tests.waiting import wait_until
 
 Import = Callable[[onnx.ModelProto], Model]
 X = np.ones((3, 16), np.float32)
+HERE = Place(Path(sys.executable))
 
 
 @pytest.fixture
@@ -136,6 +139,8 @@ def test_answers_stay_when_the_next_are_computed(used: Callable[..., None], impo
     """They are copied out of the memory that both sides see."""
     used("cpu")
     session = prepared("cpu", imported(graphs.mul()))
+    assert isinstance(session, CheckedSession)
+    assert session.batching.mode == "rows", "the trial's answers stayed, too"
     first = session.run({"x": np.ones((2, 3), np.float32)})["y"]
     session.run({"x": np.full((2, 3), 9, np.float32)})
     assert first.tolist() == [[2.0] * 3] * 2
@@ -257,6 +262,14 @@ def test_a_broken_plugin_is_contained(
     with pytest.raises(error, match=said):
         broken.prepare(imported(graphs.mlp()), broken.devices()[0], Options()).run({"x": X})
     assert prepared("simnpu", imported(graphs.mlp())).run({"x": X})["y"].shape == (3, 4)
+
+
+def test_nodes_that_a_plugin_leaves_are_refused(own: Callable[..., EngineBackend], imported: Import) -> None:
+    """The CPU is not used in its place: neither by the runtime nor by us."""
+    made = own(HERE, plugin=True)
+    made._spec = replace(PLUGIN.provider, options={"ops": "MatMul"})  # noqa: SLF001 - of this test
+    with pytest.raises(UnsupportedModelError, match="CPU"):
+        made.prepare(imported(graphs.mlp()), made.devices()[0], Options())
 
 
 def test_an_engine_that_eats_memory_is_ended(own: Callable[..., EngineBackend], imported: Import) -> None:
