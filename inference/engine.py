@@ -12,6 +12,7 @@ import sys
 sys.path[:] = [one for one in sys.path if one and not __file__.startswith(one.rstrip("/") + "/engine")]
 
 import argparse  # noqa: E402
+import fcntl  # noqa: E402
 import importlib.util  # noqa: E402
 import mmap  # noqa: E402
 import os  # noqa: E402
@@ -20,7 +21,6 @@ import signal  # noqa: E402
 import socket  # noqa: E402
 import struct  # noqa: E402
 import threading  # noqa: E402
-import time  # noqa: E402
 from contextlib import suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 MOST_LANES = 64
-TOO_LARGE = 71
-"""Exit status of an engine that has outgrown its memory."""
-WATCH_S = 0.1
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -191,18 +188,18 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * mmap.PAGESIZE
 
 
+def _tied() -> None:
+    """Let the kernel kill us when the caller ends, also while a maker's library holds the interpreter's lock."""
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+
+
 def _orphaned() -> None:
-    """The caller holds the other end of standard input: it ends when the caller does."""
+    """The same by ourselves, where the caller had ended before the kernel was told."""
     while os.read(0, 4096):
         pass
     os._exit(0)
-
-
-def _outgrown(most: int) -> None:
-    while resident() <= most:
-        time.sleep(WATCH_S)
-    os.write(2, f"the engine took more than {most // 2**20} MB\n".encode())
-    os._exit(TOO_LARGE)
 
 
 def _ours(line: socket.socket) -> bool:
@@ -215,13 +212,11 @@ def main() -> None:
     """Serve until the caller is gone."""
     words = argparse.ArgumentParser()
     words.add_argument("--socket", required=True)
-    words.add_argument("--memory-mb", type=int, default=0)
     words.add_argument("--arena-mb", type=int, default=1024)
     given = words.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _tied()
     threading.Thread(target=_orphaned, daemon=True).start()
-    if given.memory_mb:
-        threading.Thread(target=_outgrown, args=(given.memory_mb * 2**20,), daemon=True).start()
     engine = Engine(given.arena_mb * 2**20)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(given.socket)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Tuple  # noqa: UP035 - Python 3.8
+from typing import TYPE_CHECKING, Any, Tuple, Type  # noqa: UP035 - Python 3.8
 
 if TYPE_CHECKING:
     from inference import engine_wire as wire
@@ -20,6 +20,11 @@ RECORD = "session.record_ep_graph_assignment_info"
 STRICT = "session.disable_cpu_ep_fallback"
 FATAL_ONLY = 4
 LOST = ("DeviceReset", "EngineError", "EPFail")
+ERRORS = (
+    "DeviceReset", "EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel",
+    "NoSuchFile", "NotFound", "NotImplemented", "RuntimeException", "ModelRequiresCompilation",
+)
+"""Its own, by name: no version has all of them."""
 _plugins: set[str] = set()
 """Libraries that were loaded: once in a process."""
 
@@ -35,6 +40,12 @@ def _onnxruntime() -> Any:  # noqa: ANN401 - it has no types
     return module
 
 
+def errors() -> Tuple[Type[Exception], ...]:  # noqa: UP006 - Python 3.8
+    """Everything that ONNX Runtime raises, with what pybind makes of exceptions of C++."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return (*(getattr(state, name) for name in ERRORS if hasattr(state, name)), RuntimeError, ValueError, MemoryError)
+
+
 def runtime(body: wire.Body) -> wire.Body:
     """Which ONNX Runtime this is, what it says it was built with, and a plugin's devices. Raises AbsentError."""
     module = _onnxruntime()
@@ -43,7 +54,7 @@ def runtime(body: wire.Body) -> wire.Body:
     if plugin:
         try:
             found["devices"] = len(_devices(module, plugin))
-        except Exception as error:  # as above
+        except errors() as error:
             raise wire.AbsentError(said(error)) from error
     return found
 
@@ -81,7 +92,7 @@ class Session:
         """Every output. Raises FeedError, LostError."""
         try:
             answers: list[Any] = self._made.run(names, feeds, order.options)
-        except Exception as error:  # what a runtime raises has no common class, and the engine lives on
+        except errors() as error:
             if order.options.terminate:
                 message = "the run was cancelled"
                 raise wire.LostError(message) from error
@@ -103,9 +114,7 @@ def open_session(body: wire.Body) -> Tuple[Session, wire.Body]:  # noqa: UP006 -
             _choose(module, options, body["plugin"], told)
             listed = None
         made = module.InferenceSession(body["path"], options, providers=listed, enable_fallback=0)
-    except wire.EngineError:
-        raise
-    except Exception as error:  # as above
+    except errors() as error:
         raise wire.UnsupportedError(said(error)) from error
     if made.get_providers()[0] != provider:
         message = f"asked for {provider}, ONNX Runtime made a session on {made.get_providers()[0]}"

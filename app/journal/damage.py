@@ -57,7 +57,7 @@ def tell(found: Sequence[Segment | Stub]) -> Told:
     walk = _Walk()
     for one in found:
         walk.pass_(one)
-    items = [one if not isinstance(one, _Hole) else _stub(walk.items, at) for at, one in enumerate(walk.items)]
+    items = [_stub(walk.items, at, one) if isinstance(one, _Hole) else one for at, one in enumerate(walk.items)]
     return Told(items, walk.totals, walk.damaged)
 
 
@@ -177,14 +177,12 @@ def _lost(segment: Segment) -> Iterator[tuple[int, int]]:
         yield begin, len(segment.kind)
 
 
-def _stub(items: Sequence[Segment | Stub | _Hole], at: int) -> Stub:
+def _stub(items: Sequence[Segment | Stub | _Hole], at: int, hole: _Hole) -> Stub:
     """A hole as records that were dropped: from the last sign of life before it to the first record behind it.
 
     One record of one connection touches nobody else. Of several, or of one without readings, everybody may have had
     some: a sign that changes were missed has no readings, and is as important to windows.
     """
-    hole = items[at]
-    assert isinstance(hole, _Hole)  # noqa: S101 - the caller has looked
     until = next((record.received_time for record in _after(items, at)), 0)
     seen = {record.connection: record for record in reversed([*_before(items, at)])}
     newest = max((record.received_time for record in seen.values()), default=until - BEFORE_NS)
@@ -193,7 +191,8 @@ def _stub(items: Sequence[Segment | Stub | _Hole], at: int) -> Stub:
     for connection in sorted(hole.missing if alone else {*hole.before, *hole.missing} - {0}):
         missing, last = hole.missing.get(connection, 0), seen.get(connection)
         since = newest if last is None else min(newest, max(last.alive_until, last.last_time))
-        parts.append(Part(connection, False, since, max(until, newest), Counts(missing, 1 if missing else 0)))  # noqa: FBT003
+        counts = Counts(missing, 1 if missing else 0)
+        parts.append(Part(connection, filling=False, since=since, until=max(until, newest), counts=counts))
     totals = {key: hole.before.get(key, 0) + hole.missing.get(key, 0) for key in {*hole.before, *hole.missing}}
     remains = Remains(
         version=VERSION, epoch=hole.epoch, first=hole.first, last=hole.last, serials=(0, 0), reason=DAMAGED,

@@ -165,7 +165,8 @@ def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Ma
     for key, total in sorted(before.items()):
         gone = total - known.get(key, 0) + beyond.get(key, 0)
         if key and gone > 0:
-            parts.append(Part(key, False, since.get(key, at - BEFORE_NS), at, Counts(gone, 1)))  # noqa: FBT003
+            began = since.get(key, at - BEFORE_NS)
+            parts.append(Part(key, filling=False, since=began, until=at, counts=Counts(gone, 1)))
     return damage.absent(begins.epoch, (mark + 1, begins.number - 1), before, parts)
 
 

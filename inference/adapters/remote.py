@@ -18,7 +18,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fcntl import F_ADD_SEALS, fcntl
+from fcntl import F_ADD_SEALS, LOCK_EX, LOCK_NB, fcntl, flock
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +40,10 @@ GRACE_S: Final = 2.0
 LIVED_S: Final = 60.0
 """A process that has lived so long begins anew without waiting."""
 LONGEST_WAIT_S: Final = 30.0
+WATCH_S: Final = 0.1
+PREFIX, SAID = "headrace-engine-", "said"
+JUST_MADE_S: Final = 60.0
+"""A folder so young may belong to somebody who has not locked it yet."""
 _F_SEAL_SHRINK: Final = 2
 _ERRORS: Final[Mapping[str, type[InferenceError]]] = {
     "absent": BackendNotInstalledError, "unsupported": UnsupportedModelError, "input": InputError,
@@ -124,13 +129,17 @@ class _Process:
 
     def __init__(self, place: Place) -> None:
         """Start it and wait until it answers. Raises BackendNotInstalledError, DeviceLostError."""
-        self._folder = Path(tempfile.mkdtemp(prefix="headrace-engine-"))
+        sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.address = str(self._folder / "socket")
-        self._said = (self._folder / "said").open("w+b")
+        self._said = (self._folder / SAID).open("w+b")
+        # The engine writes through the same lock: it is free once both of us are gone.
+        flock(self._said, LOCK_EX | LOCK_NB)
         told = [f"{name}={value}" for name, value in place.environment.items()]
         program = [str(place.python), "-B", str(Path(engine_file.__file__).resolve())]
-        limits = ["--memory-mb", str(place.memory_mb), "--arena-mb", str(place.arena_mb)]
+        limits = ["--arena-mb", str(place.arena_mb)]
         words = [*(["env", *told] if told else []), *program, "--socket", self.address, *limits]
+        self._most, self._outgrown, self._over = place.memory_mb * MIB, False, threading.Event()
         self._begun = time.monotonic()
         try:
             self._child = subprocess.Popen(  # noqa: S603 - the interpreter is the operator's choice
@@ -143,11 +152,31 @@ class _Process:
             raise BackendNotInstalledError(message) from error
         self.pid = self._child.pid
         if not self._ready(place.start_s):
-            with suppress(subprocess.TimeoutExpired):
-                self._child.wait(GRACE_S)
-            reason = self.reason()
+            reason = self.settle()
             self.stop()
             raise DeviceLostError(reason)
+        threading.Thread(target=self._watch, name="engine memory", daemon=True).start()
+
+    def _watch(self) -> None:
+        """From outside: a library that holds the interpreter's lock lets the engine notice nothing."""
+        size = Path(f"/proc/{self.pid}/statm")
+        while self.alive and not self._over.wait(WATCH_S):
+            with suppress(OSError, IndexError):
+                if int(size.read_bytes().split()[1]) * PAGESIZE > self._most:
+                    self._outgrown = True
+                    self._kill()
+
+    def _kill(self) -> None:
+        """A child that was not waited for keeps its number, so nobody else is hit."""
+        if self.alive:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def settle(self) -> str:
+        """Why it is no more; one that has closed its side is about to end."""
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(GRACE_S)
+        return self.reason()
 
     def _ready(self, within_s: float) -> bool:
         out = self._child.stdout
@@ -170,6 +199,8 @@ class _Process:
     def reason(self) -> str:
         """Why it is no more, or does not answer."""
         status = self._child.poll()
+        if self._outgrown:
+            return f"the engine (pid {self.pid}) took more than {self._most // MIB} MB and was ended"
         with suppress(OSError, ValueError):
             self._said.seek(0)
             lines = self._said.read()[-4096:].decode(errors="replace").strip().splitlines()
@@ -183,14 +214,23 @@ class _Process:
 
     def stop(self) -> None:
         """End it, whatever it does, and leave nothing behind. Safe to call twice."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._over.set()
+        self._kill()
         self._child.wait()
         for one in (self._child.stdin, self._child.stdout, self._said):
             if one is not None:
                 with suppress(OSError):
                     one.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove what is left of engines whose callers were killed."""
+    for said in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{SAID}"):
+        with suppress(OSError), said.open("rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > JUST_MADE_S:
+                flock(file, LOCK_EX | LOCK_NB)
+                shutil.rmtree(said.parent, ignore_errors=True)
 
 
 class Lane:
@@ -227,18 +267,12 @@ class Lane:
         except wire.FeedError as error:
             raise InputError(str(error)) from error
         except (OSError, EOFError, wire.EngineError) as error:
-            raise DeviceLostError(self._dead()) from error
+            raise DeviceLostError(self._process.settle()) from error
         if fd is not None:
             os.close(fd)
         if "error" in answer:
             raise _ERRORS.get(str(answer["error"]), DeviceLostError)(str(answer.get("message", ""))[:2000])
         return answer
-
-    def _dead(self) -> str:
-        """A process that has closed its side is about to end."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process._child.wait(GRACE_S)  # noqa: SLF001 - of this file
-        return self._process.reason()
 
     def run(self, session: int, names: Sequence[str], feeds: Mapping[str, Tensor], cancel: Lane) -> list[Any]:
         """Every output; arrays are copies. Raises InputError, DeviceLostError. `cancel`: another lane."""

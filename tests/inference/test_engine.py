@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ from inference import (
     engines,
 )
 from inference.adapters.engine_backend import EngineBackend
-from inference.adapters.remote import Engine, Place
+from inference.adapters.remote import PREFIX, SAID, Engine, Place, sweep
 from inference.adapters.session import CheckedSession
 from inference.vendors.cpu import SPEC
 from inference.vendors.simnpu import PLUGIN
@@ -277,7 +280,7 @@ def test_an_engine_that_eats_memory_is_ended(own: Callable[..., EngineBackend], 
     place = Place(Path(sys.executable), memory_mb=300)
     made = own(place)
     session = made.prepare(imported(graphs.mul()), made.devices()[0], Options())
-    with pytest.raises(DeviceLostError, match="the engine took more than 300 MB"):
+    with pytest.raises(DeviceLostError, match=r"took more than 300 MB and was ended"):
         session.run({"x": np.ones((30_000_000, 3), np.float32)})
 
 
@@ -335,6 +338,52 @@ def test_an_engine_dies_with_its_caller(imported: Import) -> None:
         engine = int(caller.stdout.readline())
         caller.kill()
     wait_until(lambda: not Path(f"/proc/{engine}").exists())
+
+
+def test_an_engine_whose_runtime_never_lets_go_dies_with_its_caller(tmp_path: Path) -> None:
+    """The kernel ends it: a library that hangs with the interpreter's lock in its hand leaves no thread to notice."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    (runtime / "onnxruntime.py").write_text(
+        "import ctypes, pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'held')!r}).touch()\n"
+        "ctypes.PyDLL(None).pause()\n"
+    )  # fmt: skip
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom inference.adapters.remote import Engine, Place\n"
+        f"engine = Engine(Place(Path(sys.executable), {{'PYTHONPATH': {str(runtime)!r}}}))\n"
+        "lane = engine.lane()\nprint(engine.pid(), flush=True)\n"
+        "lane.call({'op': 'runtime', 'driver': 'ort'}, 600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        engine = int(caller.stdout.readline())
+        try:
+            wait_until((tmp_path / "held").exists)
+        finally:
+            caller.kill()
+    try:
+        wait_until(lambda: not Path(f"/proc/{engine}").exists())
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
+
+
+def test_what_a_killed_caller_leaves_is_swept(used: Callable[..., None]) -> None:
+    """A folder that nobody holds any more goes; one that is in use, or was made just now, stays."""
+    used("cpu")
+    assert backend("cpu").devices()
+    process = engine_of("cpu")._process  # noqa: SLF001 - its folder
+    assert process is not None
+    held = Path(process.address).parent
+    left, fresh = (Path(tempfile.mkdtemp(prefix=PREFIX)) for _ in range(2))
+    for one in (left, fresh):
+        (one / SAID).touch()
+    for one in (left, held):
+        os.utime(one / SAID, (1, 1))
+    sweep()
+    assert [one.exists() for one in (left, held, fresh)] == [False, True, True]
+    shutil.rmtree(fresh)
 
 
 @pytest.mark.parametrize(("python", "said"), [("/nonexistent/python", "cannot be started"), ("/bin/false", "status 1")])
