@@ -59,8 +59,8 @@ def judge(engine: Engine, found: Sequence[Finding]) -> None:
         names = {row.id: row.name for row in session.execute(everybody)}
         mine = (_events.c.source == BOX) & _events.c.cleared_at.is_(None)
         active = {
-            (one.rule, one.connection_id): dict(one._mapping)  # noqa: SLF001 - public name
-            for one in session.execute(select(_events).where(mine).with_for_update())
+            (one["rule"], one["connection_id"]): one
+            for one in session.execute(select(_events).where(mine).with_for_update()).mappings()
         }
         for key, finding in broken.items():
             if key not in active and (made := _raised(session, finding, now)) is not None:

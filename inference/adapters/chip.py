@@ -123,8 +123,8 @@ def _versions(route: Route) -> list[Text]:
         except BackendNotInstalledError as error:
             return [Text(f"an ONNX Runtime ({error})", f"ONNX Runtime（{error}）")]
     return [
-        Text(f"{name} {wanted} (here it is {version}; this version starts no engine in an environment of its own yet)",
-             f"{name} {wanted}（此处为 {version}；本版本尚不能在独立环境中启动引擎）")
+        Text(f"{name} {wanted} (here it is {version}; this version does not run this chip in an engine of its own yet)",
+             f"{name} {wanted}（此处为 {version}；本版本尚不能在独立引擎中运行该芯片）")
         for name, version, wanted in here
         if wanted is not None and not SpecifierSet(wanted).contains(version, prereleases=True)
     ]

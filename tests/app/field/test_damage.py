@@ -15,7 +15,7 @@ from app.db import reading, writing
 from app.journal.damage import DAMAGED, MISSING
 from app.journal.frames import OVERHEAD, Position, record_payload
 from app.journal.segment import totals_frame
-from app.ledger.service import accounts
+from app.ledger.service import Account, accounts
 from app.ledger.tables import GapRow, LedgerRow
 from app.queue import CONTENT_TYPE, Door
 from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
@@ -62,6 +62,21 @@ def _spoil(tmp_path: Path, message: Message) -> None:
     path.write_bytes(content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :])
 
 
+async def _goes_on(
+    plant: Plant, redis: str, chosen: Settings, worker: Worker, batches: int, account: tuple[int, int, int, int]
+) -> Account:
+    """A gateway over what is there now, until it stands as it should; the balanced account."""
+    async with running(plant, redis, chosen) as gateway:
+        plant.feed(batches)
+        await wait_for(lambda: plant.account() == account, 20)
+        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
+    worker.stop.set()
+    await asyncio.to_thread(worker.join)
+    (found,) = accounts(plant.engine)
+    assert found.balanced
+    return found
+
+
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     """SQLite alone: what the database decides is tried on both where it is decided."""
@@ -87,15 +102,8 @@ async def test_a_damaged_record_costs_its_readings_and_nothing_else(
         worker.apply(of_batch[number])
     _spoil(tmp_path, of_batch[LOST])
     worker.start()
-    async with running(plant, redis, chosen) as gateway:
-        plant.feed(4)
-        await wait_for(lambda: plant.account() == (24, 22, 0, 0), 20)
-        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
-    worker.stop.set()
-    await asyncio.to_thread(worker.join)
     door.close()
-    (found,) = accounts(plant.engine)
-    assert found.balanced
+    found = await _goes_on(plant, redis, chosen, worker, 4, (24, 22, 0, 0))
     assert found.reasons == {("dropped", DAMAGED): 2}
     with reading(plant.engine) as session:
         gaps = [(gap.cause, gap.since, gap.until) for gap in session.scalars(select(GapRow))]
@@ -129,14 +137,7 @@ async def test_files_that_are_gone_hold_nothing_up(
     (folder / "00000001-00000002.hrj").write_bytes(head + content[at:])
     worker = Worker(redis, plant.engine)
     worker.start()
-    async with running(plant, redis, chosen) as gateway:
-        plant.feed(3)
-        await wait_for(lambda: plant.account() == (12, 10, 0, 0), 20)
-        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
-    worker.stop.set()
-    await asyncio.to_thread(worker.join)
-    (found,) = accounts(plant.engine)
-    assert found.balanced
+    found = await _goes_on(plant, redis, chosen, worker, 3, (12, 10, 0, 0))
     assert found.reasons == {("dropped", MISSING): 2}
     with reading(plant.engine) as session:
         gaps = [(gap.cause, gap.until) for gap in session.scalars(select(GapRow))]
@@ -163,12 +164,5 @@ async def test_a_database_that_is_an_older_one_holds_nothing_up(
     last = [one for one in worker.messages if one.record.count][-1]
     at = content.index(record_payload(last.record)) - OVERHEAD
     oldest.write_bytes(totals_frame(Position(1, last.number), {1: 6}) + content[at:])
-    async with running(plant, redis, chosen) as gateway:
-        plant.feed(2)
-        await wait_for(lambda: plant.account() == (12, 6, 0, 0), 20)
-        await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 20)
-    worker.stop.set()
-    await asyncio.to_thread(worker.join)
-    (found,) = accounts(plant.engine)
-    assert found.balanced
+    found = await _goes_on(plant, redis, chosen, worker, 2, (12, 6, 0, 0))
     assert found.reasons == {("dropped", MISSING): 6}
