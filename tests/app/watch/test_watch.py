@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, text, update
 
 from app import worker
 from app.db import reading, upgrade, writing
@@ -18,8 +18,11 @@ from app.health.service import active_events
 from app.ledger.tables import JournalStateRow
 from app.northbound.tables import OutboxRow
 from app.queue import WATCH, celery
+from app.sources.tables import ConnectionRow
+from app.watch.schemas import event_id, row
 from app.watch.service import judge, unbalanced
 from tests.app.works import Works
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -106,6 +109,23 @@ def test_two_who_look_at_once_raise_it_once(works: Works) -> None:
         one.join()
     assert len(_events(works)) == 1
     assert _told(works) == [("raised", "unack_active")]
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_who_comes_second_waits_and_sees_what_was_raised(works: Works) -> None:
+    """Between the look at what is active and the new event nobody else may look."""
+    with writing(works.engine) as session:
+        session.execute(update(JournalStateRow).values(read=17))
+    found = unbalanced(works.engine)
+    second = threading.Thread(target=judge, args=(works.engine, found))
+    with writing(works.engine) as session:
+        session.execute(select(ConnectionRow.id).with_for_update())
+        second.start()
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        wait_until(lambda: session.scalar(waiting))
+        session.execute(insert(EventRow).values(row(found[0], 0, 1)))
+    second.join()
+    assert [one for one, *_ in _events(works)] == [event_id(found[0], 0)]
 
 
 def test_it_is_looked_at_once_a_minute() -> None:
