@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 TASK: Final = "headrace.score"
 RECOMPUTE: Final = "headrace.recompute"
-HOUSEKEEPING: Final = "housekeeping"
 WATCH: Final = "headrace.watch"
+COMPACT: Final = "headrace.compact"
+HOUSEKEEPING: Final = "housekeeping"
 """The queue that every worker serves, whatever devices it has."""
+HISTORY: Final = "history"
+"""The queue that beat serves itself: what takes seconds, and must not keep a worker from what is new."""
 SERIALIZER: Final = "headrace"
 CONTENT_TYPE: Final = "application/vnd.headrace.msgpack"
 MAX_BODY: Final = 64 * 2**20

@@ -6,7 +6,7 @@ difference of the tag ids and of the source times is stored, because neighbours 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,6 +34,7 @@ BIG: Final = 2
 MAX_DIGITS: Final = 4000
 """Of a whole number beyond 64 bits: turning text into a number takes quadratic time."""
 ARRAY_KINDS: Final = "biufc"
+Content = TypeVar("Content")
 
 
 class RefusalRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -249,19 +250,40 @@ def encode_columns(batch: Batch) -> bytes:
     try:
         packed = _encoder.encode(columns)
     except OverflowError:
-        others = [(row, _without_big(value)) for row, value in columns.others]
-        packed = _encoder.encode(msgspec.structs.replace(columns, others=others))
+        packed = _encoder.encode(msgspec.structs.replace(columns, others=_small(columns.others)))
     if len(packed) > MAX_COLUMNS:
         message = f"a batch of {len(packed)} bytes is larger than {MAX_COLUMNS}"
         raise ValueError(message)
     return zstandard.ZstdCompressor(level=LEVEL).compress(packed)
 
 
+def pack_others(others: Mapping[int, object]) -> bytes:
+    """Row to value, of values that are no numbers, compressed. ValueError when it is too large."""
+    rows = list(others.items())
+    try:
+        packed = _encoder.encode(rows)
+    except OverflowError:
+        packed = _encoder.encode(_small(rows))
+    if len(packed) > MAX_COLUMNS:
+        message = f"values of {len(packed)} bytes are larger than {MAX_COLUMNS}"
+        raise ValueError(message)
+    return zstandard.ZstdCompressor(level=LEVEL).compress(packed)
+
+
+def unpack_others(packed: bytes) -> dict[int, object]:
+    """Row to value. ValueError when the bytes are not ours or unpack too large."""
+    rows = _unpack(packed, _others)
+    return dict(rows)
+
+
 def decode_columns(
     columns: bytes,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Mapping[int, object], NDArray[np.uint32]]:
     """tags, source_time, values, others, status. ValueError when the bytes are not ours or unpack too large."""
-    found = _unpack(columns)
+    found = _unpack(columns, _decoder)
+    if found.version != VERSION:
+        message = f"columns of version {found.version}, this reads version {VERSION}"
+        raise ValueError(message)
     tags, times = _summed(found.tags), _summed(found.source_time)
     values = np.frombuffer(found.values, dtype="<f8").astype(np.float64, copy=False)
     status = np.frombuffer(found.status, dtype="<u4").astype(np.uint32, copy=False)
@@ -275,21 +297,17 @@ def decode_columns(
     return tags, times, values, others, status
 
 
-def _unpack(columns: bytes) -> Columns:
+def _unpack(columns: bytes, decoder: msgspec.msgpack.Decoder[Content]) -> Content:
     try:
         size = zstandard.get_frame_parameters(columns).content_size
         if not 0 < size <= MAX_COLUMNS:
             message = f"a batch unpacks to {size} bytes, more than {MAX_COLUMNS} or unknown"
             raise ValueError(message)
         packed = zstandard.ZstdDecompressor().decompress(columns, allow_extra_data=False)
-        found = _decoder.decode(packed)
+        return decoder.decode(packed)
     except (zstandard.ZstdError, msgspec.MsgspecError, RecursionError) as error:
         message = f"these bytes are no columns of a batch: {error}"
         raise ValueError(message) from error
-    if found.version != VERSION:
-        message = f"columns of version {found.version}, this reads version {VERSION}"
-        raise ValueError(message)
-    return found
 
 
 def _differences(array: NDArray[np.int64]) -> bytes:
@@ -298,6 +316,10 @@ def _differences(array: NDArray[np.int64]) -> bytes:
 
 def _summed(differences: bytes) -> NDArray[np.int64]:
     return np.frombuffer(differences, dtype="<i8").cumsum(dtype=np.int64)
+
+
+def _small(others: list[tuple[int, object]]) -> list[tuple[int, object]]:
+    return [(row, _without_big(value)) for row, value in others]
 
 
 def _without_big(value: object) -> object:
@@ -339,3 +361,4 @@ def _contract(code: int, data: memoryview) -> object:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_extend)
 _decoder = msgspec.msgpack.Decoder(Columns, ext_hook=_contract)
+_others = msgspec.msgpack.Decoder(list[tuple[int, object]], ext_hook=_contract)

@@ -4,6 +4,7 @@ from app.access import tables as access
 from app.backfill import tables as backfill
 from app.db import Base
 from app.events import tables as events
+from app.history import tables as history
 from app.ledger import tables as ledger
 from app.models import tables as models
 from app.northbound import tables as northbound
@@ -19,6 +20,7 @@ __all__ = [
     "access",
     "backfill",
     "events",
+    "history",
     "ledger",
     "metadata",
     "models",

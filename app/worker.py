@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps
-from celery.signals import beat_init, setup_logging, worker_ready
+from celery.beat import EmbeddedService
+from celery.signals import setup_logging, worker_ready
 
 import app as rooms
 from app import engines, log, notify
-from app.queue import HOUSEKEEPING, RECOMPUTE, WATCH, celery
+from app.queue import COMPACT, HISTORY, HOUSEKEEPING, RECOMPUTE, WATCH, celery
 from app.settings import settings
 
 if TYPE_CHECKING:
     from kombu.asynchronous.timer import Timer
 
 FORGET_S: Final = 10.0
+SCHEDULE: Final = "beat-schedule"
 
 celery.conf.beat_schedule = {
     "sent-outbox-rows": {"task": "headrace.retention", "schedule": 3600.0, "options": {"queue": HOUSEKEEPING}},
+    "history": {"task": COMPACT, "schedule": 60.0, "options": {"queue": HISTORY, "expires": 60.0}},
     "promises": {"task": WATCH, "schedule": 60.0, "options": {"queue": HOUSEKEEPING, "expires": 60.0}},
     # Some windows that a filled gap touches close only later; and who filled it may have found the queue away.
     "recomputing": {"task": RECOMPUTE, "schedule": 5.0, "options": {"queue": HOUSEKEEPING, "expires": 5.0}},
@@ -65,6 +68,21 @@ class FinishedLimits(bootsteps.StartStopStep):  # type: ignore[misc]  # the libr
 celery.steps["worker"].add(FinishedLimits)
 
 
+class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is not typed
+    """The calendar of periodic work, in a thread beside the work that this process does itself."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - a worker of the library
+        """Once, when the worker starts."""
+        self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=str(settings().data_dir / SCHEDULE))
+        self._beat.start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - a worker of the library
+        """What is due is written down."""
+        self._beat.stop()
+
+
 def _serving(**_: object) -> None:
     notify.ready()
 
@@ -78,7 +96,6 @@ def _logging(**_: object) -> None:
 # Celery holds weak references to its listeners unless told otherwise.
 setup_logging.connect(_logging, weak=False)
 worker_ready.connect(_serving, weak=False)
-beat_init.connect(_serving, weak=False)
 
 
 def main() -> None:
@@ -86,23 +103,17 @@ def main() -> None:
     here = settings()
     _logging()
     if sys.argv[1:] == ["beat"]:
-        celery.Beat(schedule=str(here.data_dir / "beat-schedule"), loglevel=here.log_level).run()
-        return
-    celery.worker_main(
-        [
-            "worker",
-            "--queues",
-            f"{here.queue},{HOUSEKEEPING}",
-            "--concurrency",
-            str(here.worker_concurrency),
-            "--loglevel",
-            here.log_level,
-            "--without-gossip",
-            "--without-mingle",
-            "--hostname",
-            "headrace@%h",
-        ]
-    )
+        celery.steps["worker"].add(Calendar)
+        _work("headrace-beat@%h", [HISTORY], "--pool", "solo")
+    else:
+        _work("headrace@%h", [here.queue, HOUSEKEEPING], "--concurrency", str(here.worker_concurrency))
+
+
+def _work(name: str, queues: list[str], *options: str) -> None:
+    celery.worker_main([
+        "worker", "--hostname", name, "--queues", ",".join(queues), *options, "--loglevel", settings().log_level,
+        "--without-gossip", "--without-mingle",
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

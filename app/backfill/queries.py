@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Engine
 
-    from app.readings.service import Stored
+    from app.readings.schemas import Stored
     from inference.window import Spec
 
+_Age: TypeAlias = tuple[int, bool, int]
+"""Time (ns), whether it arrived by itself, when: of two values of one time the greater is in force."""
 MOST_BATCHES: Final = 1000
 """Batches of a connection that are searched for what was in force."""
 
@@ -34,7 +36,7 @@ def past(engine: Engine, spec: Spec, context_connection: int, first: int, last: 
     parts = [
         _part(one, tags, received, start, end + 1)
         for connection, tags in homes.items()
-        for one in readings.between(engine, [connection], start, end + 1)
+        for one in readings.between(engine, [connection], start, end + 1, tags)
     ]
     for connection, tags in homes.items():
         parts += _in_force(engine, connection, tags, received, start)
@@ -57,14 +59,12 @@ class _Part:
 
 def _timed(stored: Stored, tags: set[int], received: set[int]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Which readings are of these tags and have a time, and the time of each."""
-    mine, time, *_ = stored.columns
+    mine, source_time, *_ = stored.columns
     wanted = np.isin(mine, np.fromiter(tags, np.int64))
-    absent = time == NO_TIME
+    absent = source_time == NO_TIME
     if absent.any():
-        stand_in = np.isin(mine, np.fromiter(received, np.int64)) & absent
-        time = np.where(stand_in, stored.received_time, time)
-        wanted &= ~absent | stand_in
-    return wanted, time
+        wanted &= ~absent | np.isin(mine, np.fromiter(received, np.int64))
+    return wanted, stored.time
 
 
 def _part(stored: Stored, tags: set[int], received: set[int], start: int, end: int) -> _Part:
@@ -77,28 +77,30 @@ def _in_force(engine: Engine, connection: int, tags: set[int], received: set[int
 
     A value that has not changed since came again with the next subscription, in a batch that reaches back to it.
     """
-    found: dict[int, tuple[int, _Part]] = {}
-    for stored in readings.between(engine, [connection], at, at + 1):
+    found: dict[int, tuple[_Age, _Part]] = {}
+    for stored in readings.between(engine, [connection], at, at + 1, tags):
         _note(found, stored, tags, received, at)
     for stored in readings.before(engine, connection, at, MOST_BATCHES):
-        oldest = min((found[tag][0] for tag in tags if tag in found), default=-1)
-        if len(found) == len(tags) and oldest > int(stored.columns[1].max()):
+        oldest = min((found[tag][0][0] for tag in tags if tag in found), default=-1)
+        if len(found) == len(tags) and oldest > int(stored.time.max()):
             break
+        _note(found, stored, tags, received, at)
+    for stored in readings.newest_chunks(engine, tags, at):
         _note(found, stored, tags, received, at)
     return [part for _, part in found.values()]
 
 
 def _note(
-    found: dict[int, tuple[int, _Part]], stored: Stored, tags: set[int], received: set[int], at: int
+    found: dict[int, tuple[_Age, _Part]], stored: Stored, tags: set[int], received: set[int], at: int
 ) -> None:
     """Keep the newest reading of each tag that is newer than what was found."""
     wanted, time = _timed(stored, tags, received)
     rows = np.flatnonzero(wanted & (time <= at))
-    mine = stored.columns[0]
-    for row in rows[np.argsort(time[rows], kind="stable")].tolist():
-        tag, when = int(mine[row]), int(time[row])
-        if tag not in found or when > found[tag][0] or found[tag][1].received_time == stored.received_time:
-            found[tag] = when, _Part(stored, np.array([row], dtype=np.intp), time)
+    newest = {int(stored.columns[0][row]): row for row in rows[np.argsort(time[rows], kind="stable")].tolist()}
+    for tag, row in newest.items():
+        age = int(time[row]), not stored.backfilled, stored.received_time
+        if tag not in found or age > found[tag][0]:
+            found[tag] = age, _Part(stored, np.array([row], dtype=np.intp), time)
 
 
 def _joined(parts: list[_Part]) -> Past:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import times
 from app.db import add_to, snapshot, table, writing
+from app.history import queries as compacted
 from app.journal import damage
 from app.journal.frames import Position
 from app.journal.remains import BEFORE_NS, Counts, Part
@@ -161,6 +162,11 @@ def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Ma
             {key: int(number) for key, number in session.execute(one.group_by(one.selected_columns[0]))}
             for one in (of_ledger, of_later, newest)
         )
+        # What is compacted lies at or below the watermark of its epoch: of this epoch, before where it begins on disk.
+        for key, readings in compacted.compacted_since(session, journal, begins.epoch).items():
+            beyond[key] = beyond.get(key, 0) + readings
+        for key, received in compacted.received_until(session, journal, begins.epoch).items():
+            since[key] = max(since.get(key, 0), received)
     parts = []
     for key, total in sorted(before.items()):
         gone = total - known.get(key, 0) + beyond.get(key, 0)
@@ -178,7 +184,9 @@ def _not_stored(session: Session, journal: str, stub: Stub, found: Mapping[int, 
     mine = (BatchRow.journal == journal) & (BatchRow.epoch == stub.epoch)
     here = mine & BatchRow.number.between(stub.first, stub.last)
     query = select(BatchRow.connection_id, func.sum(BatchRow.count)).where(here).group_by(BatchRow.connection_id)
-    stored = {connection: int(readings) for connection, readings in session.execute(query)}
+    stored = compacted.compacted_numbers(session, journal, stub.epoch, stub.first, stub.last)
+    for connection, readings in session.execute(query):
+        stored[connection] = stored.get(connection, 0) + int(readings)
     left = {key: one._replace(readings=max(0, one.readings - stored.get(key, 0))) for key, one in found.items()}
     return {key: one._replace(records=one.records if one.readings else 0) for key, one in left.items()}
 

@@ -1,41 +1,44 @@
-"""History: the readings of one tag out of the batches that hold them."""
+"""History: the readings of one tag out of the chunks and batches that hold them."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from sqlalchemy import Text, and_, exists, false, func, or_, select, type_coerce
+from sqlalchemy import and_, func, select
 
-from app.db import reading, table
-from app.pipelines.tables import PipelineVersionRow
+from app import trends
+from app.db import reading, snapshot, table
+from app.history import queries as compacted
+from app.readings.queries import answers, newest_answer, outputs
+from app.readings.schemas import Reading, Stored, Trend
 from app.readings.tables import WIDE_S, BatchRow
 from app.records import decode_columns
-from app.scoring.tables import PredictionRow
+from app.series import Series, joined, without_repeats
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
 from app.times import NANOS
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterator
 
     from numpy.typing import NDArray
     from sqlalchemy import ColumnElement, Engine, Row
     from sqlalchemy.orm import Session
 
+    from app.history.queries import Found
+
 LOOK_BACK: Final = 400
 """Batches of one connection that are searched for the newest reading of its tags."""
 FETCH: Final = 50
+EVERYTHING: Final = 1 << 62
 
-Columns: TypeAlias = (
-    "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Mapping[int, object], NDArray[np.uint32]]"
-)
 Rows: TypeAlias = "Generator[Row[*tuple[Any, ...]], None, None]"
+Order: TypeAlias = tuple[int, int, int, int]
+"""Of parts with readings of one time: the one that arrived first is smaller."""
 
 _batches = table(BatchRow)
-_predictions = table(PredictionRow)
 _COLUMNS: Final = (
     _batches.c.first_time,
     _batches.c.last_time,
@@ -47,106 +50,157 @@ _COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One value of one tag at one instant (ns)."""
-
-    time: int
-    value: object
-    status: int
-    backfilled: bool = False
-    """Read from the peer's history after a gap."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One batch of the history."""
-
-    received_time: int
-    backfilled: bool
-    columns: Columns
-    """tags, source_time, values, others, status: those of `connectors.Batch`."""
-
-
 def history(engine: Engine, tag: int, start: int, end: int, limit: int) -> list[Reading]:
     """In the order of source time, start inclusive, end exclusive; ties in the order of arrival. At most `limit`.
 
     The same time, value and status twice is one reading, as when a history brings again what had arrived.
     """
-    with reading(engine) as session:
+    with snapshot(engine) as session:
         row = session.get(TagRow, tag)
         if row is None:
             return []
         if row.connection_id is None:
-            return _answers(session, tag, start, end, limit)
-        found = _Earliest(tag, start, end, limit)
-        with closing(_narrow(session, _connections(session, row), start, end)) as batches:
-            for batch in batches:
-                if batch.last_time > found.end + WIDE_S * NANOS:
-                    break
-                found.take(batch)
-        for batch in _wide(session, _connections(session, row), start, found.end):
-            found.take(batch)
-        return found.readings()
+            return answers(session, tag, start, end, limit)
+        found = _series(session, row, start, end, limit)
+    return [
+        Reading(time, found.value(at), status, backfilled)
+        for at, (time, status, backfilled) in enumerate(
+            zip(found.time.tolist(), found.status.tolist(), found.backfilled.tolist(), strict=True)
+        )
+    ]
+
+
+def series(engine: Engine, tag: int, start: int, end: int) -> Series:
+    """What `history` answers, in columns and without a limit: some 20 bytes a reading."""
+    with snapshot(engine) as session:
+        row = session.get(TagRow, tag)
+        if row is None:
+            return joined(())
+        if row.connection_id is None:
+            return _as_series(answers(session, tag, start, end, EVERYTHING))
+        return _series(session, row, start, end, EVERYTHING)
+
+
+def trend(engine: Engine, tag: int, start: int, end: int, points: int) -> Trend:
+    """Least, greatest and mean of each of so many equal parts of a span (ns), start inclusive, end exclusive."""
+    buckets = trends.Buckets(start, end, points)
+    with snapshot(engine) as session:
+        row = session.get(TagRow, tag)
+        if row is not None and row.connection_id is None:
+            buckets.add(_as_series(answers(session, tag, start, end, EVERYTHING)))
+        elif row is not None:
+            whole, cut = buckets.split(compacted.facts_of_tag(session, tag, start, end))
+            buckets.add_whole(whole)
+            for one in compacted.of_ids(session, cut):
+                buckets.add(one.series().between(start, end))
+            for batch in _reaching(session, _connections(session, row), start, end):
+                buckets.add(joined([_part(batch, tag, start, end)]))
+    return buckets.trend()
+
+
+def _as_series(found: list[Reading]) -> Series:
+    numbers = [one.value if isinstance(one.value, (int, float)) else np.nan for one in found]
+    others = {at: one.value for at, one in enumerate(found) if not isinstance(one.value, (int, float))}
+    return Series(
+        np.array([one.time for one in found], dtype=np.int64),
+        np.array(numbers, dtype=np.float64),
+        others,
+        np.array([one.status for one in found], dtype=np.uint32),
+        np.zeros(len(found), dtype=np.bool_),
+    )
+
+
+def _series(session: Session, row: TagRow, start: int, end: int, limit: int) -> Series:
+    found = _Earliest(start, end, limit)
+    for one in compacted.of_tag(session, row.id, start, end):
+        if one.first_time >= found.end:
+            break
+        found.take((one.received_time, 0, one.id, 0), one.series().between(start, found.end))
+    connections = _connections(session, row)
+    with closing(_narrow(session, connections, start, found.end)) as batches:
+        for batch in batches:
+            if batch.last_time > found.end + WIDE_S * NANOS:
+                break
+            found.take(_order(batch), _part(batch, row.id, start, found.end))
+    for batch in _wide(session, connections, start, found.end):
+        found.take(_order(batch), _part(batch, row.id, start, found.end))
+    return found.series()
+
+
+def _order(batch: Row[*tuple[Any, ...]]) -> Order:
+    return batch.received_time, 1, batch.epoch, batch.number
+
+
+def _part(batch: Row[*tuple[Any, ...]], tag: int, start: int, end: int) -> Series:
+    """The readings of one tag and span in a batch, in the order of the batch."""
+    tags, times, values, others, status = decode_columns(batch.columns)
+    times = np.where(times == NO_TIME, batch.received_time, times)
+    rows = np.flatnonzero((tags == tag) & (times >= start) & (times < end))
+    whole = Series(times, values, others, status, np.full(len(tags), batch.gap_id is not None))
+    return whole.picked(rows)
 
 
 class _Earliest:
-    """The earliest readings of one tag among those it is shown, no more than asked for."""
+    """The earliest readings among those it is shown, no more than asked for."""
 
-    def __init__(self, tag: int, start: int, end: int, limit: int) -> None:
-        self._tag, self._start, self._limit = tag, start, limit
-        self.end = end
+    def __init__(self, start: int, end: int, limit: int) -> None:
+        self._limit = limit
+        self.end = max(start, end)
         """ns: a reading at or after this is not among them."""
-        self._found: list[tuple[tuple[int, int, int, int, int], Reading]] = []
+        self._orders: list[Order] = []
+        self._parts: list[tuple[Series, NDArray[np.int64]]] = []
+        """Each with the place of every row's order in the list of orders."""
+        self._count = 0
 
-    def take(self, batch: Row[*tuple[Any, ...]]) -> None:
-        tags, times, values, others, status = decode_columns(batch.columns)
-        times = np.where(times == NO_TIME, batch.received_time, times)
-        for row in np.flatnonzero((tags == self._tag) & (times >= self._start) & (times < self.end)).tolist():
-            at = int(times[row])
-            order = (at, batch.received_time, batch.epoch, batch.number, row)
-            value = others.get(row, float(values[row]))
-            self._found.append((order, Reading(at, value, int(status[row]), batch.gap_id is not None)))
-        if len(self._found) >= 2 * self._limit:
+    def take(self, order: Order, part: Series) -> None:
+        """Readings that arrived together."""
+        self._parts.append((part, np.full(len(part), len(self._orders), dtype=np.int64)))
+        self._orders.append(order)
+        self._count += len(part)
+        if self._count >= 2 * self._limit:
             self._cut()
 
-    def readings(self) -> list[Reading]:
+    def series(self) -> Series:
+        """In order, without repeats."""
         self._cut()
-        return [one for _, one in self._found]
+        return self._parts[0][0] if self._parts else joined(())
 
     def _cut(self) -> None:
-        self._found.sort(key=lambda one: one[0])
-        self._found = [*_without_repeats(self._found)]
-        if len(self._found) > self._limit:
-            del self._found[self._limit :]
-            self.end = self._found[-1][0][0] + 1
+        if not self._parts:
+            return
+        whole = joined([part for part, _ in self._parts], in_time=False)
+        places = np.concatenate([places for _, places in self._parts])
+        rank = np.empty(len(self._orders), dtype=np.int64)
+        rank[sorted(range(len(self._orders)), key=self._orders.__getitem__)] = np.arange(len(self._orders))
+        order = np.lexsort((rank[places], whole.time))
+        whole, kept = without_repeats(whole.picked(order))
+        places = places[order][kept]
+        if len(whole) > self._limit:
+            rows = np.arange(self._limit)
+            whole, places = whole.picked(rows), places[rows]
+            self.end = int(whole.time[-1]) + 1
+        self._parts, self._count = [(whole, places)], len(whole)
 
 
-def _without_repeats(
-    found: list[tuple[tuple[int, int, int, int, int], Reading]],
-) -> Iterator[tuple[tuple[int, int, int, int, int], Reading]]:
-    """Each reading as it arrived first; they are in order."""
-    at, seen = -1, set[tuple[str, int]]()
-    for order, one in found:
-        if one.time != at:
-            at, seen = one.time, set()
-        key = (repr(one.value), one.status)
-        if key not in seen:
-            seen.add(key)
-            yield order, one
+def between(
+    engine: Engine, connections: Collection[int], start: int, end: int, tags: Collection[int] | None = None
+) -> Iterator[Stored]:
+    """What has readings of a span, and others beside them; times in ns, start inclusive, end exclusive.
 
-
-def between(engine: Engine, connections: Collection[int], start: int, end: int) -> Iterator[Stored]:
-    """Batches that have readings of a span, and others beside them; times in ns, start inclusive, end exclusive."""
-    with reading(engine) as session:
-        for rows in (_narrow(session, connections, start, end), _wide(session, connections, start, end)):
-            with closing(rows) as batches:
-                for batch in batches:
-                    yield _stored(batch)
+    `tags`: those that are wanted; others may come beside them.
+    """
+    with snapshot(engine) as session:
+        for one in compacted.of_connections(session, connections, start, end, tags):
+            yield _of_chunk(one)
+        for batch in _reaching(session, connections, start, end):
+            yield _stored(batch)
 
 
 def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> Iterator[Stored]:
-    """Batches with readings at or before a time (ns), the newest first; no more than so many."""
+    """Batches with readings at or before a time (ns), the newest first; no more than so many.
+
+    What has been compacted is not among them: ask `newest_chunks` afterwards, never before.
+    """
     mine = (_batches.c.connection_id == connection) & (_batches.c.first_time <= at)
     mine &= _batches.c.last_time <= at + WIDE_S * NANOS
     query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time.desc()).limit(most)
@@ -155,8 +209,25 @@ def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> I
             yield _stored(batch)
 
 
+def newest_chunks(engine: Engine, tags: Collection[int], at: int) -> Iterator[Stored]:
+    """Per tag the chunks that end last at or before a time (ns)."""
+    with snapshot(engine) as session:
+        for one in compacted.newest_of(session, tags, at):
+            yield _of_chunk(one)
+
+
 def _stored(batch: Row[*tuple[Any, ...]]) -> Stored:
-    return Stored(batch.received_time, batch.gap_id is not None, decode_columns(batch.columns))
+    columns = decode_columns(batch.columns)
+    time = np.where(columns[1] == NO_TIME, batch.received_time, columns[1])
+    return Stored(batch.received_time, batch.gap_id is not None, columns, time)
+
+
+def _of_chunk(one: Found) -> Stored:
+    found = one.series()
+    tags = np.full(len(found), one.tag_id, dtype=np.int64)
+    source_time = np.full(len(found), NO_TIME, dtype=np.int64) if one.untimed else found.time
+    columns = tags, source_time, found.values, found.others, found.status
+    return Stored(one.received_time, one.backfilled, columns, found.time)
 
 
 def _connections(session: Session, tag: TagRow) -> list[int]:
@@ -165,6 +236,12 @@ def _connections(session: Session, tag: TagRow) -> list[int]:
     names = {one.get("connection") for one in attributes if isinstance(one, dict)}
     ids = session.scalars(select(ConnectionRow.id).where(ConnectionRow.name.in_([n for n in names if n]))).all()
     return sorted({*ids, *([tag.connection_id] if tag.connection_id else [])})
+
+
+def _reaching(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
+    """Batches that may reach into the range."""
+    yield from _narrow(session, connections, start, end)
+    yield from _wide(session, connections, start, end)
 
 
 def _narrow(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
@@ -179,9 +256,7 @@ def _wide(session: Session, connections: Collection[int], start: int, end: int) 
     yield from _read(session, connections, _batches.c.wide & inside)
 
 
-def _read(
-    session: Session, connections: Collection[int], which: ColumnElement[bool]
-) -> Rows:
+def _read(session: Session, connections: Collection[int], which: ColumnElement[bool]) -> Rows:
     mine = and_(_batches.c.connection_id.in_(connections), which)
     query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time)
     # Closed, because a cursor of the server would outlive a search that ends early.
@@ -189,63 +264,21 @@ def _read(
         yield from result
 
 
-def _outputs(session: Session, tags: Collection[int]) -> dict[int, dict[int, str]]:
-    """Per tag that is a pipeline's output: version id to the output's name."""
-    spec = PipelineVersionRow.spec
-    # The text of the JSON narrows the search; an input may carry the same number, so the JSON itself decides.
-    named = [type_coerce(spec, Text).contains(f'"tag":{tag}{after}') for tag in tags for after in ",}"]
-    found: dict[int, dict[int, str]] = {}
-    for version, one in session.execute(select(PipelineVersionRow.id, spec).where(or_(false(), *named))):
-        for output in one.get("outputs", ()):
-            if output.get("tag") in tags:
-                found.setdefault(output["tag"], {})[version] = output["name"]
-    return found
-
-
-def _answers(session: Session, tag: int, start: int, end: int, limit: int) -> list[Reading]:
-    """A pipeline's output is a tag too: its readings are the predictions."""
-    output = _outputs(session, {tag}).get(tag, {})
-    at = _predictions.c.end_time
-    columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
-    mine = _predictions.c.version_id.in_(output) & (at >= start) & (at < end) & ~_revised()
-    query = select(*columns).where(mine).order_by(at, _predictions.c.sequence).limit(limit)
-    return [_answer(row, output) for row in session.execute(query)]
-
-
-def _revised() -> ColumnElement[bool]:
-    """Whether a prediction's window was computed again."""
-    later = _predictions.alias()
-    same = (later.c.version_id == _predictions.c.version_id) & (later.c.end_time == _predictions.c.end_time)
-    return exists().where(same, later.c.revision > _predictions.c.revision)
-
-
-def _answer(row: Row[*tuple[Any, ...]], output: dict[int, str]) -> Reading:
-    return Reading(row.end_time, (row.outputs or {}).get(output[row.version_id]), row.status)
-
-
 def latest(engine: Engine, tags: Collection[int]) -> dict[int, Reading]:
-    """The newest reading of each of these tags, as far as the last few hundred batches of their connections tell."""
+    """The newest reading of each of these tags that has any."""
     found: dict[int, Reading] = {}
     homes: dict[int | None, set[int]] = {}
-    with reading(engine) as session:
+    with snapshot(engine) as session:
         query = select(TagRow.id, TagRow.connection_id).where(TagRow.id.in_(tags))
         for tag, connection in session.execute(query):
             homes.setdefault(connection, set()).add(tag)
-        for tag, output in _outputs(session, homes.pop(None, set())).items():
-            newest = _newest_answer(session, output)
+        for tag, output in outputs(session, homes.pop(None, set())).items():
+            newest = newest_answer(session, output)
             found |= {} if newest is None else {tag: newest}
         for connection, wanted in homes.items():
             found |= _newest(session, connection, wanted)
+        _newest_of_chunks(session, found, {tag for wanted in homes.values() for tag in wanted})
     return found
-
-
-def _newest_answer(session: Session, output: dict[int, str]) -> Reading | None:
-    at = _predictions.c.end_time
-    columns = (_predictions.c.version_id, at, _predictions.c.outputs, _predictions.c.status)
-    mine = _predictions.c.version_id.in_(output)
-    query = select(*columns).where(mine).order_by(at.desc(), _predictions.c.revision.desc()).limit(1)
-    row = session.execute(query).one_or_none()
-    return None if row is None else _answer(row, output)
 
 
 def _newest(session: Session, connection: int | None, wanted: set[int]) -> dict[int, Reading]:
@@ -258,6 +291,15 @@ def _newest(session: Session, connection: int | None, wanted: set[int]) -> dict[
                 break
             _take_newest(found, batch, wanted)
     return found
+
+
+def _newest_of_chunks(session: Session, found: dict[int, Reading], wanted: set[int]) -> None:
+    """Put those into what was found that lie in a chunk and are newer."""
+    ends = compacted.last_times(session, wanted)
+    newer = {tag for tag, end in ends.items() if tag not in found or end > found[tag].time}
+    for one in compacted.newest_of(session, newer):
+        last = one.series()
+        found[one.tag_id] = Reading(one.last_time, last.value(len(last) - 1), int(last.status[-1]), one.backfilled)
 
 
 def _take_newest(found: dict[int, Reading], batch: Row[*tuple[Any, ...]], wanted: set[int]) -> None:
@@ -281,7 +323,10 @@ def _last_rows(tags: np.ndarray[Any, Any], times: np.ndarray[Any, Any], wanted: 
 
 
 def counts(engine: Engine) -> dict[int, int]:
-    """Readings in the history per connection id, counted batch by batch."""
+    """Readings in the history per connection id, counted batch by batch and chunk by chunk."""
     query = select(_batches.c.connection_id, func.sum(_batches.c.count)).group_by(_batches.c.connection_id)
-    with reading(engine) as session:
-        return {connection: int(stored) for connection, stored in session.execute(query)}
+    with snapshot(engine) as session:
+        found = compacted.counts(session)
+        for connection, stored in session.execute(query):
+            found[connection] = found.get(connection, 0) + int(stored)
+    return found

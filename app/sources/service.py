@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, func, select
 
 from app.access.seal import SealError, unseal
-from app.db import reading
+from app.db import reading, snapshot
+from app.history.queries import received_until
 from app.plant.tables import PlantRevisionRow
 from app.readings.tables import BatchRow
 from app.sources.tables import ConnectionRow, TagRow
@@ -52,12 +53,13 @@ def revision(engine: Engine) -> int:
 def running(engine: Engine, data_dir: Path) -> dict[int, Connection]:
     """Every connection in force by id; a secret that cannot be opened becomes its problem."""
     tags: dict[int, list[TagBinding]] = defaultdict(list)
-    with reading(engine) as session:
+    with snapshot(engine) as session:
         query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None)).order_by(TagRow.id)
         for tag in session.scalars(query):
             tags[tag.connection_id or 0].append(TagBinding(tag.id, tag.address, tag.datatype, tag.options or {}))
         rows = session.scalars(select(ConnectionRow).where(ConnectionRow.retired_at.is_(None))).all()
-        newest = {row.id: session.scalar(_NEWEST, {"of": row.id}) or 0 for row in rows}
+        compacted = received_until(session)
+        newest = {row.id: max(session.scalar(_NEWEST, {"of": row.id}) or 0, compacted.get(row.id, 0)) for row in rows}
         return {row.id: _connection(row, tuple(tags[row.id]), data_dir, newest[row.id]) for row in rows}
 
 

@@ -17,6 +17,7 @@ FEATURES: Final = frozenset(
         "backfill",
         "events",
         "health",
+        "history",
         "ledger",
         "models",
         "northbound",
