@@ -27,6 +27,9 @@ VERSION: Final = 1
 MAX_READINGS: Final = 1 << 20
 """A block that says it has more is refused: bytes from a disk are foreign too."""
 CRC: Final = 4
+WORD: Final = 4
+BACKFILLED: Final = 1
+UNTIMED: Final = 2
 _CONFIG: Final = ChunkConfig()
 Number = TypeVar("Number", np.int64, np.float64, np.uint32)
 
@@ -44,6 +47,8 @@ class _Block(msgspec.Struct, array_like=True, frozen=True):
     """Of float64 (count,); empty when none of the readings is a number."""
     status: bytes
     """Of uint32 (count,), or four bytes for all of them."""
+    flags: bytes
+    """The same: 1 read from the peer's history after a gap, 2 without a source time."""
     others: bytes
 
 
@@ -66,15 +71,15 @@ def decode_whole(block: bytes) -> NDArray[np.int64]:
 
 def encode(series: Series, *, with_time: bool = True) -> bytes:
     """Readings in the order of time; without their times where these lie on an axis beside."""
-    status = series.status
-    uniform = len(status) > 0 and bool((status == status[0]).all())
+    flags = series.backfilled.astype(np.uint32) * BACKFILLED + series.untimed.astype(np.uint32) * UNTIMED
     textual = bool(series.others) and len(series.others) == len(series)
     return _sealed(_Block(
         VERSION,
         len(series),
         _packed(series.time) if with_time else b"",
         b"" if textual else _packed(series.values),
-        status[:1].astype("<u4").tobytes() if uniform else _packed(status),
+        _packed_words(series.status),
+        _packed_words(flags),
         pack_others(series.others) if series.others else b"",
     ))  # fmt: skip
 
@@ -104,10 +109,11 @@ class Chunk:
 
     def status(self) -> NDArray[np.uint32]:
         """StatusCodes, shape (n,). ChunkError."""
-        count, status = self._block.count, self._block.status
-        if len(status) == np.dtype(np.uint32).itemsize:
-            return np.full(count, int.from_bytes(status, "little"), dtype=np.uint32)
-        return _unpacked(status, count, np.uint32)
+        return _unpacked_words(self._block.status, self._block.count)
+
+    def flags(self) -> NDArray[np.uint32]:
+        """`BACKFILLED` and `UNTIMED`, shape (n,). ChunkError."""
+        return _unpacked_words(self._block.flags, self._block.count)
 
     def others(self) -> Mapping[int, object]:
         """Row to value, of what is no number. ChunkError."""
@@ -124,9 +130,20 @@ class Chunk:
 
 
 def _packed(array: NDArray[Number]) -> bytes:
-    # Never four bytes, which would be taken for one status of all rows: its own head is longer.
     packed: bytes = standalone.simple_compress(np.ascontiguousarray(array), _CONFIG)
     return packed
+
+
+def _packed_words(words: NDArray[np.uint32]) -> bytes:
+    """Four bytes when all are alike; pcodec never makes so few, its head is longer."""
+    uniform = len(words) > 0 and bool((words == words[0]).all())
+    return words[:1].astype("<u4").tobytes() if uniform else _packed(words)
+
+
+def _unpacked_words(packed: bytes, count: int) -> NDArray[np.uint32]:
+    if len(packed) == WORD:
+        return np.full(count, int.from_bytes(packed, "little"), dtype=np.uint32)
+    return _unpacked(packed, count, np.uint32)
 
 
 def _unpacked(packed: bytes, count: int, kind: type[Number]) -> NDArray[Number]:

@@ -33,8 +33,6 @@ class Kind:
 
     tag: int
     connection: int
-    backfilled: bool
-    untimed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +62,28 @@ class Arrived:
 
 def by_tag(arrived: Sequence[Arrived]) -> Iterator[Made]:
     """Chunks of level 0; what arrived is in order of arrival."""
-    groups: dict[tuple[int, bool], list[Arrived]] = defaultdict(list)
+    groups: dict[int, list[Arrived]] = defaultdict(list)
     for one in arrived:
-        groups[one.connection, one.backfilled].append(one)
-    for (connection, backfilled), some in groups.items():
-        yield from _of_group(connection, some, backfilled=backfilled)
+        groups[one.connection].append(one)
+    for connection, some in groups.items():
+        yield from _of_connection(connection, some)
 
 
-def _of_group(connection: int, arrived: Sequence[Arrived], *, backfilled: bool) -> Iterator[Made]:
-    received = np.repeat([one.received_time for one in arrived], [len(one.tags) for one in arrived])
+def _of_connection(connection: int, arrived: Sequence[Arrived]) -> Iterator[Made]:
+    lengths = [len(one.tags) for one in arrived]
+    received = np.repeat([one.received_time for one in arrived], lengths)
     tags = np.concatenate([one.tags for one in arrived])
-    time = np.concatenate([one.source_time for one in arrived])
-    untimed = time == NO_TIME
-    time = np.where(untimed, received, time)
-    offsets = np.cumsum([0, *(len(one.tags) for one in arrived)]).tolist()
-    others = {at + row: value for at, one in zip(offsets, arrived, strict=False) for row, value in one.others.items()}
-    whole = Series(
-        time, np.concatenate([one.values for one in arrived]), others, np.concatenate([one.status for one in arrived]),
-        np.full(len(time), backfilled),
-    )  # fmt: skip
-    order = np.lexsort((time, untimed, tags))
-    ends = np.flatnonzero((np.diff(tags[order]) != 0) | (np.diff(untimed[order].view(np.int8)) != 0)) + 1
-    for rows in np.split(order, ends):
-        first = int(rows[0])
-        kind = Kind(int(tags[first]), connection, backfilled, bool(untimed[first]))
+    whole = joined([_series(one) for one in arrived], in_time=False)
+    order = np.lexsort((whole.time, tags))
+    for rows in np.split(order, np.flatnonzero(np.diff(tags[order])) + 1):
+        kind = Kind(int(tags[rows[0]]), connection)
         yield from pieces(kind, whole.picked(rows), int(received[rows].max()), 0)
+
+
+def _series(one: Arrived) -> Series:
+    untimed = one.source_time == NO_TIME
+    time = np.where(untimed, one.received_time, one.source_time)
+    return Series(time, one.values, one.others, one.status, np.full(len(time), one.backfilled), untimed)
 
 
 def merged(kind: Kind, parts: Sequence[Series], received_time: int, level: int) -> Iterator[Made]:
@@ -138,8 +133,6 @@ def _row(made: Made, axis: str | None) -> dict[str, Any]:
         "received_time": made.received_time,
         "readings": len(series),
         "level": made.level,
-        "backfilled": kind.backfilled,
-        "untimed": kind.untimed,
         "usable": len(numbers),
         "minimum": float(numbers.min()) if len(numbers) else None,
         "maximum": float(numbers.max()) if len(numbers) else None,

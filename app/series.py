@@ -29,6 +29,8 @@ class Series:
     status: NDArray[np.uint32]
     backfilled: NDArray[np.bool_]
     """Read from the peer's history after a gap."""
+    untimed: NDArray[np.bool_]
+    """It came without a source time: `time` is when it was received."""
 
     def __len__(self) -> int:
         """Readings."""
@@ -43,7 +45,9 @@ class Series:
         others = self.others and {
             new: self.others[old] for new, old in enumerate(rows.tolist()) if old in self.others
         }  # fmt: skip
-        return type(self)(self.time[rows], self.values[rows], others, self.status[rows], self.backfilled[rows])
+        return type(self)(
+            self.time[rows], self.values[rows], others, self.status[rows], self.backfilled[rows], self.untimed[rows]
+        )
 
     def between(self, start: int, end: int) -> Self:
         """Those of a span (ns), start inclusive, end exclusive."""
@@ -59,7 +63,8 @@ def joined(parts: Sequence[Series], *, in_time: bool = True) -> Series:
     """One series in the order of time; of the same time, or where that is not asked for, in the order of the parts."""
     if not parts:
         none = np.empty(0, np.int64)
-        return Series(none, none.astype(np.float64), {}, none.astype(np.uint32), none.astype(np.bool_))
+        nothing = none.astype(np.bool_)
+        return Series(none, none.astype(np.float64), {}, none.astype(np.uint32), nothing, nothing)
     others: dict[int, object] = {}
     offset = 0
     for one in parts:
@@ -71,6 +76,7 @@ def joined(parts: Sequence[Series], *, in_time: bool = True) -> Series:
         others,
         np.concatenate([one.status for one in parts]),
         np.concatenate([one.backfilled for one in parts]),
+        np.concatenate([one.untimed for one in parts]),
     )
     if not in_time or (whole.time[1:] >= whole.time[:-1]).all():
         return whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from sqlalchemy import func, select
 
 from app import chunks
@@ -17,6 +16,7 @@ from app.trends import Facts
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
@@ -25,8 +25,8 @@ FETCH: Final = 50
 IDS_AT_ONCE: Final = 500
 _chunks, _axes, _compactions = table(ChunkRow), table(AxisRow), table(CompactionRow)
 CHUNK: Final = (
-    _chunks.c.id, _chunks.c.tag_id, _chunks.c.first_time, _chunks.c.last_time,
-    _chunks.c.received_time, _chunks.c.readings, _chunks.c.backfilled, _chunks.c.untimed, _chunks.c.axis, _chunks.c.block,
+    _chunks.c.id, _chunks.c.tag_id, _chunks.c.first_time, _chunks.c.last_time, _chunks.c.received_time,
+    _chunks.c.readings, _chunks.c.axis, _chunks.c.block,
 )  # fmt: skip
 _FACTS: Final = (
     _chunks.c.id, _chunks.c.first_time, _chunks.c.last_time, _chunks.c.usable, _chunks.c.minimum, _chunks.c.maximum,
@@ -46,8 +46,6 @@ class Found:
     last_time: int
     received_time: int
     readings: int
-    backfilled: bool
-    untimed: bool
     axis: str | None
     chunk: chunks.Chunk
 
@@ -59,8 +57,9 @@ class Found:
     def series(self) -> Series:
         """All of its readings. ChunkError."""
         one = self.chunk
-        backfilled = np.full(self.readings, self.backfilled)
-        return Series(one.time(), one.values(), one.others(), one.status(), backfilled)
+        flags = one.flags()
+        backfilled, untimed = (flags & chunks.BACKFILLED) > 0, (flags & chunks.UNTIMED) > 0
+        return Series(one.time(), one.values(), one.others(), one.status(), backfilled, untimed)
 
 
 def read_chunks(session: Session, query: Select[*tuple[Any, ...]]) -> Iterator[Found]:
@@ -75,8 +74,8 @@ def read_chunks(session: Session, query: Select[*tuple[Any, ...]]) -> Iterator[F
 
 def _found(row: Row[*tuple[Any, ...]], axis: NDArray[np.int64] | None) -> Found:
     return Found(
-        row.id, row.tag_id, row.first_time, row.last_time, row.received_time, row.readings, row.backfilled, row.untimed,
-        row.axis, chunks.Chunk(bytes(row.block), axis),
+        row.id, row.tag_id, row.first_time, row.last_time, row.received_time, row.readings, row.axis,
+        chunks.Chunk(bytes(row.block), axis),
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ KEEP_NUMBERS_NS: Final = 7 * 86_400 * times.NANOS
 
 _batches, _chunks, _axes = table(BatchRow), table(ChunkRow), table(AxisRow)
 _marks, _compactions = table(WatermarkRow), table(CompactionRow)
-_KIND: Final = (_chunks.c.tag_id, _chunks.c.connection_id, _chunks.c.backfilled, _chunks.c.untimed, _chunks.c.level)
+_KIND: Final = (_chunks.c.tag_id, _chunks.c.connection_id, _chunks.c.level)
 
 
 class CompactedElsewhereError(Exception):
@@ -165,8 +165,10 @@ def merge(engine: Engine, together: int = TOGETHER, most: int = MOST_READINGS) -
     with snapshot(engine) as session:
         for kind, level in _small(session, together):
             found = _readable(session, kind, level)
+            if not found:
+                continue
             old += [(one.id, one.axis) for one, _ in found]
-            newest = max((one.received_time for one, _ in found), default=0)
+            newest = max(one.received_time for one, _ in found)
             made += merged(kind, [series for _, series in found], newest, level)
             readings += sum(one.readings for one, _ in found)
             if readings >= most:
@@ -202,10 +204,7 @@ def _small(session: Session, together: int) -> list[tuple[Kind, int]]:
 
 
 def _of(kind: Kind, level: int) -> ColumnElement[bool]:
-    return (
-        (_chunks.c.level == level) & (_chunks.c.tag_id == kind.tag) & (_chunks.c.connection_id == kind.connection)
-        & (_chunks.c.backfilled.is_(kind.backfilled)) & (_chunks.c.untimed.is_(kind.untimed))
-    )  # fmt: skip
+    return (_chunks.c.level == level) & (_chunks.c.tag_id == kind.tag) & (_chunks.c.connection_id == kind.connection)
 
 
 def _replace(

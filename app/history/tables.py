@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Float, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Big
@@ -26,7 +26,7 @@ class ChunkRow(Base):
     __table_args__ = (
         Index("ix_chunks_tag", "tag_id", "last_time", "first_time"),
         Index("ix_chunks_connection", "connection_id", "last_time", "first_time"),
-        Index("ix_chunks_level", "level", "tag_id", "connection_id", "backfilled", "untimed"),
+        Index("ix_chunks_level", "level", "tag_id", "connection_id"),
     )
 
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
@@ -41,10 +41,6 @@ class ChunkRow(Base):
     readings: Mapped[int] = mapped_column(Integer)
     level: Mapped[int] = mapped_column(Integer)
     """How often they were merged; `FULL` when they are not merged any more."""
-    backfilled: Mapped[bool] = mapped_column(Boolean)
-    """Read from the peer's history after a gap."""
-    untimed: Mapped[bool] = mapped_column(Boolean)
-    """They came without a source time: their times are those when they were received."""
     usable: Mapped[int] = mapped_column(Integer)
     """How many hold a finite number whose status is not Bad; of these are:"""
     minimum: Mapped[float | None] = mapped_column(Float)

@@ -107,6 +107,7 @@ def _as_series(found: list[Reading]) -> Series:
         others,
         np.array([one.status for one in found], dtype=np.uint32),
         np.zeros(len(found), dtype=np.bool_),
+        np.zeros(len(found), dtype=np.bool_),
     )
 
 
@@ -134,9 +135,10 @@ def _order(batch: Row[*tuple[Any, ...]]) -> Order:
 def _part(batch: Row[*tuple[Any, ...]], tag: int, start: int, end: int) -> Series:
     """The readings of one tag and span in a batch, in the order of the batch."""
     tags, times, values, others, status = decode_columns(batch.columns)
-    times = np.where(times == NO_TIME, batch.received_time, times)
+    untimed = times == NO_TIME
+    times = np.where(untimed, batch.received_time, times)
     rows = np.flatnonzero((tags == tag) & (times >= start) & (times < end))
-    whole = Series(times, values, others, status, np.full(len(tags), batch.gap_id is not None))
+    whole = Series(times, values, others, status, np.full(len(tags), batch.gap_id is not None), untimed)
     return whole.picked(rows)
 
 
@@ -191,7 +193,7 @@ def between(
     """
     with snapshot(engine) as session:
         for one in compacted.of_connections(session, connections, start, end, tags):
-            yield _of_chunk(one)
+            yield from _of_chunk(one)
         for batch in _reaching(session, connections, start, end):
             yield _stored(batch)
 
@@ -213,7 +215,7 @@ def newest_chunks(engine: Engine, tags: Collection[int], at: int) -> Iterator[St
     """Per tag the chunks that end last at or before a time (ns)."""
     with snapshot(engine) as session:
         for one in compacted.newest_of(session, tags, at):
-            yield _of_chunk(one)
+            yield from _of_chunk(one)
 
 
 def _stored(batch: Row[*tuple[Any, ...]]) -> Stored:
@@ -222,12 +224,17 @@ def _stored(batch: Row[*tuple[Any, ...]]) -> Stored:
     return Stored(batch.received_time, batch.gap_id is not None, columns, time)
 
 
-def _of_chunk(one: Found) -> Stored:
-    found = one.series()
-    tags = np.full(len(found), one.tag_id, dtype=np.int64)
-    source_time = np.full(len(found), NO_TIME, dtype=np.int64) if one.untimed else found.time
-    columns = tags, source_time, found.values, found.others, found.status
-    return Stored(one.received_time, one.backfilled, columns, found.time)
+def _of_chunk(one: Found) -> Iterator[Stored]:
+    """Its readings, and by themselves those that were read from the peer's history."""
+    whole = one.series()
+    for backfilled in (True, False):
+        rows = np.flatnonzero(whole.backfilled == backfilled)
+        if len(rows):
+            found = whole.picked(rows)
+            tags = np.full(len(found), one.tag_id, dtype=np.int64)
+            source_time = np.where(found.untimed, NO_TIME, found.time)
+            columns = tags, source_time, found.values, found.others, found.status
+            yield Stored(one.received_time, backfilled, columns, found.time)
 
 
 def _connections(session: Session, tag: TagRow) -> list[int]:
@@ -299,7 +306,9 @@ def _newest_of_chunks(session: Session, found: dict[int, Reading], wanted: set[i
     newer = {tag for tag, end in ends.items() if tag not in found or end > found[tag].time}
     for one in compacted.newest_of(session, newer):
         last = one.series()
-        found[one.tag_id] = Reading(one.last_time, last.value(len(last) - 1), int(last.status[-1]), one.backfilled)
+        row = len(last) - 1
+        filled = bool(last.backfilled[row])
+        found[one.tag_id] = Reading(one.last_time, last.value(row), int(last.status[row]), filled)
 
 
 def _take_newest(found: dict[int, Reading], batch: Row[*tuple[Any, ...]], wanted: set[int]) -> None:

@@ -31,8 +31,6 @@ def upgrade() -> None:
         sa.Column("received_time", BIG, nullable=False),
         sa.Column("readings", sa.Integer(), nullable=False),
         sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("backfilled", sa.Boolean(), nullable=False),
-        sa.Column("untimed", sa.Boolean(), nullable=False),
         sa.Column("usable", sa.Integer(), nullable=False),
         sa.Column("minimum", sa.Float(), nullable=True),
         sa.Column("maximum", sa.Float(), nullable=True),
@@ -44,7 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_chunks_tag", "chunks", ["tag_id", "last_time", "first_time"])
     op.create_index("ix_chunks_connection", "chunks", ["connection_id", "last_time", "first_time"])
-    op.create_index("ix_chunks_level", "chunks", ["level", "tag_id", "connection_id", "backfilled", "untimed"])
+    op.create_index("ix_chunks_level", "chunks", ["level", "tag_id", "connection_id"])
     op.create_index(op.f("ix_chunks_axis"), "chunks", ["axis"])
     op.create_table(
         "compactions",
