@@ -23,7 +23,7 @@ from app.launcher.servers import HERE
 from app.launcher.stack import Stack, prepare
 from app.launcher.supervisor import Supervisor
 from app.northbound.tables import OutboxRow
-from app.readings.tables import BatchRow
+from app.readings.service import counts
 from app.settings import Settings
 from bench import figures, plant_file
 from bench.peers import Peer, peer
@@ -76,8 +76,7 @@ class Box:
 
     def stored(self) -> int:
         """Readings in the database."""
-        with reading(self.engine) as session:
-            return int(session.scalar(select(func.sum(BatchRow.count))) or 0)
+        return sum(counts(self.engine).values())
 
     def due(self) -> int:
         """Publications that were due a second ago and are not known to be taken: new ones come for ever."""

@@ -12,8 +12,8 @@ from sqlalchemy import func, select, text
 from app import times
 from app.db import reading
 from app.ledger import service as ledger
-from app.readings.tables import BatchRow
-from app.records import decode_columns
+from app.ledger.tables import LedgerRow
+from app.readings.service import everything
 from app.scoring.tables import PredictionRow
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Stored:
     by_time: dict[int, int]
     """Source time (ns) → readings."""
     batches: int
+    """Applied, with readings."""
     predictions: int
     refused: int
     """Predictions without an answer, of windows with something missing."""
@@ -60,13 +61,13 @@ class Stored:
 def stored(engine: Engine, data_dir: Path) -> Stored:
     """Read all of it back."""
     by_time: dict[int, int] = {}
-    batches = 0
+    for one in everything(engine):
+        at, counts = np.unique(one.columns[1], return_counts=True)
+        for time, count in zip(at.tolist(), counts.tolist(), strict=True):
+            by_time[time] = by_time.get(time, 0) + count
     with reading(engine) as session:
-        for columns in session.scalars(select(BatchRow.columns).execution_options(yield_per=200)):
-            batches += 1
-            at, counts = np.unique(decode_columns(columns)[1], return_counts=True)
-            for time, count in zip(at.tolist(), counts.tolist(), strict=True):
-                by_time[time] = by_time.get(time, 0) + count
+        applied = select(func.sum(LedgerRow.batches)).where(LedgerRow.fate == "stored")
+        batches = int(session.scalar(applied) or 0)
         predictions = int(session.scalar(select(func.count()).select_from(PredictionRow)) or 0)
         refused = int(session.scalar(select(func.count()).where(PredictionRow.reason != "")) or 0)
         size = _bytes(session.connection().dialect.name == "postgresql", session, data_dir)

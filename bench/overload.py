@@ -25,14 +25,11 @@ import msgspec
 import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from sqlalchemy import select
 
-from app.db import reading
 from app.launcher import servers
 from app.launcher.ports import Port
 from app.ledger import service as ledger
-from app.readings.tables import BatchRow
-from app.records import decode_columns
+from app.readings.service import everything
 from bench.peers import peer
 from bench.small_box import SmallBox, slope, small_box
 
@@ -140,10 +137,9 @@ class Series:
 def series(box: SmallBox) -> Series:
     """Read it back, by tag and time."""
     parts: list[tuple[Any, Any, Any]] = []
-    with reading(box.engine) as session:
-        for columns in session.scalars(select(BatchRow.columns).execution_options(yield_per=200)):
-            tags, times, _, _, status = decode_columns(columns)
-            parts.append((tags.astype(np.int32), times, status))
+    for one in everything(box.engine):
+        tags, times, _, _, status = one.columns
+        parts.append((tags.astype(np.int32), times, status))
     tags, times, status = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((times, tags))
     return Series(tags[order], times[order], status[order])

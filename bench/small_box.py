@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from app import settings
 from app.commands.box import prepared
 from app.db import reading
 from app.launcher.stack import prepare
 from app.ledger import service as ledger
-from app.readings.tables import BatchRow, DeadLetterRow
+from app.readings.service import counts
+from app.readings.tables import DeadLetterRow
 from app.settings import Settings
 from app.sources.tables import ConnectionRow
 
@@ -52,7 +53,8 @@ class SmallBox:
         """Readings of a connection in the database."""
         of_it = select(ConnectionRow.id).where(ConnectionRow.name == connection).scalar_subquery()
         with reading(self.engine) as session:
-            return int(session.scalar(select(func.sum(BatchRow.count)).where(BatchRow.connection_id == of_it)) or 0)
+            number = session.scalar(select(of_it))
+        return counts(self.engine).get(number or 0, 0)
 
     def refused(self, connection: str) -> list[int]:
         """When something of a connection was refused, ns."""

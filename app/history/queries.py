@@ -124,6 +124,12 @@ def of_connections(
             yield one
 
 
+def every(session: Session, connection: int | None) -> Iterator[Found]:
+    """All chunks, of one connection or of all."""
+    mine = () if connection is None else (_chunks.c.connection_id == connection,)
+    yield from read_chunks(session, select(*CHUNK).where(*mine))
+
+
 def newest_of(session: Session, tags: Collection[int], at: int | None = None) -> Iterator[Found]:
     """Per tag the chunks that end last, at or before a time (ns) if one is given."""
     for tag in sorted(tags):

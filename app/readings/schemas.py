@@ -38,6 +38,8 @@ class Stored:
     """tags, source_time, values, others, status: those of `connectors.Batch`."""
     time: NDArray[np.int64]
     """ns: the source time, or when it was received where there is none."""
+    compacted: bool = False
+    """Of a chunk: `received_time` is that of the newest alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,18 @@ def between(
             yield _stored(batch)
 
 
+def everything(engine: Engine, connection: int | None = None) -> Iterator[Stored]:
+    """All that is stored, of one connection or of all, each reading as often as it is stored."""
+    mine = () if connection is None else (_batches.c.connection_id == connection,)
+    with snapshot(engine) as session:
+        for one in compacted.every(session, connection):
+            yield from _of_chunk(one)
+        query = select(*_COLUMNS).where(*mine)
+        with session.execute(query, execution_options={"yield_per": FETCH}) as result:
+            for batch in result:
+                yield _stored(batch)
+
+
 def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> Iterator[Stored]:
     """Batches with readings at or before a time (ns), the newest first; no more than so many.
 
@@ -234,7 +246,7 @@ def _of_chunk(one: Found) -> Iterator[Stored]:
             tags = np.full(len(found), one.tag_id, dtype=np.int64)
             source_time = np.where(found.untimed, NO_TIME, found.time)
             columns = tags, source_time, found.values, found.others, found.status
-            yield Stored(one.received_time, backfilled, columns, found.time)
+            yield Stored(one.received_time, backfilled, columns, found.time, compacted=True)
 
 
 def _connections(session: Session, tag: TagRow) -> list[int]:

@@ -187,7 +187,10 @@ def heard(compose: Compose) -> Sequence[str]:
     return predictions
 
 
-COUNTS: Final = "select count(*) || ' predictions, ' || (select count(*) from batches) || ' batches' from predictions"
+COUNTS: Final = (
+    "select count(*) || ' predictions, ' || (select count(*) from batches) || ' batches, '"
+    " || (select count(*) from chunks) || ' chunks' from predictions"
+)
 
 
 def stored(compose: Compose, ids: Sequence[str]) -> str:

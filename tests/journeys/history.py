@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 
 from app.db import reading
-from app.readings.tables import BatchRow
-from app.records import decode_columns
+from app.readings import service as readings
 from app.scoring.tables import PredictionRow
 from app.sources.tables import ConnectionRow, TagRow
 from examples.ownlog import Entry, Scalar
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+
+    from app.readings.schemas import Stored
 
 Readings = dict[str, list[Entry]]
 """By the plant's own name of the tag."""
@@ -32,9 +33,8 @@ def stored(engine: Engine, connection: str) -> Readings:
     found: Readings = defaultdict(list)
     with reading(engine) as session:
         number, names = _names(session, connection)
-        batches = session.scalars(select(BatchRow.columns).where(BatchRow.connection_id == number)).all()
-    for columns in batches:
-        for tag, entry in _entries(columns):
+    for one in readings.everything(engine, number):
+        for tag, entry in _entries(one):
             found[names[tag]].append(entry)
     return dict(found)
 
@@ -43,9 +43,14 @@ def arrived(engine: Engine, connection: str, since: int) -> list[tuple[str, Entr
     """Readings of one connection that the gateway has taken after `since` (ns) and that are stored."""
     with reading(engine) as session:
         number, names = _names(session, connection)
-        newer = (BatchRow.connection_id == number) & (BatchRow.received_time > since)
-        batches = session.scalars(select(BatchRow.columns).where(newer)).all()
-    return [(names[tag], entry) for columns in batches for tag, entry in _entries(columns)]
+    return [
+        (names[tag], entry)
+        for one in readings.everything(engine, number)
+        # Of a chunk the newest arrival is known: what the plant stamped later was taken later.
+        if one.received_time > since
+        for tag, entry in _entries(one)
+        if not one.compacted or entry[0] > since
+    ]
 
 
 def _names(session: Session, connection: str) -> tuple[int, dict[int, str]]:
@@ -55,8 +60,8 @@ def _names(session: Session, connection: str) -> tuple[int, dict[int, str]]:
     return number, {tag: address.rpartition("s=")[2].rpartition("/")[2] for tag, address in tags}
 
 
-def _entries(columns: bytes) -> Iterator[tuple[int, Entry]]:
-    tags, times, values, others, status = decode_columns(columns)
+def _entries(one: Stored) -> Iterator[tuple[int, Entry]]:
+    tags, times, values, others, status = one.columns
     for row, (tag, time, value, code) in enumerate(
         zip(tags.tolist(), times.tolist(), values.tolist(), status.tolist(), strict=True)
     ):
@@ -68,11 +73,11 @@ def _scalar(value: object) -> Scalar:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def twice(readings: Mapping[str, list[Entry]]) -> list[tuple[str, Entry]]:
+def twice(found: Mapping[str, list[Entry]]) -> list[tuple[str, Entry]]:
     """Readings that are stored more than once."""
     return [
         (tag, entry)
-        for tag, entries in readings.items()
+        for tag, entries in found.items()
         if len(set(entries)) < len(entries)
         for entry in sorted({one for one in entries if entries.count(one) > 1})
     ]

@@ -18,8 +18,7 @@ from app.field.runner import Runner, Standing
 from app.journal import Journal, Position
 from app.ledger.service import Gap, gaps
 from app.ledger.tables import GapRow, LedgerRow
-from app.readings.service import history
-from app.readings.tables import BatchRow
+from app.readings.service import counts, history
 from app.records import Message, to_record
 from app.scoring import service as scoring
 from app.sources.service import Connection
@@ -78,9 +77,8 @@ class Site:
         return [(one.time, one.value, one.backfilled) for one in found]
 
     def stored(self) -> int:
-        """Readings of all batches."""
-        with reading(self.engine) as session:
-            return sum(session.scalars(select(BatchRow.count)))
+        """All readings."""
+        return sum(counts(self.engine).values())
 
 
 @pytest.fixture

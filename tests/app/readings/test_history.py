@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from app.readings.service import Reading, counts, history, latest
+from app.readings.schemas import Reading
+from app.readings.service import counts, history, latest
 from app.records import FillRecord, to_record
 from connectors import NO_TIME, Batch
 from tests.app.works import SECOND, START, Works
