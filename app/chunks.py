@@ -111,9 +111,12 @@ class Chunk:
         """StatusCodes, shape (n,). ChunkError."""
         return _unpacked_words(self._block.status, self._block.count)
 
-    def flags(self) -> NDArray[np.uint32]:
-        """`BACKFILLED` and `UNTIMED`, shape (n,). ChunkError."""
-        return _unpacked_words(self._block.flags, self._block.count)
+    def flagged(self, flag: int) -> NDArray[np.bool_]:
+        """Which readings have `BACKFILLED`, or `UNTIMED`, shape (n,). ChunkError."""
+        flags, count = self._block.flags, self._block.count
+        if len(flags) == WORD:
+            return np.broadcast_to(np.bool_(int.from_bytes(flags, "little") & flag), count)
+        return (_unpacked_words(flags, count) & np.uint32(flag)) > 0
 
     def others(self) -> Mapping[int, object]:
         """Row to value, of what is no number. ChunkError."""
@@ -142,7 +145,7 @@ def _packed_words(words: NDArray[np.uint32]) -> bytes:
 
 def _unpacked_words(packed: bytes, count: int) -> NDArray[np.uint32]:
     if len(packed) == WORD:
-        return np.full(count, int.from_bytes(packed, "little"), dtype=np.uint32)
+        return np.broadcast_to(np.uint32(int.from_bytes(packed, "little")), count)
     return _unpacked(packed, count, np.uint32)
 
 

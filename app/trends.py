@@ -68,10 +68,12 @@ class Buckets:
         time, values = (series.time, series.values) if usable.all() else (series.time[usable], series.values[usable])
         if not len(time):
             return
-        begins = time.searchsorted(self._edges)
+        first, last = self._edges.searchsorted((time[0], time[-1]), side="right") - 1
+        begins = time.searchsorted(self._edges[first : last + 2])
         filled = np.flatnonzero(begins[1:] > begins[:-1])
-        at = begins[filled]
-        self._count[filled] += begins[filled + 1] - at
+        at, count = begins[filled], begins[filled + 1] - begins[filled]
+        filled += first
+        self._count[filled] += count
         self._minimum[filled] = np.minimum(self._minimum[filled], np.minimum.reduceat(values, at))
         self._maximum[filled] = np.maximum(self._maximum[filled], np.maximum.reduceat(values, at))
         with np.errstate(over="ignore"):

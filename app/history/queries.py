@@ -57,8 +57,7 @@ class Found:
     def series(self) -> Series:
         """All of its readings. ChunkError."""
         one = self.chunk
-        flags = one.flags()
-        backfilled, untimed = (flags & chunks.BACKFILLED) > 0, (flags & chunks.UNTIMED) > 0
+        backfilled, untimed = one.flagged(chunks.BACKFILLED), one.flagged(chunks.UNTIMED)
         return Series(one.time(), one.values(), one.others(), one.status(), backfilled, untimed)
 
 
@@ -96,8 +95,18 @@ def within(start: int, end: int) -> ColumnElement[bool]:
 
 def of_tag(session: Session, tag: int, start: int, end: int) -> Iterator[Found]:
     """Chunks of one tag that reach into a span, by their first times."""
-    query = select(*CHUNK).where(_chunks.c.tag_id == tag, within(start, end))
-    yield from read_chunks(session, query.order_by(_chunks.c.first_time, *ARRIVAL))
+    mine = _chunks.c.tag_id == tag, within(start, end)
+    yield from _in_order(session, select(_chunks.c.id).where(*mine).order_by(_chunks.c.first_time, *ARRIVAL))
+
+
+def _in_order(session: Session, query: Select[int]) -> Iterator[Found]:
+    """Chunks whose ids a query gives, in its order: a database that sorts whole chunks has to carry them about."""
+    ids = session.scalars(query).all()
+    for at in range(0, len(ids), FETCH):
+        some = ids[at : at + FETCH]
+        found = {one.id: one for one in read_chunks(session, select(*CHUNK).where(_chunks.c.id.in_(some)))}
+        for key in some:
+            yield found[key]
 
 
 def facts_of_tag(session: Session, tag: int, start: int, end: int) -> list[Facts]:
@@ -116,10 +125,10 @@ def of_connections(
     session: Session, connections: Collection[int], start: int, end: int, tags: Collection[int] | None
 ) -> Iterator[Found]:
     """Chunks with readings in a span, of some tags or of all, in order of arrival as far as it is known."""
-    query = select(*CHUNK).where(_chunks.c.connection_id.in_(connections), within(start, end))
+    query = select(_chunks.c.id).where(_chunks.c.connection_id.in_(connections), within(start, end))
     if tags is not None:
         query = query.where(_chunks.c.tag_id.in_(tags))
-    for one in read_chunks(session, query.order_by(*ARRIVAL)):
+    for one in _in_order(session, query.order_by(*ARRIVAL)):
         if one.reaches(start, end):
             yield one
 

@@ -156,7 +156,7 @@ class _Earliest:
 
     def take(self, order: Order, part: Series) -> None:
         """Readings that arrived together."""
-        self._parts.append((part, np.full(len(part), len(self._orders), dtype=np.int64)))
+        self._parts.append((part, np.broadcast_to(np.int64(len(self._orders)), len(part))))
         self._orders.append(order)
         self._count += len(part)
         if self._count >= 2 * self._limit:
@@ -171,17 +171,24 @@ class _Earliest:
         if not self._parts:
             return
         whole = joined([part for part, _ in self._parts], in_time=False)
-        places = np.concatenate([places for _, places in self._parts])
-        rank = np.empty(len(self._orders), dtype=np.int64)
-        rank[sorted(range(len(self._orders)), key=self._orders.__getitem__)] = np.arange(len(self._orders))
-        order = np.lexsort((rank[places], whole.time))
-        whole, kept = without_repeats(whole.picked(order))
-        places = places[order][kept]
+        places = [places for _, places in self._parts]
+        if not (whole.time[1:] > whole.time[:-1]).all():
+            all_places = np.concatenate(places)
+            order = np.lexsort((self._ranks()[all_places], whole.time))
+            whole, kept = without_repeats(whole.picked(order))
+            places = [all_places[order][kept]]
         if len(whole) > self._limit:
             rows = np.arange(self._limit)
-            whole, places = whole.picked(rows), places[rows]
+            whole, places = whole.picked(rows), [np.concatenate(places)[rows]]
             self.end = int(whole.time[-1]) + 1
-        self._parts, self._count = [(whole, places)], len(whole)
+        self._parts = [(whole, places[0] if len(places) == 1 else np.concatenate(places))]
+        self._count = len(whole)
+
+    def _ranks(self) -> NDArray[np.int64]:
+        """By place in the list of orders, how many are smaller."""
+        ranks = np.empty(len(self._orders), dtype=np.int64)
+        ranks[sorted(range(len(self._orders)), key=self._orders.__getitem__)] = np.arange(len(self._orders))
+        return ranks
 
 
 def between(

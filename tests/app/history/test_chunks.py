@@ -42,8 +42,8 @@ def test_what_comes_out_is_what_went_in(series: Series, beside: bool) -> None:  
     chunk = Chunk(encode(series, with_time=not beside), series.time if beside else None)
     assert chunk.time().tolist() == series.time.tolist()
     assert chunk.status().tolist() == series.status.tolist()
-    assert ((chunk.flags() & BACKFILLED) > 0).tolist() == series.backfilled.tolist()
-    assert ((chunk.flags() & UNTIMED) > 0).tolist() == series.untimed.tolist()
+    assert chunk.flagged(BACKFILLED).tolist() == series.backfilled.tolist()
+    assert chunk.flagged(UNTIMED).tolist() == series.untimed.tolist()
     assert chunk.others() == series.others
     numbers = [row for row in range(len(series)) if row not in series.others]
     assert chunk.values().view(np.uint64)[numbers].tolist() == series.values.view(np.uint64)[numbers].tolist()
