@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query
@@ -15,6 +15,11 @@ from app.errors import Problem
 from app.readings import queries, service
 from app.scoring.api import instant
 from app.sources import queries as sources
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from app.sources.tables import TagRow
 
 router = APIRouter(prefix="/api/v1", tags=["readings"])
 
@@ -35,6 +40,17 @@ class PastReadingView(ReadingView):
 
     backfilled: bool
     """Whether it was read from the peer's history after a gap."""
+
+
+class TrendView(View):
+    """A tag over a span in equal parts, columns of one length."""
+
+    time: list[str]
+    """Where each part begins; it ends where the next does."""
+    count: list[int]
+    minimum: list[float | None]
+    maximum: list[float | None]
+    mean: list[float | None]
 
 
 class LatestView(ReadingView):
@@ -116,14 +132,7 @@ def readings(
 
     `next` is the `from` of the page after.
     """
-    row = sources.tag(engine, tag)
-    if row is None:
-        raise Problem(404, "not_found", "There is no such tag")
-    end = instant(until, "to") or times.now()
-    start = instant(since, "from")
-    start = end - 3600 * times.NANOS if start is None else start
-    if end < start:
-        raise Problem(422, "invalid_request", "The request is not valid", "`to` lies before `from`.")
+    row, start, end = _span(engine, tag, since, until)
     found = service.history(engine, row.id, start, end, limit + 1)
     items = [
         PastReadingView(
@@ -136,6 +145,46 @@ def readings(
         for r in found[:limit]
     ]
     return Page(items=items, next=times.rfc3339(found[limit].time) if len(found) > limit else None)
+
+
+@router.get("/tags/{tag}/trend", operation_id="getTrend")
+def trend(
+    tag: str,
+    _who: Viewer,
+    engine: Database,
+    *,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    points: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> TrendView:
+    """Least, greatest and mean of a tag in so many equal parts, from inclusive, to exclusive; the last hour by default.
+
+    Of finite numbers whose status is not Bad; a part without any is null.
+    """
+    row, start, end = _span(engine, tag, since, until)
+    if end == start:
+        raise Problem(422, "invalid_request", "The request is not valid", "`to` has to lie after `from`.")
+    found = service.trend(engine, row.id, start, end, points)
+    return TrendView(
+        time=[times.rfc3339(at) for at in found.start.tolist()],
+        count=found.count.tolist(),
+        minimum=plain(found.minimum),
+        maximum=plain(found.maximum),
+        mean=plain(found.mean),
+    )
+
+
+def _span(engine: Engine, tag: str, since: str | None, until: str | None) -> tuple[TagRow, int, int]:
+    """The tag, from and to (ns). Problem."""
+    row = sources.tag(engine, tag)
+    if row is None:
+        raise Problem(404, "not_found", "There is no such tag")
+    end = instant(until, "to") or times.now()
+    start = instant(since, "from")
+    start = end - 3600 * times.NANOS if start is None else start
+    if end < start:
+        raise Problem(422, "invalid_request", "The request is not valid", "`to` lies before `from`.")
+    return row, start, end
 
 
 @router.get("/dead-letters", operation_id="listDeadLetters")

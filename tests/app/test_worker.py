@@ -9,7 +9,8 @@ from typing import Any
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 
-from app.queue import celery
+from app.queue import COMPACT, HISTORY, HOUSEKEEPING, celery
+from app.settings import settings
 from app.worker import FORGET_S, FinishedLimits, forget_cancelled
 
 
@@ -57,3 +58,10 @@ def test_a_worker_forgets_them_again_and_again() -> None:
         step.entry()
         assert {id(one.entry) for one in timer.queue} == {id(step.entry)}
         step.entry._last_run -= FORGET_S  # noqa: SLF001 - as if that had passed
+
+
+def test_the_history_is_compacted_once_a_minute_by_beat_and_not_by_workers() -> None:
+    """On a queue of beat's own: what takes seconds must not stand before what is new."""
+    (entry,) = (one for one in celery.conf.beat_schedule.values() if one["task"] == COMPACT)
+    assert (entry["schedule"], entry["options"]["queue"]) == (60.0, HISTORY)
+    assert HISTORY not in (HOUSEKEEPING, settings().queue)

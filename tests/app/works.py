@@ -81,6 +81,8 @@ class Works:
     proto: onnx.ModelProto | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     """What differs from the plainest pipeline."""
+    epoch: int = 1
+    """Of the journal."""
     number: int = 0
     """Of the last journal record that was sent."""
     rung: int = 0
@@ -174,7 +176,7 @@ class Works:
 
     def message(self, number: int, *blocks: WindowBlock, of: Record | None = None) -> bytes:
         """What the gateway sends for one journal record."""
-        return msgspec.msgpack.encode(Message(1, "gw", 1, number, of or record(1), blocks))
+        return msgspec.msgpack.encode(Message(1, "gw", self.epoch, number, of or record(1), blocks))
 
     def close(self) -> None:
         """Let go of everything."""

@@ -13,6 +13,11 @@ from app.db import make_engine, reading, writing
 from app.history import queries
 from app.history.service import CompactedElsewhereError, compact, fold, merge
 from app.history.tables import AxisRow, ChunkRow, CompactionRow
+from app.journal.damage import absent
+from app.journal.frames import Position
+from app.journal.remains import Counts, Part
+from app.journal.service import absent as absent_numbers
+from app.journal.service import advance, claim
 from app.readings import service as readings
 from app.readings.tables import BatchRow
 from connectors import NO_TIME
@@ -227,3 +232,30 @@ def test_notes_of_long_ago_become_one_and_keep_their_sums(past: Past) -> None:
         assert queries.compacted_numbers(session, "gw", 1, 2, 30) == {1: 0}
         assert queries.compacted_since(session, "gw", 0) == {1: len(past.arrived)}
     assert fold(past.works.engine, later) == 0
+
+
+def test_what_damage_took_is_counted_without_what_was_stored_and_compacted(past: Past) -> None:
+    """Numbers 3 to 8 are gone from the disk; 3 and 4 lie in chunks, 5 and 6 in batches, and 7 and 8 nowhere."""
+    for number in range(1, 7):
+        past.store([(1, number * SECOND, float(number), 0)] * number, number * SECOND)
+        if number == 4:
+            past.applied()
+            assert compact(past.works.engine).batches == 4
+    part = Part(1, filling=False, since=START, until=START + SECOND, counts=Counts(3 + 4 + 5 + 6 + 7 + 8, 6))
+    found = claim(past.works.engine, "gw", absent(1, (3, 8), {1: 1 + 2}, [part]))
+    assert found is not None
+    assert found[1].readings == 7 + 8
+
+
+def test_a_journal_without_its_files_asks_what_was_compacted(past: Past) -> None:
+    """Of an epoch whose end is missing: what later epochs have stored is not what is gone, compacted or not."""
+    past.store([(1, 0, 1.0, 0)] * 3, SECOND)
+    past.works.epoch = 2
+    past.works.number = 0
+    past.store([(1, SECOND, 2.0, 0)] * 4, 2 * SECOND)
+    for epoch in (1, 2):
+        advance(past.works.engine, "gw", epoch, ())
+    assert compact(past.works.engine).batches == 2
+    gone = absent_numbers(past.works.engine, "gw", 1, Position(1, 5), {1: 10}, START + 9 * SECOND)
+    (part,) = gone.remains.parts
+    assert (part.counts.readings, part.since) == (10 - 3, START + SECOND)

@@ -134,6 +134,15 @@ def test_values_and_history_of_a_tag(admin: TestClient, line: Line) -> None:
     scores = admin.get("/api/v1/tags/tightening.score/readings", params=span).json()["items"]
     assert len(scores) == 1
     assert admin.get("/api/v1/tags/nothing/readings").status_code == 404
+    trend = admin.get("/api/v1/tags/torque/trend", params={"from": span["from"], "to": span["to"], "points": 4}).json()
+    torques = [one["value"] for one in page["items"] + more["items"]]
+    assert sum(trend["count"]) == 256
+    assert (min(filter(None, trend["minimum"])), max(filter(None, trend["maximum"]))) == (min(torques), max(torques))
+    assert trend["mean"].count(None) == trend["count"].count(0) > 0
+    assert trend["time"][0] == "2023-11-14T22:13:20.000000000Z"
+    assert admin.get("/api/v1/tags/nothing/trend").status_code == 404
+    empty = {"from": str(START), "to": str(START)}
+    assert admin.get("/api/v1/tags/torque/trend", params=empty).status_code == 422
     backwards = {"from": str(START + SECOND), "to": str(START)}
     assert admin.get("/api/v1/tags/torque/readings", params=backwards).status_code == 422
 
