@@ -18,6 +18,7 @@ from app.commands import (
     listen,
     look,
     migrate,
+    past,
     plant,
     show,
     tags,
@@ -149,6 +150,10 @@ tables = typer.Typer(cls=Spoken, no_args_is_help=True, help="The tags of a plant
 tables.command("export")(tags.export)
 tables.command("import")(tags.import_)
 main.add_typer(tables, name="tags")
+history = typer.Typer(cls=Spoken, no_args_is_help=True, help="Readings of the past into files, and back.")
+history.command("export")(past.export)
+history.command("import")(past.import_)
+main.add_typer(history, name="history")
 
 if __name__ == "__main__":
     main()

@@ -104,6 +104,18 @@ ZH: Final[dict[str, str]] = {
     "Run ONNX's node cases on a device and sign what was found; exit status 1 when a case did not pass.": "在设备上运行 ONNX 节点用例并对结果签名；有用例未通过时退出码为 1。",
     "The report (JSON).": "报告（JSON）。",
     "Check that a report is as it was signed, and show whose key signed it.": "检查报告是否与签名时一致，并显示签名密钥。",
+    "Readings of the past into files, and back.": "将历史读数导出到文件，或从文件导入。",
+    "The file: .csv or .parquet.": "文件：.csv 或 .parquet。",
+    "Of this tag, by name; may be repeated. All tags without it.": "只导出该名称的点位；可重复。不给出则导出全部点位。",
+    "From this time, inclusive: RFC 3339.": "起始时间（含）：RFC 3339。",
+    "Up to this time, exclusive: RFC 3339.": "结束时间（不含）：RFC 3339。",
+    "Write readings of the history into a file, tag after tag, in the order of time.": "将历史读数写入文件，逐个点位，按时间排序。",
+    "Of times that say none, e.g. Asia/Shanghai.": "未注明时区的时间所用的时区，例如 Asia/Shanghai。",
+    "The status is a quality of OPC Classic: 192 is Good, 0 is Bad.": "状态列为 OPC Classic 质量码：192 为 Good，0 为 Bad。",
+    "Write every row that is refused into this CSV file.": "将每一条被拒绝的行写入此 CSV 文件。",
+    "Store nothing, only say what would be stored.": "不写入任何数据，只说明将写入什么。",
+    "Bring readings of a file into the history; what is there already is left out.": "将文件中的读数导入历史；已有的读数略过。",
+    "Exit status 1 when any is refused.": "有被拒绝的行时退出码为 1。",
 }
 
 

@@ -12,9 +12,10 @@ from sqlalchemy import delete, func, select
 from app import chunks, times
 from app.chunks import ChunkError
 from app.compacting import FULL, Arrived, Kind, Made, by_tag, merged, rows_of
-from app.db import insert_all, snapshot, table, writing
+from app.db import add_to, insert_all, snapshot, table, writing
 from app.history.queries import ARRIVAL, CHUNK, read_chunks
 from app.history.tables import AxisRow, ChunkRow, CompactionRow
+from app.ledger.tables import JournalStateRow, LedgerRow
 from app.log import HISTORY_DAMAGED, get_logger
 from app.readings.tables import BatchRow, WatermarkRow
 from app.records import decode_columns
@@ -39,6 +40,8 @@ TOGETHER: Final = 16
 MOST_TAGS: Final = 200
 """Of one merge."""
 IDS_AT_ONCE: Final = 500
+IMPORTED: Final = "import"
+"""The journal under which the ledger has what came from files."""
 KEEP_NUMBERS_NS: Final = 7 * 86_400 * times.NANOS
 """For so long it is known of each batch that it was stored; then of the range alone."""
 
@@ -153,6 +156,22 @@ def _add_chunks(session: Session, axes: dict[str, bytes], rows: Sequence[dict[st
         there |= set(session.scalars(select(_axes.c.digest).where(_axes.c.digest.in_(some))))
     insert_all(session, AxisRow, [{"digest": one, "block": axes[one]} for one in digests if one not in there])
     insert_all(session, ChunkRow, rows)
+
+
+def bring_in(engine: Engine, arrived: Arrived) -> None:
+    """Readings of a file, into chunks at once; in the ledger they are read and stored by a journal of their own."""
+    axes, rows = rows_of(by_tag([arrived]))
+    count = len(arrived.tags)
+    mine = {"journal": IMPORTED, "connection_id": arrived.connection}
+    with writing(engine) as session:
+        _add_chunks(session, axes, rows)
+        add_to(session, LedgerRow, {**mine, "fate": "stored", "reason": ""}, {"readings": count, "batches": 1})
+        account = session.get(JournalStateRow, (IMPORTED, arrived.connection), with_for_update=True)
+        if account is None:
+            nothing = dict.fromkeys(("epoch", "head", "watermark", "held", "refused", "dropped", "lost_by_peer"), 0)
+            account = JournalStateRow(**mine, **nothing, read=0, stored=0, segments=0, bytes=0, at=0)
+            session.add(account)
+        account.read, account.stored, account.at = account.read + count, account.stored + count, times.now()
 
 
 def merge(engine: Engine, together: int = TOGETHER, most: int = MOST_READINGS) -> Slice:

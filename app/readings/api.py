@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query
 
 from app import times
 from app.access.api import Database, Viewer
 from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
 from app.errors import Problem
+from app.plain import plain
 from app.readings import queries, service
 from app.scoring.api import instant
 from app.sources import queries as sources
@@ -73,19 +73,6 @@ class DeadLetterView(View):
     excerpt: str
     """The first bytes, base64."""
     readings: int
-
-
-def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
-    """A reading's value as JSON can carry it: bytes as base64, arrays as lists, no NaN."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, np.ndarray):
-        return [plain(item) for item in value.tolist()]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 @router.get("/values", operation_id="listLatestValues")

@@ -72,13 +72,33 @@ def history(engine: Engine, tag: int, start: int, end: int, limit: int) -> list[
 
 def series(engine: Engine, tag: int, start: int, end: int) -> Series:
     """What `history` answers, in columns and without a limit: some 20 bytes a reading."""
+    return _limited(engine, tag, start, end, EVERYTHING)
+
+
+def _limited(engine: Engine, tag: int, start: int, end: int, limit: int) -> Series:
     with snapshot(engine) as session:
         row = session.get(TagRow, tag)
         if row is None:
             return joined(())
         if row.connection_id is None:
-            return _as_series(answers(session, tag, start, end, EVERYTHING))
-        return _series(session, row, start, end, EVERYTHING)
+            return _as_series(answers(session, tag, start, end, limit))
+        return _series(session, row, start, end, limit)
+
+
+def pages(engine: Engine, tag: int, start: int, end: int, most: int = 100_000) -> Iterator[Series]:
+    """What `series` answers, in parts of about so many readings; a part ends between two times, never within one."""
+    limit = most
+    while start < end:
+        found = _limited(engine, tag, start, end, limit)
+        whole = len(found) < limit
+        # Of the last time there may be more.
+        upto = len(found) if whole else int(found.time.searchsorted(found.time[-1]))
+        if upto:
+            yield found.picked(np.arange(upto))
+        if whole:
+            return
+        limit = most if upto else 2 * limit
+        start = int(found.time[-1])
 
 
 def trend(engine: Engine, tag: int, start: int, end: int, points: int) -> Trend:
