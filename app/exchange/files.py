@@ -209,7 +209,8 @@ def _of_csv(names: Sequence[str], lines: Iterator[tuple[int, str]], delimiter: s
         if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
             yield Row(line, {"": "more cells than columns"})
             continue
-        yield Row(line, {name: unescaped(cell.strip()) for name, cell in zip(names, cells, strict=False) if cell.strip()})
+        stripped = zip(names, (cell.strip() for cell in cells), strict=False)
+        yield Row(line, {name: unescaped(cell) for name, cell in stripped if cell})
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
