@@ -8,8 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
 from app import times
+from app.db import reading
+from app.history.tables import ChunkRow
 from examples.tep.compare import Comparison, compare, read_log
 from tests.examples.peers import Listener
 from tests.journeys.box import Box, plants, running
@@ -71,6 +74,12 @@ async def enough(box: Box) -> bool:
     return all(one["stored"] > ENOUGH for one in accounts)
 
 
+async def compacted(box: Box) -> bool:
+    """Whether some of what is stored lies in chunks."""
+    with reading(box.engine) as session:
+        return session.scalar(select(ChunkRow.id).limit(1)) is not None
+
+
 def published(listener: Listener) -> set[str]:
     """The ids of the predictions that have arrived over MQTT; one may arrive more than once."""
     bodies = []
@@ -102,6 +111,7 @@ async def test_what_is_stored_equals_the_plants_own_logs_whatever_was_killed(fol
                     await box.kill(name)
                     await predicts(box)
                 await wait_for(lambda: enough(box), 120, "enough readings of every connection")
+                await wait_for(lambda: compacted(box), 90, "beat has compacted some of the history")
             logs = {name: read_log(there.log / plant) for name, plant in PLANTS.items()}
             for name, found in (await until_equal(box, logs)).items():
                 assert found.compared > ENOUGH, name
