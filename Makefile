@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts deps tests coverage test-compose bench constraints clean
+.PHONY: help setup demo test lint types contracts deps tests coverage test-accelerators test-compose bench constraints clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,10 @@ contracts: setup  ## import contracts between the rooms, and dependencies
 
 tests: setup  ## the tests alone (TEST_ARGS="tests/launcher -k redis")
 	@$(BIN)/pytest $(TEST_ARGS)
+
+test-accelerators: setup  ## makers' runtimes in environments of their own, which are made in .accelerators: about 1 GB
+	@$(PYTHON) setup/accelerators.py $(VENV) .accelerators
+	@$(BIN)/pytest --no-cov tests/inference/accelerators $(TEST_ARGS)
 
 test-compose: setup  ## build the images, run docker-compose.yml with the demonstration plant, look at what comes out
 	@$(BIN)/python -m tests.compose
