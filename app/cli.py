@@ -15,9 +15,11 @@ from app.commands import (
     console,
     demo,
     endpoints,
+    letters,
     listen,
     look,
     migrate,
+    outbox,
     past,
     plant,
     show,
@@ -143,6 +145,14 @@ certificates.command()(trust.remove)
 certificates.command()(trust.own)
 certificates.command()(trust.switch)
 main.add_typer(certificates, name="trust")
+dead = typer.Typer(cls=Spoken, invoke_without_command=True)
+dead.callback()(letters.listed)
+dead.command()(letters.show)
+dead.command()(letters.mend)
+dead.command()(letters.replay)
+dead.command()(letters.drop)
+main.add_typer(dead, name="dead-letters")
+main.command("replay-outbox")(outbox.replay)
 main.command()(browse.browse)
 main.command()(browse.read)
 main.command()(listen.listen)

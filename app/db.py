@@ -25,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
@@ -110,6 +111,29 @@ def reading(engine: Engine) -> Iterator[Session]:
     """A transaction that only reads."""
     with Session(engine) as session, session.begin():
         yield session
+
+
+@contextmanager
+def noting(engine: Engine) -> Iterator[Session]:
+    """A transaction whose rows must outlive this process, and need not outlive the machine: no wait for the disk.
+
+    On SQLite a commit that does wait takes it along.
+    """
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            with Session(connection) as session, session.begin():
+                session.execute(text("SET LOCAL synchronous_commit TO off"))
+                yield session
+            return
+        cursor = connection.connection.cursor()
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        try:
+            first = connection.execution_options(begin="BEGIN IMMEDIATE")
+            with Session(first) as session, session.begin():
+                yield session
+        finally:
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.close()
 
 
 def snapshot(engine: Engine) -> Session:
@@ -208,6 +232,7 @@ __all__ = [
     "insert_all",
     "insert_new",
     "make_engine",
+    "noting",
     "reading",
     "snapshot",
     "table",

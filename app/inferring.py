@@ -17,7 +17,8 @@ from inference import DeviceLostError, InputError
 from inference.adapters.tensors import numpy_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from app.records import WindowBlock
     from inference import Model
 
+    Run: TypeAlias = Callable[[Sessions, PipelineSpec, NDArray[np.floating[Any]]], "Outcome"]
+
 _log = get_logger(__name__)
 
 MOST_TOGETHER: Final = 1024
@@ -33,9 +36,21 @@ MOST_TOGETHER: Final = 1024
 
 Answer = dict[str, Any] | str
 """Output name to value; or why there is none."""
+KEPT: Final = ("input_refused", "killed_worker", "not_storable")
+"""Reasons that are the window's own fault, or may be: such windows are kept, and can be mended and computed again."""
 
 
 NOWHERE: Final = Passport()
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Windows of a block that become a dead letter."""
+
+    why: str
+    """What the model, the database or the engine said of the first of them; begins with a word of `KEPT`."""
+    windows: tuple[int, ...]
+    """Their places in the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,7 @@ class Scored:
     """One block's windows with their answers, in columns of length n."""
 
     version: Version
+    block: WindowBlock
     start_time: NDArray[np.int64]
     end_time: NDArray[np.int64]
     sequence: NDArray[np.int64]
@@ -59,8 +75,7 @@ class Scored:
     passport: Passport
     blanks: Mapping[str, Any]
     """Per output a value of its type, to be shown with a Bad status where there is no answer."""
-    dead: str = ""
-    """What the model said when it refused windows as they are: becomes a dead letter."""
+    dead: Dead | None = None
 
     def __len__(self) -> int:
         """The number of windows."""
@@ -70,25 +85,44 @@ class Scored:
 def refused(scored: Scored, reason: str) -> Scored:
     """The same windows, none of them answered."""
     count = len(scored)
+    runnable = tuple(index for index, why in enumerate(scored.reason) if not why or _is_kept(why))
     return replace(
-        scored, status=[Status.BAD] * count, reason=[reason] * count, outputs=[{}] * count, context=(), dead=reason
+        scored,
+        status=[Status.BAD] * count,
+        reason=[reason] * count,
+        outputs=[{}] * count,
+        context=(),
+        dead=Dead(reason, runnable) if runnable else None,
     )
 
 
-def score(sessions: Sessions, version: Version, block: WindowBlock) -> Scored:
+def unanswered(sessions: Sessions, version: Version, block: WindowBlock, reason: str) -> Scored:
+    """Windows that are not run, for this reason; those that the gateway refused keep theirs."""
+    work = _Work.of(version, block)
+    work.outcome = Outcome([reason] * len(work.wanted))
+    return work.scored(sessions)
+
+
+def _is_kept(reason: str) -> bool:
+    return reason.partition(":")[0] in KEPT
+
+
+def score(sessions: Sessions, version: Version, block: WindowBlock, run: Run | None = None) -> Scored:
     """One block by itself; see `score_all`."""
-    return score_all(sessions, [(version, block)])[0]
+    return score_all(sessions, [(version, block)], run)[0]
 
 
-def score_all(sessions: Sessions, blocks: Sequence[tuple[Version, WindowBlock]]) -> list[Scored]:
+def score_all(
+    sessions: Sessions, blocks: Sequence[tuple[Version, WindowBlock]], run: Run | None = None
+) -> list[Scored]:
     """Run blocks, those that go to one session in the same shape together: a call costs more than its windows.
 
     What a model or a device cannot do refuses windows with the reason; nothing is raised for it. ValueError when a
-    block is not one that a gateway made: its columns differ in length.
+    block is not one that a gateway made: its columns differ in length. `run`: how windows are run.
     """
     works = [_Work.of(version, block) for version, block in blocks]
     for together in _alike(works):
-        _run_together(sessions, together)
+        _run_together(sessions, together, run or _run)
     return [work.scored(sessions) for work in works]
 
 
@@ -105,11 +139,11 @@ def _alike(works: Iterable[_Work]) -> list[list[_Work]]:
     return [part for parts in groups.values() for part in parts]
 
 
-def _run_together(sessions: Sessions, works: Sequence[_Work]) -> None:
+def _run_together(sessions: Sessions, works: Sequence[_Work], run: Run) -> None:
     """Give each its outcome; where windows were refused as they are, each by itself, so that it is known whose."""
     spec = works[0].version.spec
     if len(works) > 1:
-        outcome = _run(sessions, spec, np.concatenate([work.windows for work in works]))
+        outcome = run(sessions, spec, np.concatenate([work.windows for work in works]))
         if not outcome.dead:
             answers = iter(outcome.answers)
             each_ns = outcome.taken_ns / max(1, len(outcome.answers))
@@ -119,7 +153,7 @@ def _run_together(sessions: Sessions, works: Sequence[_Work]) -> None:
                 work.outcome = replace(outcome, answers=mine, taken_ns=round(each_ns * count))
             return
     for work in works:
-        work.outcome = _run(sessions, work.version.spec, work.windows)
+        work.outcome = run(sessions, work.version.spec, work.windows)
 
 
 @dataclass(slots=True)
@@ -134,7 +168,7 @@ class _Work:
     """Windows that the gateway did not refuse."""
     windows: NDArray[np.floating[Any]]
     """Of shape (wanted, length, inputs)."""
-    outcome: _Outcome
+    outcome: Outcome
 
     @classmethod
     def of(cls, version: Version, block: WindowBlock) -> Self:
@@ -145,7 +179,7 @@ class _Work:
             reason[index] = why
         wanted = [index for index, why in enumerate(reason) if not why]
         rows = columns.first[wanted][:, None] + np.arange(block.length)
-        return cls(version, block, columns, reason, wanted, columns.cells[rows], _Outcome([]))
+        return cls(version, block, columns, reason, wanted, columns.cells[rows], Outcome([]))
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -165,8 +199,10 @@ class _Work:
                 reason[index], quality[index] = answer, _status(answer)
             else:
                 outputs[index] = answer
+        kept = tuple(index for index in self.wanted if _is_kept(reason[index]))
         return Scored(
             version=self.version,
+            block=self.block,
             start_time=columns.start,
             end_time=columns.end,
             sequence=columns.sequence,
@@ -179,7 +215,7 @@ class _Work:
             newest=self.block.newest,
             passport=outcome.passport,
             blanks=sessions.blanks(self.version.spec),
-            dead=outcome.dead,
+            dead=Dead(reason[kept[0]], kept) if kept else None,
         )
 
 
@@ -231,35 +267,36 @@ def _digest(columns: _Columns, at: int, length: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
     """What became of windows that were to be run, one answer each."""
 
     answers: list[Answer]
     passport: Passport = NOWHERE
     taken_ns: int = 0
     dead: str = ""
+    """What the model said when it refused windows as they are."""
 
 
-def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> _Outcome:
+def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> Outcome:
     """Run them on the version's session; a device that is lost is prepared anew once."""
     reason = ""
     for _ in range(2):
         ready = sessions.get(spec)
         if isinstance(ready, Failed):
-            return _Outcome([reason or ready.reason] * len(windows))
+            return Outcome([reason or ready.reason] * len(windows))
         start = time.perf_counter_ns()
         try:
-            answers, dead = _attempt(ready, spec, windows)
+            answers, dead = attempt(ready, spec, windows)
         except DeviceLostError as error:
             sessions.drop(spec)
             _log.warning(DEVICE_LOST, pipeline=spec.name, device=ready.passport.device, reason=str(error))
             reason = f"device_lost: {error}"
             continue
-        return _Outcome(answers, ready.passport, time.perf_counter_ns() - start, dead)
-    return _Outcome([reason] * len(windows))
+        return Outcome(answers, ready.passport, time.perf_counter_ns() - start, dead)
+    return Outcome([reason] * len(windows))
 
 
-def _attempt(ready: Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> tuple[list[Answer], str]:
+def attempt(ready: Ready, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> tuple[list[Answer], str]:
     """An answer per window, and what the model said if it refused any. Raises DeviceLostError."""
     fed, usable = feed(spec, ready.model, windows)
     answers: list[Answer] = ["out_of_range"] * len(windows)

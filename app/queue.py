@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TASK: Final = "headrace.score"
 RECOMPUTE: Final = "headrace.recompute"
+REPLAY_LETTERS: Final = "headrace.replay_letters"
+RETENTION: Final = "headrace.retention"
 WATCH: Final = "headrace.watch"
 COMPACT: Final = "headrace.compact"
 HOUSEKEEPING: Final = "housekeeping"
@@ -330,8 +332,13 @@ def ring() -> None:
 
 def recompute() -> None:
     """Have windows of filled gaps computed again. QueueError when Redis is away: beat asks for it, too."""
+    ask_for(RECOMPUTE)
+
+
+def ask_for(task: str, queue: str = HOUSEKEEPING) -> None:
+    """Have one piece of housekeeping done soon. QueueError when Redis is away: beat asks for each of them, too."""
     try:
-        celery.send_task(RECOMPUTE, queue=HOUSEKEEPING, ignore_result=True, retry=False)
+        celery.send_task(task, queue=queue, ignore_result=True, retry=False)
     except (OSError, KombuError, OperationalError, redis.RedisError) as error:
         raise QueueError(_said(error)) from error
 

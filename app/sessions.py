@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from app.log import DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
-from inference import InferenceError, Options
+from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
 from inference.devices import choose
 from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from app.pipelines.schemas import PipelineSpec
-    from inference import Model, Session
+    from inference import Backend, Model, Session
 
 _log = get_logger(__name__)
 
@@ -60,6 +60,8 @@ class Sessions:
     """The sessions of this process, one per model and order of devices."""
 
     store: Path
+    find: Callable[[str], Backend] = backend
+    """The backend of a vendor."""
     _held: dict[tuple[str, tuple[str, ...]], Ready | Failed] = field(default_factory=dict)
     _blanks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ class Sessions:
             self._blanks[spec.model_digest] = {
                 one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
             }
-            session, device, refusals = choice = choose(spec.devices, model, Options(threads=1))
+            session, device, refusals = choice = choose(spec.devices, model, Options(threads=1), self.find)
         except (InferenceError, OSError) as error:
             _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)

@@ -64,6 +64,14 @@ class Settings(BaseSettings):
     reconnect_cap_s: float = Field(default=30.0, ge=1, le=3600)
     """The longest wait between two tries to reach a peer that was lost; the first comes within a second."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
+    keep_predictions_d: float | None = Field(default=None, ge=1, le=36500)
+    """Days: predictions whose window ended longer ago are removed; without it they are kept for ever."""
+    keep_events_d: float | None = Field(default=None, ge=1, le=36500)
+    """Days: the same of events that are over."""
+    keep_outbox_d: float = Field(default=1.0, ge=0.01, le=36500)
+    """Days that a publication is kept after its peer has taken it: so far back it can be sent again."""
+    keep_dead_letters_d: float | None = Field(default=90.0, ge=1, le=36500)
+    """Days that a dead letter is kept, with its windows."""
     engines: dict[str, str] = Field(default_factory=dict)
     """Vendors whose devices run in an engine process, to the interpreter of their environment; empty: our own. JSON."""
     engine_memory_mb: int = Field(default=4096, ge=128)

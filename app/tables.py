@@ -6,11 +6,13 @@ from app.db import Base
 from app.events import tables as events
 from app.history import tables as history
 from app.ledger import tables as ledger
+from app.letters import tables as letters
 from app.models import tables as models
 from app.northbound import tables as northbound
 from app.pipelines import tables as pipelines
 from app.plant import tables as plant
 from app.readings import tables as readings
+from app.retention import tables as retention
 from app.scoring import tables as scoring
 from app.sources import tables as sources
 
@@ -22,12 +24,14 @@ __all__ = [
     "events",
     "history",
     "ledger",
+    "letters",
     "metadata",
     "models",
     "northbound",
     "pipelines",
     "plant",
     "readings",
+    "retention",
     "scoring",
     "sources",
 ]

@@ -18,10 +18,13 @@ from inference import (
 from inference.adapters.chip import ChipBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from inference import Backend, Model, Session
     from inference.host import Host
+
+    Find: TypeAlias = Callable[[str], Backend]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,11 @@ def devices(host: Host | None = None) -> tuple[list[Device], list[Absent]]:
     return found, missing
 
 
-def _device(wanted: str) -> Device | str:
+def _device(wanted: str, find: Find) -> Device | str:
     """The device of an id (`ascend:0`) or a vendor's first one, or the reason why there is none."""
     vendor = wanted.partition(":")[0]
     try:
-        made = backend(vendor)
+        made = find(vendor)
     except KeyError as error:
         return str(error.args[0])
     found = made.devices()
@@ -77,23 +80,25 @@ def _device(wanted: str) -> Device | str:
     return f"there is no such device; {vendor} has: {', '.join(device.id for device in found)}"
 
 
-def choose(order: Sequence[str], model: Model, options: Options | None = None) -> Choice:
+def choose(
+    order: Sequence[str], model: Model, options: Options | None = None, find: Find = backend
+) -> Choice:
     """Prepare the model on the first device of the order that takes it.
 
     Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
-    with every reason when none takes it, and ValueError for an empty order.
+    with every reason when none takes it, and ValueError for an empty order. `find`: the backend of a vendor.
     """
     if not order:
         message = "the pipeline names no device: give at least one, e.g. cpu"
         raise ValueError(message)
     refusals: list[Refused] = []
     for wanted in order:
-        device = _device(wanted)
+        device = _device(wanted, find)
         if isinstance(device, str):
             refusals.append(Refused(wanted, device))
             continue
         try:
-            session = backend(device.vendor).prepare(model, device, options or Options())
+            session = find(device.vendor).prepare(model, device, options or Options())
         except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
             refusals.append(Refused(wanted, str(error)))
             continue

@@ -13,7 +13,7 @@ from app.field.blocking import blocking
 from app.field.dispatcher import Outage
 from app.field.outlet import Outlet
 from app.journal.service import DatabaseError
-from app.log import DATABASE_BACK, DATABASE_LOST
+from app.log import DATABASE_BACK, DATABASE_LOST, OUTBOX_REPLAYED, get_logger
 from app.northbound import service
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from app.field.runner import Load
     from app.northbound.service import Failure, Subscription
+
+log = get_logger(__name__)
 
 LOOK_S: Final = 0.25
 DEAF_S: Final = 1.0
@@ -83,6 +85,7 @@ class Publisher:
         self._settling = Settling()
         self._outage = Outage(DATABASE_LOST, DATABASE_BACK)
         self._max_age: Mapping[str, float] = {}
+        self._replay_at = 0.0
         self.published = 0
 
     @property
@@ -158,6 +161,7 @@ class Publisher:
         if not wanted:
             return
         try:
+            await self._replay(wanted)
             rows = await blocking(service.due, self._engine, times.now(), wanted, LIMIT, self._settling.rows())
         except DatabaseError as error:
             await self._outage.wait(error)
@@ -169,12 +173,22 @@ class Publisher:
             if mine and running is not None and running.outlet.ready:
                 running.outlet.offer(mine)
 
+    async def _replay(self, wanted: list[int]) -> None:
+        """Make due what is to be sent again: as often as the outbox is looked at while it is silent, not more often."""
+        now = asyncio.get_running_loop().time()
+        if now < self._replay_at:
+            return
+        self._replay_at = now + self._look_s
+        for name in await blocking(service.replay, self._engine, times.now(), wanted):
+            log.info(OUTBOX_REPLAYED, subscription=name)
+
     def _collect(self, outlet: Outlet) -> None:
         """Take over what an outlet has to report."""
         for due, at in outlet.drain_sent():
             self._settling.sent[due.row] = at
             self.published += 1
-            self._taken(due.source_time, at)
+            if not due.again:
+                self._taken(due.source_time, at)
         self._settling.failed.extend(outlet.drain_failed())
 
     async def _settle(self) -> None:

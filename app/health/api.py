@@ -15,6 +15,7 @@ from app.access.api import Database, Viewer, principal
 from app.access.schemas import Principal
 from app.health import service
 from app.ledger import service as ledger
+from app.retention import service as retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,10 @@ def _results(engine: Engine) -> Iterator[Metric]:
     for pipeline, refused, count in service.prediction_counts(engine):
         predictions.add_metric([pipeline, "refused" if refused else "answered"], count)
     yield predictions
+    removed = CounterMetricFamily("headrace_removed_rows", "Rows removed by their age.", labels=["kind"])
+    for kind, rows in retention.removals(engine).items():
+        removed.add_metric([kind], rows)
+    yield removed
     yield GaugeMetricFamily("headrace_events_active", "Alarms active now.", value=service.active_events(engine))
     due = GaugeMetricFamily("headrace_outbox_due", "Publications that a peer has not taken.", labels=["subscription"])
     for subscription, count in service.outbox_due(engine):

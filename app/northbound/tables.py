@@ -50,3 +50,33 @@ class OutboxRow(Base):
     sent_at: Mapped[int | None] = mapped_column(Big)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     error: Mapped[str] = mapped_column(Text, default="")
+
+
+class OutboxReplayRow(Base):
+    """An order to publish again what a peer has taken before, from one row of the outbox to another."""
+
+    __tablename__ = "outbox_replays"
+    __table_args__ = (Index("ix_outbox_replays_open", "done_at", "subscription_id"),)
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    subscription_id: Mapped[int] = mapped_column(ForeignKey("subscriptions.id"))
+    since: Mapped[int] = mapped_column(Big)
+    until: Mapped[int] = mapped_column(Big)
+    """ns: what the peer took from here to before there."""
+    next_row: Mapped[int] = mapped_column(Big)
+    last_row: Mapped[int] = mapped_column(Big)
+    """Rows of the outbox that are still to be made due, first and last."""
+    keys: Mapped[Any] = mapped_column(Json)
+    """Order key → its last row: what is new under it waits until that is due."""
+    rate: Mapped[int] = mapped_column(Integer)
+    """Rows a second, at most."""
+    rows: Mapped[int] = mapped_column(Big)
+    """As it was found when it was asked for."""
+    made_due: Mapped[int] = mapped_column(Big, default=0)
+    stepped_at: Mapped[int] = mapped_column(Big, default=0)
+    """ns: when rows were last made due."""
+    asked_at: Mapped[int] = mapped_column(Big)
+    asked_by: Mapped[str] = mapped_column(String(100))
+    done_at: Mapped[int | None] = mapped_column(Big)
+    outcome: Mapped[str] = mapped_column(String(20), default="")
+    """`done`, or `stopped` by somebody."""

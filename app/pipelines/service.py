@@ -59,6 +59,11 @@ def versions(engine: Engine, ids: Collection[int]) -> tuple[dict[int, Version], 
         return _versions(session, PipelineVersionRow.id.in_(ids))
 
 
+def of_session(session: Session, ids: Collection[int]) -> dict[int, Version]:
+    """Those of these versions that can be run, in a transaction."""
+    return _versions(session, PipelineVersionRow.id.in_(ids))[0]
+
+
 def _versions(session: Session, wanted: ColumnElement[bool]) -> tuple[dict[int, Version], list[Unusable]]:
     query = (
         select(PipelineVersionRow, PipelineRow.name)

@@ -16,6 +16,7 @@ from app.events import schemas as reported
 from app.events import service as events
 from app.events.tables import EventRow
 from app.ledger.tables import GapRow, LedgerRow
+from app.letters import service as letters
 from app.northbound.queries import north
 from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
 
     from app.backfill.service import Work
     from app.inferring import Scored
-    from app.records import Message, Record
+    from app.letters.service import Work as Letter
+    from app.records import Message, Record, WindowBlock
 
 TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
 NotStorableError: Final = StatementError
 """The database refuses a value; it includes the errors above, so catch those first."""
 LATE: Final = "gap"
-"""Stands for a journal where no record closed a window: its number is that of the gap that was filled."""
+LETTER: Final = "letter"
+"""Stand for a journal where no record closed a window: its number is that of the gap that was filled, or of the dead
+letter that was replayed."""
 NAMESPACE: Final = uuid.UUID("6f0d4f39-4f0c-5d1b-9a36-5b2f0a1e7c11")
 """Prediction ids are derived in this namespace (RFC 9562, version 5)."""
 
@@ -68,15 +72,18 @@ def prediction_id(version: int, start: int, end: int, sequence: int | None, revi
     return str(uuid.uuid5(NAMESPACE, f"{version}:{start}:{end}:{sequence}:{revision}"))
 
 
-def apply(engine: Engine, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[int, str]] = ()) -> bool:
+def apply(
+    engine: Engine, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[WindowBlock, str]] = ()
+) -> bool:
     """Store everything a message brings, once. False when it was applied before: then nothing changes.
 
-    `unscored`: version ids whose windows nobody can score, and why: they become dead letters. Raises
+    `unscored`: windows that nobody can score, and why: they become dead letters. Raises
     `TryAgainError` or `NotStorableError` when nothing was applied.
     """
     with writing(engine) as session:
         if _known(session, message):
             return False
+        letters.ended(session, message)
         _store_readings(session, message)
         _store_gap(session, message)
         backfill.fill(session, message.record)
@@ -130,24 +137,33 @@ def _store_gap(session: Session, message: Message) -> None:
 
 
 def _store_dead(
-    session: Session, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[int, str]]
+    session: Session, message: Message, scored: Sequence[Scored], unscored: Sequence[tuple[WindowBlock, str]]
 ) -> None:
-    """What the connector refused, what the models refused, and the windows of versions that nobody knows."""
-    letters = [(one.address, one.reason, one.detail, one.excerpt, one.readings) for one in message.record.refused]
-    letters += [(one.version.pipeline, "input_refused", one.dead, b"", 0) for one in scored if one.dead]
-    letters += [(f"pipeline version {version}", "version_unusable", why, b"", 0) for version, why in unscored]
+    """What the connector refused, the windows that could not be scored, and those of versions that nobody knows."""
     insert_all(session, DeadLetterRow, [
-        {
-            "connection_id": message.record.connection,
-            "at": message.record.received_time,
-            "address": storable(address, 500),
-            "reason": storable(reason, 60),
-            "detail": storable(detail, 1000),
-            "excerpt": excerpt[:256],
-            "readings": readings,
-        }
-        for address, reason, detail, excerpt, readings in letters
+        _letter(message.record, one.address, one.reason, one.detail, one.excerpt, one.readings)
+        for one in message.record.refused
     ])
+    for one in scored:
+        if one.dead is not None:
+            why = one.dead.why
+            letter = _letter(message.record, one.version.pipeline, why.partition(":")[0], why)
+            letters.keep(session, letter, one.block, one.dead.windows)
+    for block, why in unscored:
+        letter = _letter(message.record, f"pipeline version {block.version_id}", "version_unusable", why)
+        letters.keep(session, letter, block, range(len(block.sequence) // 8))
+
+
+def _letter(record: Record, address: str, reason: str, detail: str, excerpt: bytes = b"", readings: int = 0) -> _Row:
+    return {
+        "connection_id": record.connection,
+        "at": record.received_time,
+        "address": storable(address, 500),
+        "reason": storable(reason, 60),
+        "detail": storable(detail, 1000),
+        "excerpt": excerpt[:256],
+        "readings": readings,
+    }
 
 
 def _report(session: Session, record: Record, told: North) -> Counter[str]:
@@ -249,14 +265,29 @@ def apply_late(engine: Engine, work: Work, scored: Sequence[Scored], done_until:
     with writing(engine) as session:
         if not backfill.advance(session, work, done_until, sum(map(len, scored))):
             return False
-        told = north(session)
-        told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
-        origin = {"received_time": times.now(), "journal": LATE, "epoch": 0, "number": work.gap}
-        for one in scored:
-            rows = _revised(session, one, _rows(origin, one))
-            insert_all(session, PredictionRow, rows)
-            insert_all(session, OutboxRow, outbox_rows(told, [announcement(one, row, told) for row in rows]))
+        _store_late(session, LATE, work.gap, scored)
         return True
+
+
+def apply_replayed(engine: Engine, work: Letter, scored: Scored) -> bool:
+    """The same for the windows of a dead letter: False when they are no longer wanted."""
+    why = [reason for reason in scored.reason if reason]
+    with writing(engine) as session:
+        if not letters.settle(session, work, len(scored) - len(why), len(scored), why[0] if why else ""):
+            return False
+        _store_late(session, LETTER, work.letter, [scored])
+        return True
+
+
+def _store_late(session: Session, journal: str, number: int, scored: Sequence[Scored]) -> None:
+    """`journal`, `number`: what stands for the record that closed the windows."""
+    told = north(session)
+    told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
+    origin = {"received_time": times.now(), "journal": journal, "epoch": 0, "number": number}
+    for one in scored:
+        rows = _revised(session, one, _rows(origin, one))
+        insert_all(session, PredictionRow, rows)
+        insert_all(session, OutboxRow, outbox_rows(told, [announcement(one, row, told) for row in rows]))
 
 
 def _revised(session: Session, scored: Scored, rows: Iterator[_Row]) -> list[_Row]:

@@ -11,8 +11,10 @@ import msgspec
 from app import longlived
 from app.db import make_engine
 from app.errors import QueueError
-from app.inferring import Scored, refused, score_all
+from app.inferring import Scored, refused, score_all, unanswered
+from app.letters import service as letters
 from app.log import (
+    BATCH_DEADLY,
     BATCH_GONE,
     BATCH_REFUSED,
     BATCH_REPEATED,
@@ -23,6 +25,7 @@ from app.log import (
     get_logger,
 )
 from app.pipelines.service import Version, versions
+from app.probing import Prober
 from app.queue import TASK, celery, door, recompute, ring
 from app.records import Message
 from app.scoring import service
@@ -35,12 +38,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.queue import Door
+    from app.records import WindowBlock
 
 _log = get_logger(__name__)
 _decoder = msgspec.msgpack.Decoder(Message)
 
 TRIES: Final = 3
 """A transaction that gave way to another goes through at once; a database that is away is the gateway's to wait for."""
+SUSPECT: Final = 2
+"""Workers that have died over a batch: once may be chance, or somebody's doing."""
 
 
 class Scorer:
@@ -80,10 +86,14 @@ class Scorer:
         self.engine.dispose()
 
     def _apply(self, message: Message) -> bool:
-        unscored = self._learn({block.version_id for block in message.windows})
+        deaths = letters.begin(self.engine, message) if message.windows else 0
+        if deaths is None:
+            return self._repeated(message)
+        why = self._learn({block.version_id for block in message.windows})
         known = self._known
         blocks = [(known[one.version_id], one) for one in message.windows if one.version_id in known]
-        scored = score_all(self.sessions, blocks)
+        unscored = [(one, why[one.version_id]) for one in message.windows if one.version_id in why]
+        scored = self._scored(blocks, deaths) if blocks else []
         stored = self._store(message, scored, unscored)
         if stored and (scored or message.record.events):
             # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.
@@ -92,24 +102,37 @@ class Scorer:
         if stored and message.record.fill is not None and message.record.fill.end:
             with suppress(QueueError):
                 self._filled()
-        if not stored:
-            _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
-        return stored
+        return stored or self._repeated(message)
 
-    def _learn(self, wanted: set[int]) -> list[tuple[int, str]]:
+    def _repeated(self, message: Message) -> bool:
+        _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
+        return False
+
+    def _scored(self, blocks: list[tuple[Version, WindowBlock]], deaths: int) -> list[Scored]:
+        """With care where workers have died over it: in another process first, then not at all."""
+        if deaths < SUSPECT:
+            return score_all(self.sessions, blocks)
+        _log.error(BATCH_DEADLY, deaths=deaths, windows=sum(len(block.sequence) // 8 for _, block in blocks))
+        if deaths == SUSPECT:
+            with Prober(self.sessions.store) as prober:
+                return prober.score(blocks)
+        why = f"killed_worker: {deaths} workers have died over the batch; its windows were not run again"
+        return [unanswered(self.sessions, version, block, why) for version, block in blocks]
+
+    def _learn(self, wanted: set[int]) -> dict[int, str]:
         """A version never changes: what was read once is kept. Returns those that cannot be run, and why."""
         missing = wanted - self._known.keys()
         if not missing:
-            return []
+            return {}
         found, unusable = versions(self.engine, missing)
         self._known.update(found)
         why = {one.id: one.reason for one in unusable}
-        bad = [(version, why.get(version, "no such version")) for version in sorted(missing - found.keys())]
-        for version, reason in bad:
+        bad = {version: why.get(version, "no such version") for version in sorted(missing - found.keys())}
+        for version, reason in bad.items():
             _log.error(PIPELINE_UNUSABLE, version=version, reason=reason)
         return bad
 
-    def _store(self, message: Message, scored: list[Scored], unscored: list[tuple[int, str]]) -> bool:
+    def _store(self, message: Message, scored: list[Scored], unscored: list[tuple[WindowBlock, str]]) -> bool:
         for last in (False,) * (TRIES - 1) + (True,):
             try:
                 return service.apply(self.engine, message, scored, unscored)

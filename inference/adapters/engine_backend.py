@@ -105,6 +105,10 @@ class EngineBackend:
         """Nothing is started yet."""
         self._spec, self._engine, self._plugin = spec, engine, plugin
 
+    def on(self, engine: Engine) -> EngineBackend:
+        """The same in another engine."""
+        return EngineBackend(self._spec, engine, self._plugin)
+
     def devices(self) -> tuple[Device, ...]:
         """What the engine's runtime says it has; none where the engine or the runtime is absent."""
         found = self._look()

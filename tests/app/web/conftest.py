@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,12 @@ from sqlalchemy import Engine
 
 from app import tables
 from app.access import service
-from app.db import make_engine
+from app.access.schemas import ROLES
+from app.access.tables import UserRow
+from app.db import make_engine, writing
 from app.main import make_app
+
+Role = Callable[[str], TestClient]
 
 
 @pytest.fixture
@@ -48,3 +52,19 @@ def other_engine(tmp_path: Path) -> Iterator[Engine]:
     tables.metadata.create_all(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def role(web: TestClient, engine: Engine) -> Role:
+    """The client as somebody with this role."""
+
+    def become(name: str) -> TestClient:
+        with writing(engine) as session:
+            user = UserRow(name=f"a-{name}", password_hash="", role=name, created_at=1)
+            session.add(user)
+            session.flush()
+            token = service.issue_token(session, user.id, name="t", kind="api", permissions=ROLES[name], ttl_s=60)
+        web.headers["Authorization"] = f"Bearer {token}"
+        return web
+
+    return become

@@ -1,0 +1,1 @@
+"""What is removed by its age, in small pieces, and what must not be."""
