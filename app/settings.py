@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     """Days: the same of events that are over."""
     keep_outbox_d: float = Field(default=1.0, ge=0.01, le=36500)
     """Days that a publication is kept after its peer has taken it: so far back it can be sent again."""
+    keep_readings_d: float | None = Field(default=None, ge=1, le=36500)
+    """Days: readings whose time is further back are removed, a chunk of a tag at a time."""
+    history_max_gb: float | None = Field(default=None, ge=0.1, le=1_000_000)
+    """GB of compacted readings; of more the oldest are removed. Without both they are kept for ever."""
     keep_dead_letters_d: float | None = Field(default=90.0, ge=1, le=36500)
     """Days that a dead letter is kept, with its windows."""
     engines: dict[str, str] = Field(default_factory=dict)

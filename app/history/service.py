@@ -229,18 +229,32 @@ def _of(kind: Kind, level: int) -> ColumnElement[bool]:
 def _replace(
     session: Session, old: Sequence[tuple[int, str | None]], axes: dict[str, bytes], rows: Sequence[dict[str, Any]]
 ) -> None:
-    gone = 0
-    ids = [key for key, _ in old]
-    for at in range(0, len(ids), IDS_AT_ONCE):
-        some = ids[at : at + IDS_AT_ONCE]
-        gone += session.connection().execute(delete(_chunks).where(_chunks.c.id.in_(some))).rowcount
-    if gone != len(old):
+    if _delete(session, [key for key, _ in old]) != len(old):
         raise CompactedElsewhereError
     _add_chunks(session, axes, rows)
-    drop_axes(session, {axis for _, axis in old if axis is not None})
+    _drop_axes(session, {axis for _, axis in old if axis is not None})
 
 
-def drop_axes(session: Session, digests: set[str]) -> None:
+def take_out(session: Session, ids: Sequence[int]) -> None:
+    """Remove these chunks, and axes that no other needs."""
+    axes = set[str]()
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[at : at + IDS_AT_ONCE]
+        mine = _chunks.c.id.in_(some) & _chunks.c.axis.is_not(None)
+        axes |= {axis for axis in session.scalars(select(_chunks.c.axis).where(mine)) if axis is not None}
+    _delete(session, ids)
+    _drop_axes(session, axes)
+
+
+def _delete(session: Session, ids: Sequence[int]) -> int:
+    gone = 0
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        these = _chunks.c.id.in_(ids[at : at + IDS_AT_ONCE])
+        gone += session.connection().execute(delete(_chunks).where(these)).rowcount
+    return gone
+
+
+def _drop_axes(session: Session, digests: set[str]) -> None:
     """Those of these that no chunk refers to any more."""
     all_of_them = sorted(digests)
     for at in range(0, len(all_of_them), IDS_AT_ONCE):

@@ -17,11 +17,11 @@ class RetentionView(View):
     """One kind of rows."""
 
     kind: str
-    """`predictions`, `outbox`, `events`, `dead_letters`."""
+    """`readings`, `predictions`, `outbox`, `events`, `dead_letters`."""
     keep_days: float | None
     """Null: for ever."""
     removed: int
-    """Rows since the box was set up."""
+    """Rows since the box was set up; of readings, chunks of one tag."""
     oldest: str | None
     """What is older than `keep_days` stays because it is not published, not applied, or still needed."""
 

@@ -14,12 +14,15 @@ from app.access.tables import TokenRow
 from app.backfill.tables import RecomputeRow
 from app.db import add_to, reading, table, writing
 from app.events.tables import EventRow, RuleStateRow
+from app.history.service import take_out
+from app.history.tables import AxisRow, ChunkRow
 from app.letters.tables import DeadWindowsRow
 from app.northbound.tables import OutboxReplayRow, OutboxRow, SubscriptionRow
 from app.pipelines.tables import PipelineRow
 from app.readings.tables import DeadLetterRow
 from app.retention.tables import RemovalRow
 from app.scoring.tables import PredictionRow
+from app.sources.tables import ConnectionRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +49,7 @@ DAY_NS: Final = 86_400 * times.NANOS
 
 _predictions, _outbox, _events = table(PredictionRow), table(OutboxRow), table(EventRow)
 _letters, _windows = table(DeadLetterRow), table(DeadWindowsRow)
+_chunks = table(ChunkRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +157,33 @@ def _old_tokens(session: Session, before: int, limit: int) -> Found:
     return [(key, "") for key in session.scalars(query)]
 
 
+def _old_chunks(session: Session, before: int, limit: int) -> Found:
+    """Readings of one tag, all of them old."""
+    row = _chunks.c
+    found: list[tuple[int, str]] = []
+    for connection in session.scalars(select(ConnectionRow.id).order_by(ConnectionRow.id)):
+        mine = (row.connection_id == connection) & (row.last_time < before)
+        query = select(row.id).where(mine).order_by(row.last_time).limit(limit - len(found))
+        found += [(key, str(connection)) for key in session.scalars(query)]
+        if len(found) >= limit:
+            break
+    return found
+
+
 KINDS: Final = (
     Kind("predictions", PredictionRow, _old_predictions),
     Kind("outbox", OutboxRow, _old_publications),
     Kind("events", EventRow, _old_events),
     Kind("dead_letters", DeadLetterRow, _old_letters, (_windows.c.letter_id,)),
     Kind("tokens", TokenRow, _old_tokens),
+    Kind("readings", ChunkRow, _old_chunks),
 )
 
 
 def keeps(chosen: Settings) -> dict[str, float | None]:
     """Kind → days that it is kept; None: for ever."""
     return {
+        "readings": chosen.keep_readings_d,
         "predictions": chosen.keep_predictions_d,
         "outbox": chosen.keep_outbox_d,
         "events": chosen.keep_events_d,
@@ -208,7 +227,10 @@ def remove(engine: Engine, kind: Kind, before: int, limit: int) -> int:
         keys = list(session.scalars(there))
         for other in kind.also:
             session.execute(delete(other.table).where(other.in_(keys)))
-        session.execute(delete(mine).where(mine.c.id.in_(keys)))
+        if kind.rows is ChunkRow:
+            take_out(session, keys)
+        else:
+            session.execute(delete(mine).where(mine.c.id.in_(keys)))
         for whose, rows in sorted(Counter(found[key] for key in keys).items()):
             add_to(session, RemovalRow, {"kind": kind.name, "whose": whose}, {"rows": rows})
     return len(found)
@@ -217,6 +239,53 @@ def remove(engine: Engine, kind: Kind, before: int, limit: int) -> int:
 def _still(kind: Kind) -> tuple[ColumnElement[bool], ...]:
     """What may have changed since it was found: a publication that is to be sent again."""
     return (_outbox.c.sent_at.is_not(None),) if kind.rows is OutboxRow else ()
+
+
+def within_budget(engine: Engine, budget: int, seconds: float = PIECE_S) -> Removed:
+    """Remove the oldest readings while the compacted history takes more than so many bytes."""
+    removed = Removed()
+    end = time.monotonic() + seconds
+    chunks, axes = _size(engine)
+    # Axes leave with the chunks that share them: so many bytes of chunks stand for all that is too much.
+    excess = max(0, chunks + axes - budget) * chunks / max(1, chunks + axes)
+    while excess > 0 and not removed.more:
+        with reading(engine) as session:
+            oldest_first = _oldest_chunks(session)
+        count = 0
+        while count < len(oldest_first) and excess > 0:
+            excess -= oldest_first[count][1]
+            count += 1
+        chosen = {key: whose for key, _, whose in oldest_first[:count]}
+        with writing(engine) as session:
+            keys = list(session.scalars(select(_chunks.c.id).where(_chunks.c.id.in_(chosen))))
+            take_out(session, keys)
+            for whose, rows in sorted(Counter(chosen[key] for key in keys).items()):
+                add_to(session, RemovalRow, {"kind": "readings", "whose": whose}, {"rows": rows})
+        removed.rows["readings"] += len(keys)
+        if not count:
+            break
+        removed.more = excess > 0 and time.monotonic() > end
+    return removed
+
+
+def _size(engine: Engine) -> tuple[int, int]:
+    """Bytes of chunks, and of the axes they share, as they are packed."""
+    with reading(engine) as session:
+        chunks, axes = (session.scalar(select(func.sum(func.length(row.block)))) for row in (ChunkRow, AxisRow))
+    return int(chunks or 0), int(axes or 0)
+
+
+def _oldest_chunks(session: Session) -> list[tuple[int, int, str]]:
+    """Id, bytes and connection of the oldest chunks of all connections together."""
+    row = _chunks.c
+    found: list[tuple[int, int, int, str]] = []
+    for connection in session.scalars(select(ConnectionRow.id)):
+        query = select(row.last_time, row.id, func.length(row.block)).where(row.connection_id == connection)
+        found += [
+            (last, key, size, str(connection))
+            for last, key, size in session.execute(query.order_by(row.last_time).limit(BATCH))
+        ]
+    return [(key, size, whose) for _, key, size, whose in sorted(found)[:BATCH]]
 
 
 def removals(engine: Engine) -> Counter[str]:
@@ -229,8 +298,8 @@ def removals(engine: Engine) -> Counter[str]:
 def oldest(engine: Engine) -> dict[str, int | None]:
     """Kind → when its oldest row is from (ns); None where there is none."""
     ages = {
-        "predictions": _predictions.c.end_time, "outbox": _outbox.c.due_at, "events": _events.c.raised_at,
-        "dead_letters": _letters.c.at,
+        "readings": _chunks.c.first_time, "predictions": _predictions.c.end_time, "outbox": _outbox.c.due_at,
+        "events": _events.c.raised_at, "dead_letters": _letters.c.at,
     }  # fmt: skip
     with reading(engine) as session:
         return {kind: session.scalar(select(func.min(at))) for kind, at in ages.items()}

@@ -14,7 +14,8 @@ class RemovalRow(Base):
     __tablename__ = "removals"
 
     kind: Mapped[str] = mapped_column(String(30), primary_key=True)
-    """`predictions`, `outbox`, `events`, `dead_letters`."""
+    """`readings` (chunks), `predictions`, `outbox`, `events`, `dead_letters`."""
     whose: Mapped[str] = mapped_column(String(60), primary_key=True)
-    """Whose: of predictions the pipeline's id and `answered` or `refused`; else empty."""
+    """Whose: of predictions the pipeline's id and `answered` or `refused`; of readings the
+    connection's id; else empty."""
     rows: Mapped[int] = mapped_column(Big)

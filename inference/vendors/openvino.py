@@ -1,6 +1,6 @@
 """Intel's OpenVINO on any x86 CPU: a provider built into an ONNX Runtime of its own, in an environment of its own.
 
-It is here for what it proves: the path of CANN, MACA and TopsInference is the same code, and this one runs in our tests.
+It is here for what it proves: the path of CANN, MACA and TopsInference is the same code, and this one can be run.
 """
 
 from __future__ import annotations
