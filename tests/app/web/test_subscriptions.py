@@ -11,7 +11,7 @@ from sqlalchemy import Engine, update
 
 from app.db import writing
 from app.northbound.tables import OutboxRow
-from app.retention.service import piece
+from app.retention.service import KINDS, piece
 from tests.app.web.conftest import Role
 from tests.app.works import START, Works
 
@@ -82,7 +82,7 @@ def test_what_left_is_told(admin: TestClient, works: Works) -> None:
     before = {one["kind"]: one for one in admin.get("/api/v1/retention").json()}
     assert (before["outbox"]["keep_days"], before["predictions"]["keep_days"]) == (1.0, None)
     assert (before["outbox"]["removed"], before["events"]["oldest"]) == (0, None)
-    keep = dict.fromkeys(("predictions", "outbox", "events", "dead_letters", "tokens"), 1.0)
+    keep = dict.fromkeys((kind.name for kind in KINDS), 1.0)
     piece(works.engine, keep, START + 10 * DAY, 60)
     after = {one["kind"]: one for one in admin.get("/api/v1/retention").json()}
     assert (after["outbox"]["removed"], after["predictions"]["removed"]) == (6, 2)
