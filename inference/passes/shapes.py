@@ -1,0 +1,58 @@
+"""Fixes free dimensions: the first of each input to a batch, the others to sizes that are given by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import onnx
+
+from inference.passes import PassError
+from inference.passes.values import copied, fed, values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NONE: Final[Mapping[str, int]] = {}
+
+
+def apply(model: onnx.ModelProto, *, batch: int, sizes: Mapping[str, int] = _NONE) -> onnx.ModelProto:
+    """Every shape that follows is stated in the graph. `sizes`: by the name of a dimension, or as `input/axis`.
+
+    Raises PassError naming the dimensions that stay free.
+    """
+    made = copied(model)
+    named = dict(sizes)
+    left = []
+    for one in fed(made):
+        for axis, dim in enumerate(one.type.tensor_type.shape.dim):
+            if dim.dim_value > 0:
+                continue
+            size = batch if axis == 0 else named.get(dim.dim_param or f"{one.name}/{axis}")
+            if size is None:
+                left.append(f"{dim.dim_param or axis} of {one.name!r}")
+                continue
+            if dim.dim_param:
+                named.setdefault(dim.dim_param, size)
+            dim.dim_value = size
+    if left:
+        message = f"dimensions other than the first are free and no size is given: {', '.join(left)}"
+        raise PassError(message)
+    _restate(made)
+    return made
+
+
+def _restate(model: onnx.ModelProto) -> None:
+    """What was stated of values within still has the free dimensions: state what follows in its place."""
+    graph = model.graph
+    del graph.value_info[:]
+    for one in graph.output:
+        if one.type.HasField("tensor_type"):
+            one.type.tensor_type.ClearField("shape")
+    known = values(model)
+    for one in graph.output:
+        shape = known.shapes.get(one.name)
+        if shape is None:
+            continue
+        dims = one.type.tensor_type.shape.dim
+        for axis, size in enumerate(shape):
+            dims.add(**({"dim_value": size} if size is not None else {"dim_param": f"{one.name}_{axis}"}))
