@@ -14,7 +14,7 @@ from inference.adapters.reference import FAILURES, SINCE
 from inference.graph import opset
 from inference.limits import MIB
 from inference.passes import PassError
-from inference.passes.values import STANDARD, copied, used, values
+from inference.passes.values import STANDARD, copied, prune, values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +44,8 @@ def apply(model: onnx.ModelProto) -> onnx.ModelProto:
     kept, folded = _folded(made)
     del graph.node[:]
     graph.node.extend(kept)
-    read = used(made)
-    initializers = [one for one in (*graph.initializer, *folded) if one.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
+    graph.initializer.extend(folded)
+    prune(made)
     return made
 
 

@@ -63,6 +63,24 @@ def used(model: onnx.ModelProto) -> set[str]:
     return names
 
 
+def names(model: onnx.ModelProto) -> set[str]:
+    """Every name of a value, in any graph."""
+    found = used(model)
+    for body in graphs(model):
+        found.update(name for node in body.node for name in node.output)
+        if isinstance(body, onnx.GraphProto):
+            found.update(one.name for one in (*body.input, *body.initializer))
+    return found
+
+
+def prune(model: onnx.ModelProto) -> None:
+    """Drop the weights that nobody reads."""
+    read = used(model)
+    kept = [one for one in model.graph.initializer if one.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
 def values(model: onnx.ModelProto) -> Values:
     """By ONNX's own inference, which follows small constants; where it gives up, by what the graph states."""
     inferred = _inferred(model)

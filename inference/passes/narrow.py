@@ -1,0 +1,47 @@
+"""Computes in int32 in place of int64, for chips without it; inputs, outputs and what ONNX fixes to int64 stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from inference.passes import PassError, retype
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RANGE = np.iinfo(np.int32)
+
+
+def apply(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Nodes that take a constant beyond int32 are left. Raises PassError where nothing is computed in int64.
+
+    What comes in at a run must fit int32, as a cast does not tell: the check on golden vectors is all there is.
+    """
+    made = retype.apply(model, change(model))
+    if len(made.graph.node) == len(model.graph.node):
+        message = "no node of it can compute in int32 in place of int64"
+        raise PassError(message)
+    return made
+
+
+def change(model: onnx.ModelProto) -> retype.Change:
+    """From int64 to int32, for the nodes whose constants fit."""
+    wide = {one.name for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT64 and not _fits(one)}
+    return retype.Change(
+        onnx.TensorProto.INT64, onnx.TensorProto.INT32, lambda node: bool(wide & {*node.input, *_stated(node)})
+    )
+
+
+def _stated(node: onnx.NodeProto) -> Mapping[str, None]:
+    return dict.fromkeys(node.output) if any(one.HasField("t") and not _fits(one.t) for one in node.attribute) else {}
+
+
+def _fits(one: onnx.TensorProto) -> bool:
+    if one.data_type != onnx.TensorProto.INT64:
+        return True
+    array = numpy_helper.to_array(one)
+    return not array.size or bool(array.min() >= _RANGE.min and array.max() <= _RANGE.max)
