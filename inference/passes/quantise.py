@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,10 +62,7 @@ def _quantised(model: onnx.ModelProto, calibration: Sequence[dict[str, Tensor]])
 
 def _tool() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
     try:
-        tool = importlib.import_module("onnxruntime.quantization")
+        return importlib.import_module("onnxruntime.quantization")
     except ImportError as error:
         message = f"the quantiser is a part of ONNX Runtime, which is absent ({error})"
         raise PassError(message) from error
-    # It logs advice to the root logger that its own command line is meant for.
-    logging.getLogger().setLevel(logging.ERROR)
-    return tool
