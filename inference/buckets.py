@@ -42,8 +42,8 @@ def filled(value: Tensor, size: int) -> Tensor:
 def run(calls: Mapping[int, Call], feeds: Mapping[str, Tensor], batched: Sequence[str]) -> list[Tensor]:
     """Every output for all rows; `calls` by the number of rows that each takes, ascending.
 
-    Raises InputError where inputs have different numbers of rows, or none, and where an output does not count rows: then
-    a row that was filled in could not be told from one that was asked for.
+    Raises InputError where inputs have different numbers of rows, or none, and where an output does not count rows:
+    then a row that was filled in could not be told from one that was asked for.
     """
     counts = {len(feeds[name]) for name in batched}
     rows = counts.pop() if counts else 0

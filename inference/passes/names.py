@@ -1,4 +1,4 @@
-"""Gives every node a name of its own, and plain names to nodes and to the values within; inputs and outputs keep theirs."""
+"""Plain names for nodes, each its own, and for the values between them; inputs and outputs keep theirs."""
 
 from __future__ import annotations
 
