@@ -113,7 +113,7 @@ class Judge:
         found = compare(self.golden, outputs, precision)
         worst = max((one.max_abs for one in found if not np.isnan(one.max_abs)), default=0.0)
         wrong = "; ".join(
-            f"output {one.name!r}: {one.reason}, allowed {one.atol:g} + {one.rtol:g} of it"
+            f"output {one.name!r}: {one.reason}" + (f", allowed {one.atol:g} + {one.rtol:g} of it" if one.max_abs > 0 else "")
             for one in found if not one.passed
         )
         return Finding(wrong, judge, worst)
