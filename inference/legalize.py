@@ -21,7 +21,7 @@ from inference.passes.values import fed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from inference import Model, Tensor
+    from inference import Tensor
 
 Pass = Literal["fold", "shapes", "opset", "names", "int32", "fp16", "int8"]
 Outcome = Literal["applied", "unchanged", "refused"]
@@ -78,28 +78,26 @@ class Legalizer:
     To be used where foreign models may be opened: in a process of its own, with limits.
     """
 
-    def __init__(self, model: Model, folder: Path) -> None:
-        """Read the graph with its weights. Raises InvalidModelError where it does not answer its golden vectors."""
-        self._start = onnx.load_model(model.path)
-        self._calibration = model.path.with_name("calibration.npz")
-        if model.golden is None:
+    def __init__(self, path: Path, golden: Path | None, folder: Path) -> None:
+        """Read a stored model with its weights, and its golden vectors; `folder` is for what is judged on the way.
+
+        Raises InvalidModelError where there are no golden vectors, and where the model does not answer them.
+        """
+        self._start = onnx.load_model(path)
+        self._calibration = path.with_name("calibration.npz")
+        if golden is None:
             message = "without golden vectors no pass can be checked: add a golden.npz to the package"
             raise InvalidModelError(message)
-        golden = read(model.golden)
+        vectors = read(golden)
         inputs = specs(fed(self._start))
         batched = [one.name for one in inputs if one.shape and one.shape[0] is None]
-        self._judge = Judge(golden, batched, folder)
+        self._judge = Judge(vectors, batched, folder)
         finding = self._judge.opened(self._start)
         if not finding.accepted:
-            message = f"the model as it is does not answer its golden vectors, so no pass can be checked: {finding.reason}"
+            message = f"no pass can be checked, as the model itself does not answer its golden vectors: {finding.reason}"
             raise InvalidModelError(message)
         self._rows = self._judge.rows
         self._known: dict[tuple[str, ...], tuple[onnx.ModelProto, int | None, Done]] = {}
-
-    @property
-    def start(self) -> onnx.ModelProto:
-        """The model as it came."""
-        return self._start
 
     def applied(self, steps: Sequence[Step]) -> Legalized:
         """Take each step in turn; one that is refused leaves the graph from before it."""
