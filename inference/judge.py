@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from inference import Session, Tensor
-    from inference.golden import Golden
+    from inference.golden import Difference, Golden
 
 _JUDGES: Final = ("reference", "cpu")
 """The evaluator computes in the types of the graph and nothing else, so that what overflows does so here, too; ONNX
@@ -38,8 +38,8 @@ class Finding:
     """Why it was not accepted; empty where it was."""
     judge: str = ""
     """What computed it."""
-    max_abs: float = 0.0
-    """Greatest difference to what was expected, NaN where it cannot be said."""
+    max_abs: float | None = None
+    """Greatest difference to what was expected, None where it cannot be said."""
 
     @property
     def accepted(self) -> bool:
@@ -98,7 +98,7 @@ class Judge:
             try:
                 session = made.prepare(seen, device, Options())
             except UnsupportedModelError as error:
-                finding = Finding(f"{device.backend} does not take it: {error}", device.backend, float("nan"))
+                finding = Finding(f"{device.backend} does not take it: {error}", device.backend)
                 continue
             return self._compared(session, precision, device.backend)
         return finding
@@ -107,16 +107,12 @@ class Judge:
         try:
             outputs = self._run(session)
         except InferenceError as error:
-            return Finding(f"it fails on the golden vectors: {error}", judge, float("nan"))
+            return Finding(f"it fails on the golden vectors: {error}", judge)
         finally:
             session.close()
         found = compare(self.golden, outputs, precision)
-        worst = max((one.max_abs for one in found if not np.isnan(one.max_abs)), default=0.0)
-        wrong = "; ".join(
-            f"output {one.name!r}: {one.reason}" + (f", allowed {one.atol:g} + {one.rtol:g} of it" if one.max_abs > 0 else "")
-            for one in found if not one.passed
-        )
-        return Finding(wrong, judge, worst)
+        worst = max((one.max_abs for one in found if not np.isnan(one.max_abs)), default=None)
+        return Finding("; ".join(_said(one) for one in found if not one.passed), judge, worst)
 
     def _run(self, session: Session) -> dict[str, Tensor]:
         if self.rows is None:
@@ -135,11 +131,12 @@ class Judge:
         """Feeds of one run each, of the first `most` rows."""
         if self.rows is None:
             return [dict(inputs)]
+        size = self.rows
         rows = min(most, *(len(inputs[name]) for name in self.batched))
         return [
-            {name: buckets.filled(value[at:at + min(self.rows, rows - at)], self.rows) if name in self.batched else value
+            {name: buckets.filled(value[at:min(at + size, rows)], size) if name in self.batched else value
              for name, value in inputs.items()}
-            for at in range(0, rows, self.rows)
+            for at in range(0, rows, size)
         ]
 
     def between(self, model: onnx.ModelProto) -> dict[str, Tensor]:
@@ -154,6 +151,11 @@ class Judge:
         except FAILURES:
             return {}
         return found
+
+
+def _said(one: Difference) -> str:
+    allowed = f", allowed {one.atol:g} + {one.rtol:g} of it" if one.max_abs > 0 else ""
+    return f"output {one.name!r}: {one.reason}{allowed}"
 
 
 def _wider(before: Tensor | None, value: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ class Done:
     """Why it was refused."""
     judge: str = ""
     """What computed the answers of the new graph."""
-    max_abs: float = 0.0
-    """Their greatest difference to the golden vectors; NaN where it cannot be said."""
+    max_abs: float | None = None
+    """Their greatest difference to the golden vectors; None where it cannot be said."""
 
 
 @dataclass(frozen=True, slots=True)
