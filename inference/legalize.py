@@ -43,6 +43,8 @@ class Step:
     """For `opset`: the opset of ai.onnx to convert to."""
     ir: int | None = None
     """For `opset`: the highest IR version."""
+    everything: bool = False
+    """For `fp16`: also what overflows, as on a chip that has nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Legalizer:
         self._judge = Judge(vectors, batched, folder)
         finding = self._judge.opened(self._start)
         if not finding.accepted:
-            message = f"no pass can be checked, as the model itself does not answer its golden vectors: {finding.reason}"
+            message = f"no pass can be checked, the model itself does not answer its golden vectors: {finding.reason}"
             raise InvalidModelError(message)
         self._rows = self._judge.rows
         self._known: dict[tuple[str, ...], tuple[onnx.ModelProto, int | None, Done]] = {}
@@ -138,12 +140,15 @@ class Legalizer:
         if step.name == "opset":
             return opset.apply(model, version=step.opset, ir=step.ir)
         if step.name == "fp16":
-            hot = [name for name, value in self._judge.between(model).items() if half.is_hot(value)]
-            return half.apply(model, hot=hot)
+            return half.apply(model, hot=None if step.everything else self._hot(model))
         if step.name == "int8":
             return quantise.apply(model, calibration=self._judge.pieces(self._rows_for_calibration()))
         plain = {"fold": fold.apply, "names": names.apply, "int32": narrow.apply}
         return plain[step.name](model)
+
+    def _hot(self, model: onnx.ModelProto) -> list[str]:
+        """Values that come near what half precision holds, for the golden vectors."""
+        return [name for name, value in self._judge.between(model).items() if half.is_hot(value)]
 
     def _rows_for_calibration(self) -> Mapping[str, Tensor]:
         """The package's own, else the golden inputs."""

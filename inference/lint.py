@@ -139,7 +139,7 @@ def _verdict(bench: _Bench, vendor: str, route: Route) -> tuple[Verdict, onnx.Mo
     verdict = Verdict(vendor, route.name, route.evidence, "runs", unknown=unknown(route))
     fine: Outcome = "runs" if route.has is not None or route.lacks == () else "undocumented"
     steps = plan(bench.start, route)
-    trial = (*steps, Step("fp16")) if lowers(route) else steps
+    trial = (*steps, Step("fp16", everything=True)) if lowers(route) else steps
     if not trial:
         return replace(verdict, outcome="refused" if found else fine, problems=found), bench.start
     try:
@@ -166,7 +166,8 @@ def _lowered(done: Sequence[Done], route: Route) -> Iterator[Problem]:
 
 
 def _refused(one: Done) -> Problem:
-    return Problem("pass", Text(f"the pass {one.name} was refused: {one.reason}", f"变换 {one.name} 被拒绝：{one.reason}"))
+    return Problem("pass", Text(f"the pass {one.name} was refused: {one.reason}",
+                                f"变换 {one.name} 被拒绝：{one.reason}"))
 
 
 def judge(request: _Request) -> _Report:

@@ -1,6 +1,6 @@
 """What of a graph a route does not take, by what is documented of it; and the passes that may help.
 
-Everything about a chip stands in its vendor file: this reads a `Route` and a graph, and knows neither makers nor devices.
+All that is known of a chip stands in its vendor file: this reads a `Route` and a graph, and knows no maker.
 """
 
 from __future__ import annotations
@@ -64,8 +64,6 @@ def plan(model: onnx.ModelProto, route: Route) -> tuple[Step, ...]:
         steps.append(Step("fold"))
     if "type" in found and "int64" in route.rejects:
         steps.append(Step("int32"))
-    if lowers(route):
-        steps.append(Step("fp16"))
     return tuple(steps)
 
 
@@ -108,8 +106,9 @@ def _dimensions(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:
 def _nodes(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:
     own = {(one.domain, one.name) for one in model.functions}
     known = values(model)
+    top = model.graph
     for body in graphs(model):
-        inner = body is not model.graph
+        inner = body is not top
         for node in body.node:
             if (node.domain, node.op_type) in own:
                 continue
@@ -139,7 +138,8 @@ def _type(node: onnx.NodeProto, route: Route, known: Values) -> tuple[Kind, Text
     if label != "Cast":
         for one in computed:
             if one in route.rejects:
-                return "type", Text(f"{label} computes in {one}, which it rejects", f"{label} 以 {one} 计算，该路线不支持")
+                return "type", Text(f"{label} computes in {one}, which it rejects",
+                                    f"{label} 以 {one} 计算，该路线不支持")
     taken = (route.has or {}).get(label, ())
     first = known.types.get(node.input[0]) if node.input else None
     if taken and first is not None and first not in taken:

@@ -1,4 +1,4 @@
-"""A free batch on a device of fixed shapes: the model made ready at several sizes, rows filled up to the next of them."""
+"""A free batch on a device of fixed shapes: a model made ready at several sizes, rows filled up to the next one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _ROWS: Final = "headrace_rows"
 
 
 def needed(model: Model, shapes: Sequence[str]) -> bool:
-    """Whether the model has free dimensions and the device none. Raises UnsupportedModelError where buckets do not help.
+    """Whether the model has free dimensions and the device none.
 
-    Only the first dimension can be met: it counts rows, and rows can be filled up.
+    Raises UnsupportedModelError where buckets do not help. Only the first dimension can be met: it counts rows, and
+    rows can be filled up.
     """
     free = [(spec.name, axis) for spec in model.inputs for axis, size in enumerate(spec.shape) if size is None]
     if not free or {"dynamic", "profile"} & set(shapes):

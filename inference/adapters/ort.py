@@ -283,8 +283,8 @@ def prepared(spec: Provider, model: Model, device: Device, options: Options, ope
         with bucketing.named(model.path) as path:
             first = bucketing.first_dimensions(path)
             return bucketing.session(model, spec.buckets, lambda size: open_with(path, dict.fromkeys(first, size)))
-    first = {} if options.batch is None else dict.fromkeys(bucketing.first_dimensions(model.path), options.batch)
-    call, placement = open_with(model.path, first)
+    dims = {} if options.batch is None else dict.fromkeys(bucketing.first_dimensions(model.path), options.batch)
+    call, placement = open_with(model.path, dims)
     batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
     return CheckedSession(call, model.inputs, [spec.name for spec in model.outputs], placement, batching)
 

@@ -190,7 +190,7 @@ class PluginBackend:
         spec = self.plugin.provider
 
         def opened(path: Path, dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
-            chosen, more = self._chosen(device), dict(told)
+            more = dict(told)
             session = self._from_artefact(path, model, device, options, dims, more)
             if session is None:
                 session = self._direct(path, model, device, options, dims, more)

@@ -11,10 +11,10 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from inference.adapters.reference import FAILURES, SINCE
-from inference.graph import opset
+from inference.graph import graphs, opset
 from inference.limits import MIB
 from inference.passes import PassError
-from inference.passes.values import STANDARD, copied, prune, values
+from inference.passes.values import STANDARD, copied, prune, settle, used, values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,30 +23,58 @@ if TYPE_CHECKING:
 
 _MOST_BYTES: Final = 256 * MIB
 """All that is folded together: a constant of a few bytes can stand for any size."""
+_TRAINS: Final = 3
 _NEVER: Final = frozenset({
     "Bernoulli", "DequantizeLinear", "Dropout", "Multinomial", "QuantizeLinear", "RandomNormal", "RandomNormalLike",
     "RandomUniform", "RandomUniformLike",
 })
 """Drawn anew at each run; or the mark that a quantised weight carries for the chip's compiler."""
-_OLDEST_IR: Final = 4
-"""From here on a weight need not stand among the inputs."""
 
 
 def apply(model: onnx.ModelProto) -> onnx.ModelProto:
     """Fold, and drop the weights that nobody reads any more. Raises PassError where that would grow beyond 256 MiB."""
     made = copied(model)
     graph = made.graph
-    made.ir_version = max(made.ir_version, _OLDEST_IR)
-    weights = {one.name for one in graph.initializer}
-    inputs = [one for one in graph.input if one.name not in weights]
-    del graph.input[:]
-    graph.input.extend(inputs)
+    settle(made)
+    _bypass(made)
     kept, folded = _folded(made)
     del graph.node[:]
     graph.node.extend(kept)
     graph.initializer.extend(folded)
     prune(made)
     return made
+
+
+def _bypass(model: onnx.ModelProto) -> None:
+    """Take out what gives its input as it is: Identity, and Dropout, which does so in inference."""
+    graph = model.graph
+    fixed = {one.name for one in graph.output} | _within(model)
+    read = used(model)
+    same: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        if _gives_its_input(node, read) and not fixed & set(node.output):
+            same[node.output[0]] = node.input[0]
+        else:
+            kept.append(_copied(node))
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _gives_its_input(node: onnx.NodeProto, read: set[str]) -> bool:
+    if node.domain not in STANDARD:
+        return False
+    # A third input says whether it trains; its second output is the mask.
+    idle = node.op_type == "Dropout" and len(node.input) < _TRAINS and not read & set(node.output[1:])
+    return node.op_type == "Identity" or idle
+
+
+def _within(model: onnx.ModelProto) -> set[str]:
+    """Names that subgraphs read: they keep them."""
+    top = model.graph
+    return {name for body in graphs(model) if body is not top for node in body.node for name in node.input}
 
 
 def _folded(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

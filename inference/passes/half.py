@@ -19,19 +19,20 @@ _ROOM: Final = 0.25
 """A value that comes within this part of the highest in the trial may well pass it in the plant."""
 
 
-def apply(model: onnx.ModelProto, *, hot: Iterable[str] = ()) -> onnx.ModelProto:
+def apply(model: onnx.ModelProto, *, hot: Iterable[str] | None = ()) -> onnx.ModelProto:
     """`hot`: values that come near the highest number; the nodes that give or take them stay in float32.
 
-    So do those that take a weight beyond it, and operators that have no half precision. Raises PassError where nothing
-    would be computed in half precision.
+    So do those that take a weight beyond it, and operators that have no half precision. With None nothing is kept for
+    what it holds, as on a chip that has only halves. Raises PassError where all that there is comes near the highest
+    number; a graph without float32 is returned as it is.
     """
-    kept = {*hot, *_beyond(model)}
+    kept = set() if hot is None else {*hot, *_beyond(model)}
     change = retype.Change(
         onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, lambda node: bool(kept & {*node.input, *node.output})
     )
     made = retype.apply(model, change)
-    if len(made.graph.node) == len(model.graph.node):
-        message = "no node of it can compute in half precision: no operator has it, or all come near 65504"
+    if made == model and kept:
+        message = "every node that could compute in half precision comes near 65504, its highest number"
         raise PassError(message)
     return made
 

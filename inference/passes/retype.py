@@ -16,7 +16,7 @@ import onnx
 from onnx import defs, helper, numpy_helper
 
 from inference.passes.opset import standard
-from inference.passes.values import STANDARD, copied, names, prune, type_name, values
+from inference.passes.values import STANDARD, copied, names, prune, settle, type_name, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,8 +95,9 @@ class _Graph:
 
 
 def apply(model: onnx.ModelProto, change: Change) -> onnx.ModelProto:
-    """The graph with as many nodes in the new type as there can be."""
+    """The graph with as many nodes in the new type as there can be; as it was where there are none."""
     made = copied(model)
+    settle(made)
     graph = made.graph
     growing = _Graph(change, values(made), taken=names(made))
     version = standard(made) or 1
@@ -105,21 +106,14 @@ def apply(model: onnx.ModelProto, change: Change) -> onnx.ModelProto:
         growing.nodes.append(_moved(node, ports, growing))
     for one in graph.output:
         growing.in_old(one.name)
+    if not growing.new:
+        return model
     del graph.node[:]
     graph.node.extend(growing.nodes)
     graph.initializer.extend(growing.weights)
     del graph.value_info[:]
     prune(made)
     return made
-
-
-def movable(node: onnx.NodeProto, version: int, known: Values, change: Change) -> bool:
-    """Whether no input that is no constant would be left in the old type."""
-    ports = _ports(node, version, _Graph(change, known))
-    return not any(
-        known.types.get(name) == type_name(change.old) and name not in known.constants and index not in ports.inputs
-        for index, name in enumerate(node.input)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,5 +198,5 @@ def _captured(node: onnx.NodeProto) -> set[str]:
 
 
 def _onnx_name(kind: int) -> str:
-    name = onnx.TensorProto.DataType.Name(kind)
+    name = str(onnx.TensorProto.DataType.Name(kind))
     return {"FLOAT": "float", "DOUBLE": "double"}.get(name, name.lower())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 STANDARD: Final = ("", "ai.onnx")
 _SMALL: Final = 1024
 """Elements; larger weights say nothing about shapes, and would only be copied."""
+_PLAIN_WEIGHTS: Final = 4
+"""The IR version from which on a weight need not stand among the inputs."""
 _NAMES: Final = {"FLOAT": "float32", "DOUBLE": "float64", "STRING": "str"}
 
 
@@ -33,7 +35,7 @@ class Values:
 
 def type_name(element: int) -> str:
     """An element type of ONNX as a TensorSpec has it."""
-    name = onnx.TensorProto.DataType.Name(element)
+    name = str(onnx.TensorProto.DataType.Name(element))
     return _NAMES.get(name, name.lower())
 
 
@@ -71,6 +73,14 @@ def names(model: onnx.ModelProto) -> set[str]:
         if isinstance(body, onnx.GraphProto):
             found.update(one.name for one in (*body.input, *body.initializer))
     return found
+
+
+def settle(model: onnx.ModelProto) -> None:
+    """Take the weights out of the inputs, where files before IR 4 had to have them: they are never fed."""
+    model.ir_version = max(model.ir_version, _PLAIN_WEIGHTS)
+    inputs = fed(model)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
 
 
 def prune(model: onnx.ModelProto) -> None:
@@ -112,7 +122,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.GraphProto:
     light = helper.make_model(
         helper.make_graph(graph.node, graph.name or "g", [*graph.input, *weights], graph.output, small,
                           value_info=graph.value_info),
-        opset_imports=model.opset_import, ir_version=max(model.ir_version, 4), functions=model.functions,
+        opset_imports=model.opset_import, ir_version=max(model.ir_version, _PLAIN_WEIGHTS), functions=model.functions,
     )
     try:
         return shape_inference.infer_shapes(light, data_prop=True).graph

@@ -25,7 +25,8 @@ CHIP: Final = Chip(
     routes=(
         Route(
             kind="ort_legacy", name="ONNX Runtime with TopsInference", evidence="documented", sources=(_ZOO,),
-            target="TopsInferenceExecutionProvider", package="Onnxruntime-TopsInference", shapes=("static",), rejects=_WIDE,
+            target="TopsInferenceExecutionProvider", package="Onnxruntime-TopsInference", shapes=("static",),
+            rejects=_WIDE,
             precisions={"fp32": ({},)},
             options={
                 "device": "device", "cluster": "cluster", "outputs": "output_names", "batch": "compiled_batchsize",
