@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from inference import InferenceError, Model, Options, TensorSpec, UnsupportedModelError, backend, buckets
 from inference.adapters.reference import FAILURES
+from inference.chip import Text, joined
 from inference.golden import compare
 from inference.graph import opset
 from inference.limits import GIB
@@ -34,8 +35,8 @@ _INLINE: Final = GIB
 class Finding:
     """How a graph answered."""
 
-    reason: str = ""
-    """Why it was not accepted; empty where it was."""
+    reason: Text | None = None
+    """Why it was not accepted; None where it was."""
     judge: str = ""
     """What computed it."""
     max_abs: float | None = None
@@ -44,7 +45,7 @@ class Finding:
     @property
     def accepted(self) -> bool:
         """Whether it answers as expected."""
-        return not self.reason
+        return self.reason is None
 
 
 def specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
@@ -91,14 +92,17 @@ class Judge:
             outputs=specs(model.graph.output), opset=opset(model), ir_version=model.ir_version,
             nodes=len(model.graph.node), manifest={"batch": "whole"},
         )
-        finding = Finding("nothing here can open it")
+        finding = Finding(Text("nothing here can open it", "此处无法打开该模型"))
         for vendor in _JUDGES:
             made = backend(vendor)
             device, = made.devices()
             try:
                 session = made.prepare(seen, device, Options())
             except UnsupportedModelError as error:
-                finding = Finding(f"{device.backend} does not take it: {error}", device.backend)
+                finding = Finding(
+                    Text(f"{device.backend} does not take it: {error}", f"{device.backend} 不接受该模型：{error}"),
+                    device.backend,
+                )
                 continue
             return self._compared(session, precision, device.backend)
         return finding
@@ -107,12 +111,14 @@ class Judge:
         try:
             outputs = self._run(session)
         except InferenceError as error:
-            return Finding(f"it fails on the golden vectors: {error}", judge)
+            reason = Text(f"it fails on the golden vectors: {error}", f"在黄金样本上运行失败：{error}")
+            return Finding(reason, judge)
         finally:
             session.close()
         found = compare(self.golden, outputs, precision)
         worst = max((one.max_abs for one in found if not np.isnan(one.max_abs)), default=None)
-        return Finding("; ".join(_said(one) for one in found if not one.passed), judge, worst)
+        wrong = [_said(one) for one in found if not one.passed]
+        return Finding(joined(wrong, "; ", "；") if wrong else None, judge, worst)
 
     def _run(self, session: Session) -> dict[str, Tensor]:
         if self.rows is None:
@@ -153,9 +159,15 @@ class Judge:
         return found
 
 
-def _said(one: Difference) -> str:
-    allowed = f", allowed {one.atol:g} + {one.rtol:g} of it" if one.max_abs > 0 else ""
-    return f"output {one.name!r}: {one.reason}{allowed}"
+def _said(one: Difference) -> Text:
+    """An output that is not as expected."""
+    if not one.finite:
+        return Text(f"output {one.name!r} is not finite", f"输出 {one.name!r} 含非有限值")
+    if np.isnan(one.max_abs):
+        return Text(f"output {one.name!r}: {one.reason}", f"输出 {one.name!r} 不符：{one.reason}")
+    by, allowed = f"{one.max_abs:.3g}", f"{one.atol:g} + {one.rtol:g}"
+    return Text(f"output {one.name!r} differs by up to {by}, allowed is {allowed} of it",
+                f"输出 {one.name!r} 最大偏差为 {by}，允许 {allowed} × 期望值")
 
 
 def _wider(before: Tensor | None, value: Tensor) -> Tensor:

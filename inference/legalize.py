@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import onnx
 
 from inference import InvalidModelError
+from inference.chip import Text
 from inference.golden import read
 from inference.judge import Finding, Judge, specs
 from inference.passes import PassError, fold, half, names, narrow, opset, quantise, shapes
@@ -53,8 +54,8 @@ class Done:
 
     name: Pass
     outcome: Outcome
-    reason: str = ""
-    """Why it was refused."""
+    reason: Text | None = None
+    """Why it was refused, None where it was not."""
     judge: str = ""
     """What computed the answers of the new graph."""
     max_abs: float | None = None
@@ -95,8 +96,9 @@ class Legalizer:
         batched = [one.name for one in inputs if one.shape and one.shape[0] is None]
         self._judge = Judge(vectors, batched, folder)
         finding = self._judge.opened(self._start)
-        if not finding.accepted:
-            message = f"no pass can be checked, the model itself does not answer its golden vectors: {finding.reason}"
+        if finding.reason is not None:
+            said = finding.reason.en
+            message = f"no pass can be checked, the model itself does not answer its golden vectors: {said}"
             raise InvalidModelError(message)
         self._rows = self._judge.rows
         self._known: dict[tuple[str, ...], tuple[onnx.ModelProto, int | None, Done]] = {}
@@ -123,7 +125,7 @@ class Legalizer:
         try:
             made = self._made(model, step)
         except PassError as error:
-            return model, Done(step.name, "refused", str(error))
+            return model, Done(step.name, "refused", error.text)
         if made == model:
             return model, Done(step.name, "unchanged")
         if step.name == "shapes" and self._judge.batched:

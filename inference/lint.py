@@ -151,23 +151,26 @@ def _verdict(bench: _Bench, vendor: str, route: Route) -> tuple[Verdict, onnx.Mo
     left = (*problems(model, route), *_lowered(done, route))
     passes = tuple(one.name for one in done[:len(steps)] if one.outcome == "applied")
     if left:
-        refused = tuple(_refused(one) for one in done[:len(steps)] if one.outcome == "refused")
-        return replace(verdict, outcome="refused", problems=(*left, *refused), done=done), model
+        told = (*left, *_undone(done[:len(steps)]))
+        return replace(verdict, outcome="refused", problems=told, done=done), model
     outcome: Outcome = "after_passes" if passes and fine == "runs" else fine
     return replace(verdict, outcome=outcome, passes=passes, problems=found, done=done), model
 
 
 def _lowered(done: Sequence[Done], route: Route) -> Iterator[Problem]:
     """What half precision does to a model, on a route that has nothing else."""
-    last = done[-1]
-    if lowers(route) and last.outcome == "refused":
-        yield Problem("precision", Text(f"the route computes in fp16, and there {last.reason}",
-                                        f"该路线以 fp16 计算，此时：{last.reason}"))
+    reason = done[-1].reason
+    if lowers(route) and reason is not None:
+        yield Problem("precision", Text(f"the route computes in fp16, and then {reason.en}",
+                                        f"该路线以 fp16 计算，此时{reason.zh}"))
 
 
-def _refused(one: Done) -> Problem:
-    return Problem("pass", Text(f"the pass {one.name} was refused: {one.reason}",
-                                f"变换 {one.name} 被拒绝：{one.reason}"))
+def _undone(done: Sequence[Done]) -> Iterator[Problem]:
+    """Passes that were refused."""
+    for one in done:
+        if one.reason is not None:
+            yield Problem("pass", Text(f"the pass {one.name} was refused: {one.reason.en}",
+                                       f"变换 {one.name} 被拒绝：{one.reason.zh}"))
 
 
 def judge(request: _Request) -> _Report:

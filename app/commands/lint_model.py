@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from inference.legalize import Done
     from inference.portability import Problem
 
-_SHOWN = 3
+_VERDICTS: Final = {
+    "runs": "runs", "after_passes": "runs after passes", "undocumented": "nothing documented against it",
+    "refused": "refused",
+}
+_OUTCOMES: Final = {"applied": "applied", "unchanged": "nothing to do", "refused": "refused"}
+_SHOWN: Final = 3
 """Reasons in one cell of the table; all of them stand in the JSON."""
 
 
@@ -37,14 +42,7 @@ def lint_model(
         raise fail(t("There is no maker {name}; there are: {names}", name=vendor, names=", ".join(vendors())))
     if output is not None and (not vendor or not output.parent.is_dir()):
         raise fail(t("--output takes a file in a folder that is there, and needs --vendor."), 2)
-    with tempfile.TemporaryDirectory(prefix="headrace-lint-") as folder:
-        try:
-            model = import_model(file, Path(folder))
-            verdicts = lint(model, (vendor,) if vendor else (), every=bool(vendor), write=output)
-        except InvalidModelError as error:
-            raise fail(str(error)) from error
-        except OSError as error:
-            raise fail(t("{file} cannot be written: {reason}", file=output, reason=error.strerror)) from error
+    verdicts = _judged(file, vendor, output)
     if json_:
         as_json([_as_dict(one) for one in verdicts])
     elif vendor:
@@ -56,6 +54,17 @@ def lint_model(
         out.print(t("{file} is written for {route}.", file=output, route=good[0].route), markup=False)
     if vendor and not good:
         raise typer.Exit(1)
+
+
+def _judged(file: Path, vendor: str, output: Path | None) -> tuple[Verdict, ...]:
+    with tempfile.TemporaryDirectory(prefix="headrace-lint-") as folder:
+        try:
+            model = import_model(file, Path(folder))
+            return lint(model, (vendor,) if vendor else (), every=bool(vendor), write=output)
+        except InvalidModelError as error:
+            raise fail(str(error)) from error
+        except OSError as error:
+            raise fail(t("{file} cannot be written: {reason}", file=output, reason=error.strerror)) from error
 
 
 def _said(text: Text) -> str:
@@ -70,8 +79,8 @@ def _as_table(verdicts: tuple[Verdict, ...]) -> None:
     columns = ("vendor", "route", "evidence", "verdict", "passes", "reason", "not documented")
     rows = [
         (
-            one.vendor, one.route, one.evidence, t(one.outcome), ", ".join(one.passes), _reasons(one.problems),
-            ", ".join(map(_said, one.unknown)),
+            one.vendor, one.route, one.evidence, t(_VERDICTS[one.outcome]), ", ".join(one.passes),
+            _reasons(one.problems), ", ".join(map(_said, one.unknown)),
         )
         for one in verdicts
     ]
@@ -92,7 +101,8 @@ def _reasons(problems: tuple[Problem, ...]) -> str:
 
 def _one_by_one(verdicts: tuple[Verdict, ...]) -> None:
     for one in verdicts:
-        out.print(f"{one.vendor}, {one.route} ({one.evidence}): {t(one.outcome)}", markup=False, style="bold")
+        verdict = t(_VERDICTS[one.outcome])
+        out.print(f"{one.vendor}, {one.route} ({one.evidence}): {verdict}", markup=False, style="bold")
         for problem in one.problems:
             out.print(f"  {_about(problem)}", markup=False)
         for done in one.done:
@@ -106,7 +116,7 @@ def _tried(done: Done) -> str:
     if done.outcome == "applied" and done.max_abs is not None:
         return t("pass {name}: applied, {judge} differs by up to {most}", name=done.name, judge=done.judge,
                  most=f"{done.max_abs:.2g}")
-    return t("pass {name}: {outcome}", name=done.name, outcome=t(f"pass_{done.outcome}"))
+    return t("pass {name}: {outcome}", name=done.name, outcome=t(_OUTCOMES[done.outcome]))
 
 
 def _as_dict(one: Verdict) -> dict[str, Any]:
@@ -120,8 +130,8 @@ def _as_dict(one: Verdict) -> dict[str, Any]:
         ],
         "not_documented": [each.en for each in one.unknown],
         "tried": [
-            {"pass": each.name, "outcome": each.outcome, "reason": each.reason, "judge": each.judge,
-             "max_abs": each.max_abs}
+            {"pass": each.name, "outcome": each.outcome, "reason": each.reason.en if each.reason else "",
+             "judge": each.judge, "max_abs": each.max_abs}
             for each in one.done
         ],
     }

@@ -7,7 +7,13 @@ is judged in `inference/legalize.py`, after each pass.
 from __future__ import annotations
 
 from inference import InferenceError
+from inference.chip import Text
 
 
 class PassError(InferenceError):
-    """A pass cannot be applied to this graph; the message says why. Keep the model from before it."""
+    """A pass cannot be applied to this graph, and why. Keep the model from before it."""
+
+    def __init__(self, text: Text) -> None:
+        """The reason, in the languages of our users."""
+        super().__init__(text.en)
+        self.text = text

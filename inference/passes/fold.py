@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from inference.adapters.reference import FAILURES, SINCE
+from inference.chip import Text
 from inference.graph import graphs, opset
 from inference.limits import MIB
 from inference.passes import PassError
@@ -90,8 +91,9 @@ def _folded(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.Ten
             continue
         taken += sum(one.nbytes for one in results.values())
         if taken > _MOST_BYTES:
-            message = f"its constants would take more than {_MOST_BYTES // MIB} MiB"
-            raise PassError(message)
+            most = _MOST_BYTES // MIB
+            said = Text(f"its constants would take more than {most} MiB", f"其常量将超过 {most} MiB")
+            raise PassError(said)
         for name, result in results.items():
             constants[name] = numpy_helper.from_array(result, name)
             folded.append(constants[name])

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from inference.chip import Text
 from inference.passes import PassError, retype
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def apply(model: onnx.ModelProto, *, hot: Iterable[str] | None = ()) -> onnx.Mod
     )
     made = retype.apply(model, change)
     if made == model and kept:
-        message = "every node that could compute in half precision comes near 65504, its highest number"
-        raise PassError(message)
+        said = Text(
+            "every node that could compute in half precision comes near 65504, its highest number",
+            "所有可用半精度计算的节点都接近其最大值 65504",
+        )
+        raise PassError(said)
     return made
 
 

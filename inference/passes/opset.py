@@ -7,6 +7,7 @@ from typing import Final
 import onnx
 from onnx import checker, version_converter
 
+from inference.chip import Text
 from inference.graph import graphs, opset
 from inference.passes import PassError
 from inference.passes.values import STANDARD, copied
@@ -29,8 +30,11 @@ def apply(model: onnx.ModelProto, *, version: int | None, ir: int | None) -> onn
     try:
         checker.check_model(made)
     except (checker.ValidationError, ValueError) as error:
-        message = f"as opset {opset(made)}, IR {made.ir_version}, the model is not valid: {_first(error)}"
-        raise PassError(message) from error
+        now = f"opset {opset(made)}, IR {made.ir_version}"
+        said = Text(
+            f"as {now}, the model is not valid: {_first(error)}", f"转换为 {now} 后模型无效：{_first(error)}"
+        )
+        raise PassError(said) from error
     return made
 
 
@@ -44,8 +48,12 @@ def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     try:
         made: onnx.ModelProto = version_converter.convert_version(model, version)
     except (version_converter.ConvertError, RuntimeError, ValueError) as error:
-        message = f"ONNX cannot convert opset {standard(model)} to {version}: {_first(error)}"
-        raise PassError(message) from error
+        now = standard(model)
+        said = Text(
+            f"ONNX cannot convert opset {now} to {version}: {_first(error)}",
+            f"ONNX 无法将 opset {now} 转换为 {version}：{_first(error)}",
+        )
+        raise PassError(said) from error
     made.ir_version = model.ir_version
     others = [one for one in model.opset_import if one.domain not in STANDARD]
     present = {one.domain for one in made.opset_import}

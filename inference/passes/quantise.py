@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from inference.chip import Text
 from inference.passes import PassError, names
 
 if TYPE_CHECKING:
@@ -35,12 +36,15 @@ def apply(model: onnx.ModelProto, *, calibration: Sequence[dict[str, Tensor]]) -
     Raises PassError without feeds, without ONNX Runtime's quantiser, and where it finds nothing to quantise.
     """
     if not calibration:
-        message = "int8 needs calibration data: add a calibration.npz with in/NAME to the package"
-        raise PassError(message)
+        said = Text(
+            "int8 needs calibration data: add a calibration.npz with in/NAME to the package",
+            "int8 需要校准数据：请在模型包中加入含 in/名称 的 calibration.npz",
+        )
+        raise PassError(said)
     made = _quantised(names.apply(model), calibration)
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
-        message = "no node of it can compute in int8"
-        raise PassError(message)
+        said = Text("no node of it can compute in int8", "没有可用 int8 计算的节点")
+        raise PassError(said)
     return made
 
 
@@ -55,8 +59,11 @@ def _quantised(model: onnx.ModelProto, calibration: Sequence[dict[str, Tensor]])
                 activation_type=tool.QuantType.QInt8, weight_type=tool.QuantType.QInt8,
             )
         except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            message = f"ONNX Runtime's quantiser gives up: {str(error)[:300]}"
-            raise PassError(message) from error
+            why = str(error)[:300]
+            said = Text(
+                f"ONNX Runtime's quantiser gives up: {why}", f"ONNX Runtime 的量化工具无法处理：{why}"
+            )
+            raise PassError(said) from error
         return onnx.load_model(target)
 
 
@@ -64,5 +71,8 @@ def _tool() -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
     try:
         return importlib.import_module("onnxruntime.quantization")
     except ImportError as error:
-        message = f"the quantiser is a part of ONNX Runtime, which is absent ({error})"
-        raise PassError(message) from error
+        said = Text(
+            f"the quantiser is a part of ONNX Runtime, which is absent ({error})",
+            f"量化工具属于 ONNX Runtime，而它不可用（{error}）",
+        )
+        raise PassError(said) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import onnx
 
+from inference.chip import Text
 from inference.passes import PassError
 from inference.passes.values import copied, fed, values
 
@@ -35,8 +36,12 @@ def apply(model: onnx.ModelProto, *, batch: int, sizes: Mapping[str, int] = _NON
                 named.setdefault(dim.dim_param, size)
             dim.dim_value = size
     if left:
-        message = f"dimensions other than the first are free and no size is given: {', '.join(left)}"
-        raise PassError(message)
+        told = ", ".join(left)
+        said = Text(
+            f"dimensions other than the first are free and no size is given: {told}",
+            f"首维以外的维度不固定且未给出大小：{told}",
+        )
+        raise PassError(said)
     _restate(made)
     return made
 
