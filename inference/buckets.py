@@ -42,8 +42,8 @@ def filled(value: Tensor, size: int) -> Tensor:
 def run(calls: Mapping[int, Call], feeds: Mapping[str, Tensor], batched: Sequence[str]) -> list[Tensor]:
     """Every output for all rows; `calls` by the number of rows that each takes, ascending.
 
-    Raises InputError where inputs have different numbers of rows, or none, and where an output does not count rows:
-    then a row that was filled in could not be told from one that was asked for.
+    A size that fits is run as it is. Raises InputError where inputs have different numbers of rows, or none, and where
+    an output does not count rows: then a row that was filled in could not be told from one that was asked for.
     """
     counts = {len(feeds[name]) for name in batched}
     rows = counts.pop() if counts else 0
@@ -51,6 +51,8 @@ def run(calls: Mapping[int, Call], feeds: Mapping[str, Tensor], batched: Sequenc
         message = "the inputs must have the same number of rows, at least one"
         raise InputError(message)
     sizes = tuple(calls)
+    if rows in sizes:
+        return calls[rows](dict(feeds))
     parts, start = [], 0
     for count, size in cut(rows, sizes):
         piece = {
@@ -59,7 +61,7 @@ def run(calls: Mapping[int, Call], feeds: Mapping[str, Tensor], batched: Sequenc
         }
         parts.append([_back(value, count, size) for value in calls[size](piece)])
         start += count
-    return parts[0] if len(parts) == 1 else join(parts)
+    return join(parts)
 
 
 def _back(value: Tensor, count: int, size: int) -> Tensor:
