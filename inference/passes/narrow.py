@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from inference.passes import retype
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _RANGE = np.iinfo(np.int32)
 
@@ -25,15 +20,13 @@ def apply(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def change(model: onnx.ModelProto) -> retype.Change:
-    """From int64 to int32, for the nodes whose constants fit."""
-    wide = {one.name for one in model.graph.initializer if one.data_type == onnx.TensorProto.INT64 and not _fits(one)}
-    return retype.Change(
-        onnx.TensorProto.INT64, onnx.TensorProto.INT32, lambda node: bool(wide & {*node.input, *_stated(node)})
-    )
-
-
-def _stated(node: onnx.NodeProto) -> Mapping[str, None]:
-    return dict.fromkeys(node.output) if any(one.HasField("t") and not _fits(one.t) for one in node.attribute) else {}
+    """From int64 to int32; constants beyond it, as weights or as nodes, do not fit."""
+    wide = {one.name for one in model.graph.initializer if not _fits(one)}
+    stated = {
+        name for node in model.graph.node for name in node.output
+        if any(one.HasField("t") and not _fits(one.t) for one in node.attribute)
+    }
+    return retype.Change(onnx.TensorProto.INT64, onnx.TensorProto.INT32, unfit=frozenset(wide | stated))
 
 
 def _fits(one: onnx.TensorProto) -> bool:

@@ -38,8 +38,10 @@ class Change:
 
     old: int
     new: int
-    keeps: Callable[[onnx.NodeProto], bool]
+    keeps: Callable[[onnx.NodeProto], bool] = lambda _: False
     """Whether a node is told to keep the old type."""
+    unfit: frozenset[str] = frozenset()
+    """Values that have no place in the new type. What is computed from them may have none either, and keeps the old."""
 
     @property
     def suffix(self) -> str:
@@ -64,6 +66,7 @@ class _Graph:
     old: dict[str, str] = field(default_factory=dict)
     new: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    unfit: set[str] = field(default_factory=set)
 
     def fresh(self, name: str) -> str:
         """A name for a value in the new type that nothing else has."""
@@ -99,7 +102,7 @@ def apply(model: onnx.ModelProto, change: Change) -> onnx.ModelProto:
     made = copied(model)
     settle(made)
     graph = made.graph
-    growing = _Graph(change, values(made), taken=names(made))
+    growing = _Graph(change, values(made), taken=names(made), unfit=set(change.unfit))
     version = standard(made) or 1
     for node in list(graph.node):
         ports = _ports(node, version, growing)
@@ -128,7 +131,7 @@ def _ports(node: onnx.NodeProto, version: int, growing: _Graph) -> _Ports:
     change, known = growing.change, growing.known
     if node.domain not in STANDARD or node.op_type in _SOURCES or _nested(node) or change.keeps(node):
         return _Ports()
-    if node.op_type == "ConstantOfShape" and not node.attribute:
+    if (node.op_type == "ConstantOfShape" and not node.attribute) or growing.unfit & set(node.output):
         return _Ports()
     try:
         schema = defs.get_schema(node.op_type, version, "")
@@ -140,6 +143,9 @@ def _ports(node: onnx.NodeProto, version: int, growing: _Graph) -> _Ports:
     outs = [(i, v, n) for i, v, n in _bound(schema.outputs, node.output) if known.types.get(n) == old and v in allowed]
     # A type that only constants have is left: they are read as they are, and nothing is computed in it.
     moving = {v for _, v, name in ins if name not in known.constants} | {v for _, v, _ in outs}
+    if any(name in growing.unfit for _, v, name in ins if v in moving):
+        growing.unfit.update(node.output)
+        return _Ports()
     return _Ports(
         frozenset(i for i, v, _ in ins if v in moving), frozenset(i for i, v, _ in outs if v in moving)
     )

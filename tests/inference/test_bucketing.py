@@ -101,8 +101,8 @@ def test_an_artefact_of_another_toolchain_is_not_used(kept: Path, imported: Impo
         old = path.read_bytes()
         changed = old.replace(b"SIMNPU1", b"SIMNPU9")
         path.write_bytes(changed)
-        digests = [hashlib.sha256(content).hexdigest().encode() for content in (old, changed)]
-        (path.parent / "entry.json").write_bytes(stated.replace(*digests))
+        before_, after = (hashlib.sha256(content).hexdigest().encode() for content in (old, changed))
+        (path.parent / "entry.json").write_bytes(stated.replace(before_, after))
     same(model, made, 3)
     assert not list(kept.glob("*/artefact.onnx"))
 

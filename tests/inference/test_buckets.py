@@ -56,7 +56,8 @@ def test_answers_are_those_of_the_rows_alone(rows: int, sizes: tuple[int, ...], 
     """Bit by bit: what was filled in touches no answer, and what is no batch is given whole to every piece."""
     draw = np.random.default_rng(seed)
     feeds: dict[str, Tensor] = {
-        "x": draw.normal(size=(rows, 3)).astype(np.float32), "z": draw.integers(-9, 9, rows), "gain": np.asarray(2.5, np.float32),
+        "x": draw.normal(size=(rows, 3)).astype(np.float32), "z": draw.integers(-9, 9, rows),
+        "gain": np.asarray(2.5, np.float32),
     }
     alone = [fixed(1)({name: v[i:i + 1] if name != "gain" else v for name, v in feeds.items()}) for i in range(rows)]
     given_ = run({size: fixed(size) for size in sizes}, feeds, ("x", "z"))
