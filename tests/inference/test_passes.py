@@ -147,14 +147,14 @@ def test_other_domains_and_the_file_s_version_are_kept_or_lowered() -> None:
 
 
 def test_a_node_without_a_way_back_is_named() -> None:
-    """Gelu came with opset 20: below there is none, and the reason says which opsets. What was there all along stays."""
-    for operator, version in (("Gelu", 17), ("Softmax", 12)):
-        model = build([node(operator, ["x"], ["y"])], [value("x", FLOAT, ["N", 6])], [value("y", FLOAT, ["N", 6])],
-                      opset=20)
-        with pytest.raises(PassError, match=f"cannot convert opset 20 to {version}"):
-            opset.apply(model, version=version, ir=8)
-    kept = build([node("Identity", ["x"], ["y"])], [value("x", FLOAT, ["N", 6])], [value("y", FLOAT, ["N", 6])], opset=25)
-    assert opset.standard(opset.apply(kept, version=13, ir=8)) == 13
+    """Gelu came with opset 20: below there is none, and the reason says so. What was there all along stays."""
+    def alone(operator: str) -> onnx.ModelProto:
+        return build([node(operator, ["x"], ["y"])], [value("x", FLOAT, ["N", 6])], [value("y", FLOAT, ["N", 6])],
+                     opset=20)
+
+    with pytest.raises(PassError, match="cannot convert opset 20 to 17"):
+        opset.apply(alone("Gelu"), version=17, ir=8)
+    assert opset.standard(opset.apply(alone("Identity"), version=13, ir=8)) == 13
 
 
 def test_half_precision_keeps_the_border_and_halves_the_rest() -> None:
