@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from inference import InvalidModelError, Options, backend
-from inference.golden import Golden
+from inference.golden import Golden, write
 from inference.judge import Judge
 from inference.legalize import Done, Legalizer, Step
 from inference.model import import_model
@@ -157,7 +157,7 @@ def test_calibration_data_of_the_package_is_used(tmp_path: Path) -> None:
     onnx.save_model(graphs.mul(), folder / "model.onnx")
     x = np.random.default_rng(3).normal(size=(80, 3)).astype(np.float32)
     for spread, outcome in ((1.0, "applied"), (1e-3, "refused")):
-        np.savez(folder / "calibration.npz", **{"in/x": x * spread})
+        write(Golden({"x": x * np.float32(spread)}, {}), folder / "calibration.npz")
         model = import_model(folder, tmp_path / "store")
         assert outcomes(legalizer(model, tmp_path).applied((Step("int8"),)).done) == {"int8": outcome}
 
@@ -185,6 +185,6 @@ def test_a_model_that_cannot_be_judged_is_not_changed(imported: Importer, tmp_pa
     with pytest.raises(InvalidModelError, match=r"add a golden\.npz"):
         Legalizer(model.path, None, tmp_path)
     x = np.ones((2, 16), np.float32)
-    np.savez(tmp_path / "wrong.npz", **{"in/x": x, "out/y": np.ones((2, 4), np.float32)})
+    write(Golden({"x": x}, {"y": np.ones((2, 4), np.float32)}), tmp_path / "wrong.npz")
     with pytest.raises(InvalidModelError, match="does not answer its golden vectors: output 'y' differs"):
         Legalizer(model.path, tmp_path / "wrong.npz", tmp_path)
