@@ -78,7 +78,8 @@ def _target(model: onnx.ModelProto, route: Route) -> int | None:
     has = standard(model)
     if has is None or (lowest or 0) <= has <= (highest or has):
         return None
-    return min(max(COMMON_OPSET, lowest or 0), highest or COMMON_OPSET)
+    wanted = max(COMMON_OPSET, lowest or 0)
+    return min(wanted, highest or wanted)
 
 
 def _versions(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:

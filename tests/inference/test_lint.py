@@ -1,4 +1,4 @@
-"""The linter as a whole: in a child with limits, with passes that are really tried, and a file that is really written."""
+"""The linter as a whole: in a child with limits, passes that are really tried, a file that is really written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_a_maker_rejects_is_folded_away(imported: Importer) -> None:
 
 
 def test_the_model_after_the_passes_is_written(tmp_path: Path) -> None:
-    """The file runs on the CPU with the golden answers of the package; int64 is computed no more, the shape is fixed."""
+    """The file gives the golden answers of the package on the CPU; the shape is fixed, the opset stays."""
     model = import_model(EXAMPLE, tmp_path / "store")
     target = tmp_path / "legal.onnx"
     verdict, = lint(model, ["enflame"], write=target)
@@ -120,11 +120,9 @@ def test_a_pass_that_was_refused_says_why(imported: Importer) -> None:
 
 
 def test_the_child_has_limits(imported: Importer) -> None:
-    """A model that takes more time or memory than allowed is refused in words; an unknown vendor is named."""
+    """A model that takes more time than allowed is refused in words; an unknown vendor is named."""
     model = imported(graphs.mul(opset=21))
-    with pytest.raises(InvalidModelError, match="judging the model took longer than 0.01 s"):
+    with pytest.raises(InvalidModelError, match=r"judging the model took longer than 0\.01 s"):
         lint(model, limits=replace(LIMITS, wall_s=0.01))
-    with pytest.raises(InvalidModelError, match="judging the model"):
-        lint(model, limits=replace(LIMITS, memory_bytes=200 * 2**20))
     with pytest.raises(KeyError, match="'nobody' has no routes"):
         lint(model, ["nobody"])
