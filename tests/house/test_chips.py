@@ -1,4 +1,4 @@
-"""What is known of a chip stands in its vendor file and nowhere else: no code names a maker, its runtime or its nodes."""
+"""What is known of a chip stands in its vendor file and nowhere else: no code names a maker, runtime or node."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from inference.chip import Chip
 
 TOP: Final = Path(__file__).parents[2]
 GENERAL: Final = frozenset({
-    "cuda", "dri", "kfd", "libsophon", "npu", "paddle", "tensorrt", "torch", "tvm", "xpu", "acl", "device", "rknpu",
+    "/usr/lib", "cuda", "dri", "dri/renderD{n}", "npu", "paddle", "torch", "tvm",
 })
-"""Names that are not one maker's: frameworks, kinds of devices, the kernel's own folders."""
+"""Names that are not one maker's: frameworks, kinds of devices, folders of the system."""
 
 
 def facts(chip: Chip) -> Iterator[str]:
