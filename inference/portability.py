@@ -96,12 +96,35 @@ def _versions(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:
 def _dimensions(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:
     if route.shapes is None or {"dynamic", "profile"} & set(route.shapes):
         return
+    fixed = True
     for one in fed(model):
         free = [axis for axis, size in enumerate(sizes(one.type.tensor_type.shape.dim)) if size is None]
         if free:
+            fixed = False
             axes = ", ".join(map(str, free))
             yield Problem("shape", Text(f"input {one.name!r} has free dimensions ({axes}), the route takes fixed ones",
                                         f"输入 {one.name!r} 的维度（{axes}）不固定，该路线只支持固定形状"))
+    if fixed:
+        yield from _by_value(model)
+
+
+def _by_value(model: onnx.ModelProto) -> Iterator[Problem]:
+    """Nodes whose results have a shape that only a run can tell, though those of their inputs are known."""
+    known = values(model)
+
+    def told(name: str) -> bool:
+        return None not in known.shapes.get(name, (None,))
+
+    for node in model.graph.node:
+        ins, outs = list(filter(None, node.input)), list(filter(None, node.output))
+        if node.domain not in STANDARD or not all(name in known.types for name in (*ins, *outs)):
+            continue
+        if all(map(told, ins)) and not all(map(told, outs)):
+            text = Text(
+                f"the shape of what {node.op_type} gives cannot be told before a run, the route takes fixed ones",
+                f"{node.op_type} 结果的形状在运行前无法确定，该路线只支持固定形状",
+            )
+            yield Problem("shape", text, node.name or outs[0], node.op_type)
 
 
 def _nodes(model: onnx.ModelProto, route: Route) -> Iterator[Problem]:

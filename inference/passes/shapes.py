@@ -48,16 +48,17 @@ def apply(model: onnx.ModelProto, *, batch: int, sizes: Mapping[str, int] = _NON
 
 def _restate(model: onnx.ModelProto) -> None:
     """What was stated of values within still has the free dimensions: state what follows in its place."""
-    graph = model.graph
-    del graph.value_info[:]
-    for one in graph.output:
+    del model.graph.value_info[:]
+    open_ended = copied(model)
+    for one in open_ended.graph.output:
         if one.type.HasField("tensor_type"):
             one.type.tensor_type.ClearField("shape")
-    known = values(model)
-    for one in graph.output:
-        shape = known.shapes.get(one.name)
-        if shape is None:
-            continue
+    known = values(open_ended)
+    for one in model.graph.output:
         dims = one.type.tensor_type.shape.dim
-        for axis, size in enumerate(shape):
-            dims.add(**({"dim_value": size} if size is not None else {"dim_param": f"{one.name}_{axis}"}))
+        shape = known.shapes.get(one.name, ())
+        if len(dims) != len(shape):
+            continue
+        for dim, size in zip(dims, shape, strict=True):
+            if size is not None:
+                dim.dim_value = size

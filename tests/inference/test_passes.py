@@ -107,6 +107,7 @@ def test_free_dimensions_get_the_sizes_they_are_given() -> None:
     made = shapes.apply(model, batch=2, sizes={"T": 5, "x/2": 3})
     known = values(made)
     assert (known.shapes["x"], known.shapes["r"], known.shapes["y"]) == ((2, 5, 3), (2, 5, 3), (2, 3, 5))
+    assert [one.dim_value for one in made.graph.output[0].type.tensor_type.shape.dim] == [2, 3, 5]
     with pytest.raises(PassError, match="no size is given: T of 'x', 2 of 'x'"):
         shapes.apply(model, batch=2)
     assert values(model).shapes["x"] == (None, None, None)

@@ -79,6 +79,19 @@ def test_constants_are_read_and_not_computed() -> None:
     assert said(weight, has={"Reshape": ("float32",)}, rejects=("int64",)) == []
 
 
+def test_a_shape_that_only_a_run_can_tell_is_named() -> None:
+    """Where elements are not zero depends on them; a Reshape by a weight does not."""
+    nodes = [node("NonZero", ["x"], ["where"], name="find"), node("Cast", ["where"], ["y"], to=FLOAT)]
+    model = build(nodes, [value("x", FLOAT, [3, 2])], [value("y", FLOAT, [2, "n"])])
+    assert said(model, shapes=("dynamic",)) == []
+    assert said(model, shapes=("static",)) == [
+        ("shape", "find", "the shape of what NonZero gives cannot be told before a run, the route takes fixed ones"),
+    ]
+    fixed = build([node("Reshape", ["x", "to"], ["y"])], [value("x", FLOAT, [3, 2])], [value("y", FLOAT, [6])],
+                  [constant("to", [-1], "int64")])
+    assert said(fixed, shapes=("static",)) == []
+
+
 def test_operators_of_other_domains_and_of_subgraphs_are_judged() -> None:
     """They stand in a vendor file with their domain; what stands within an If counts; functions of the model do not."""
     assert said(graphs.labels(), has={"LabelEncoder": ()})[0][2].startswith("ai.onnx.ml:LabelEncoder is not among")
