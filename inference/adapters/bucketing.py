@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
-
-import onnx
+from typing import TYPE_CHECKING, Any, Final
 
 from inference import UnsupportedModelError, buckets
 from inference.adapters.batching import Batching, find, stated
 from inference.adapters.session import CheckedSession
-from inference.graph import external_files
 
 if TYPE_CHECKING:
+    import onnx
+
     from inference import Model, Placement, Tensor
     from inference.adapters.batching import Call
 
@@ -77,14 +77,14 @@ def first_dimensions(path: Path) -> tuple[str, ...]:
 
     Read from the file: a provider without free dimensions would make no session that could be asked for them.
     """
-    shapes = _shapes(onnx.load_model(path, load_external_data=False))
+    shapes = _shapes(_onnx().load_model(path, load_external_data=False))
     return tuple(dict.fromkeys(dims[0].dim_param for dims in shapes if len(dims) and dims[0].dim_param))
 
 
 @contextmanager
 def named(path: Path) -> Iterator[Path]:
     """The model, or a copy of it in which the free first dimensions have a name, as runtimes fix them by name only."""
-    model = onnx.load_model(path, load_external_data=False)
+    model = _onnx().load_model(path, load_external_data=False)
     unnamed = [dims[0] for dims in _shapes(model) if len(dims) and dims[0].dim_value <= 0 and not dims[0].dim_param]
     if not unnamed:
         yield path
@@ -92,12 +92,17 @@ def named(path: Path) -> Iterator[Path]:
     for dim in unnamed:
         dim.dim_param = _ROWS
     with TemporaryDirectory(prefix="headrace-rows-") as folder:
-        for name in external_files(model):
+        for name in importlib.import_module("inference.graph").external_files(model):
             target = Path(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path.parent / name, target)
-        onnx.save_model(model, Path(folder, path.name))
+        _onnx().save_model(model, Path(folder, path.name))
         yield Path(folder, path.name)
+
+
+def _onnx() -> Any:  # noqa: ANN401 - a module
+    """Loaded where a model has to be read: processes that only ask for devices do without."""
+    return importlib.import_module("onnx")
 
 
 def _shapes(model: onnx.ModelProto) -> list[Sequence[onnx.TensorShapeProto.Dimension]]:
