@@ -16,7 +16,7 @@ from inference.chip import Text, joined
 from inference.golden import compare
 from inference.graph import opset
 from inference.limits import GIB
-from inference.passes.values import fed, sizes, type_name
+from inference.passes.values import copied, fed, sizes, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,12 +57,15 @@ def specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
     )
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph; a large one with its weights beside it, in a file of the same name and `.data`."""
-    if model.ByteSize() > _INLINE:
-        onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
-    else:
+def save(model: onnx.ModelProto, path: Path, inline: int = _INLINE) -> None:
+    """Write a graph; one whose weights take more than `inline` bytes with them beside it, in a file named `….data`."""
+    if sum(len(one.raw_data) for one in model.graph.initializer) <= inline:
         onnx.save_model(model, path)
+        return
+    # onnx adds to a file that is there, and takes the weights out of the graph that it writes.
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)
+    onnx.save_model(copied(model), path, save_as_external_data=True, location=beside.name)
 
 
 class Judge:
@@ -164,7 +167,8 @@ def _said(one: Difference) -> Text:
     if not one.finite:
         return Text(f"output {one.name!r} is not finite", f"输出 {one.name!r} 含非有限值")
     if np.isnan(one.max_abs):
-        return Text(f"output {one.name!r}: {one.reason}", f"输出 {one.name!r} 不符：{one.reason}")
+        zh = "数值不同" if one.reason == "other values" else one.reason
+        return Text(f"output {one.name!r}: {one.reason}", f"输出 {one.name!r} 不符：{zh}")
     by, allowed = f"{one.max_abs:.3g}", f"{one.atol:g} + {one.rtol:g}"
     return Text(f"output {one.name!r} differs by up to {by}, allowed is {allowed} of it",
                 f"输出 {one.name!r} 最大偏差为 {by}，允许 {allowed} × 期望值")

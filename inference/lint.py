@@ -10,7 +10,7 @@ import importlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -29,6 +29,7 @@ Outcome = Literal["runs", "after_passes", "undocumented", "refused"]
 """`undocumented`: nothing that is documented speaks against it, and no document lists the operators of that route."""
 LIMITS: Final = Limits(cpu_s=900, wall_s=1200.0)
 """Passes compute the answers of the model again and again, in plain numpy."""
+Precision = Literal["fp32", "fp16", "int8"]
 _WRITTEN: Final = "written"
 
 
@@ -58,6 +59,7 @@ class _Request:
     golden: str
     vendors: tuple[str, ...]
     every: bool
+    precision: Precision
     work: str
     write: str
     limits: Limits
@@ -84,13 +86,14 @@ def vendors() -> tuple[str, ...]:
 
 
 def lint(
-    model: Model, wanted: Sequence[str] = (), *, every: bool = False, write: Path | None = None,
-    limits: Limits = LIMITS,
+    model: Model, wanted: Sequence[str] = (), *, every: bool = False, precision: Precision = "fp32",
+    write: Path | None = None, limits: Limits = LIMITS,
 ) -> tuple[Verdict, ...]:
     """A verdict for each of the vendors, on its best route or on `every` one; all vendors by default.
 
-    `write`: where the model goes after the passes of the first verdict that is no refusal. Raises InvalidModelError
-    where the model takes more than the limits allow, and KeyError for a vendor without routes.
+    `precision`: what the model itself is brought to, after all else. `write`: where it goes after the passes of the
+    first verdict that is no refusal. Raises InvalidModelError where the model takes more than the limits allow, and
+    KeyError for a vendor without routes.
     """
     for vendor in wanted:
         if vendor not in vendors():
@@ -99,7 +102,7 @@ def lint(
     with tempfile.TemporaryDirectory(prefix="headrace-lint-") as folder:
         request = _Request(
             str(model.path.resolve()), str(model.golden.resolve()) if model.golden else "", tuple(wanted) or vendors(),
-            every, folder, write.name if write is not None else "", limits,
+            every, precision, folder, write.name if write is not None else "", limits,
         )
         answer = child.run("inference.lint", msgspec.json.encode(request), Path(folder), limits, "judging the model")
         report = msgspec.json.decode(answer, type=_Report)
@@ -134,12 +137,14 @@ class _Bench:
         return made.model, made.done
 
 
-def _verdict(bench: _Bench, vendor: str, route: Route) -> tuple[Verdict, onnx.ModelProto]:
+def _verdict(
+    bench: _Bench, vendor: str, route: Route, precision: Precision
+) -> tuple[Verdict, onnx.ModelProto]:
     found = problems(bench.start, route)
     verdict = Verdict(vendor, route.name, route.evidence, "runs", unknown=unknown(route))
     fine: Outcome = "runs" if route.has is not None or route.lacks == () else "undocumented"
-    steps = plan(bench.start, route)
-    trial = (*steps, Step("fp16", everything=True)) if lowers(route) else steps
+    steps = plan(bench.start, route) + (() if precision == "fp32" else (Step(precision),))
+    trial = (*steps, Step("fp16", everything=True)) if lowers(route) and precision == "fp32" else steps
     if not trial:
         return replace(verdict, outcome="refused" if found else fine, problems=found), bench.start
     try:
@@ -148,24 +153,24 @@ def _verdict(bench: _Bench, vendor: str, route: Route) -> tuple[Verdict, onnx.Mo
     except InvalidModelError as error:
         reason = Text(f"passes cannot be tried: {error}", f"无法尝试变换：{error}")
         return replace(verdict, outcome="refused", problems=(*found, Problem("pass", reason))), bench.start
-    left = (*problems(model, route), *_lowered(done, route))
+    left = (*problems(model, route), *_lowered(done))
     passes = tuple(one.name for one in done[:len(steps)] if one.outcome == "applied")
     if left:
-        told = (*left, *_undone(done[:len(steps)]))
+        told = (*left, *_undone(one for one in done if one.name not in ("fp16", "int8")))
         return replace(verdict, outcome="refused", problems=told, done=done), model
     outcome: Outcome = "after_passes" if passes and fine == "runs" else fine
     return replace(verdict, outcome=outcome, passes=passes, problems=found, done=done), model
 
 
-def _lowered(done: Sequence[Done], route: Route) -> Iterator[Problem]:
-    """What half precision does to a model, on a route that has nothing else."""
-    reason = done[-1].reason
-    if lowers(route) and reason is not None:
-        yield Problem("precision", Text(f"the route computes in fp16, and then {reason.en}",
-                                        f"该路线以 fp16 计算，此时{reason.zh}"))
+def _lowered(done: Sequence[Done]) -> Iterator[Problem]:
+    """What a lower precision does to a model: one that was asked for, or that a route has nothing above of."""
+    last = done[-1]
+    if last.name in ("fp16", "int8") and last.reason is not None:
+        yield Problem("precision", Text(f"computed in {last.name}: {last.reason.en}",
+                                        f"以 {last.name} 计算：{last.reason.zh}"))
 
 
-def _undone(done: Sequence[Done]) -> Iterator[Problem]:
+def _undone(done: Iterable[Done]) -> Iterator[Problem]:
     """Passes that were refused."""
     for one in done:
         if one.reason is not None:
@@ -180,7 +185,7 @@ def judge(request: _Request) -> _Report:
         verdicts, written = [], False
         for vendor in request.vendors:
             for route in routes(vendor)[:None if request.every else 1]:
-                verdict, model = _verdict(bench, vendor, route)
+                verdict, model = _verdict(bench, vendor, route, request.precision)
                 verdicts.append(verdict)
                 if request.write and not written and verdict.outcome != "refused":
                     written = True

@@ -33,6 +33,7 @@ ZH: Final[dict[str, str]] = {
     "Judge a model against what is known of each maker's chip; exit status 1 when --vendor refuses it.": "依据对各厂商芯片的了解评判模型；--vendor 指定的厂商拒绝时退出码为 1。",
     "The model: an .onnx file, a package folder or a .zip.": "模型：.onnx 文件、模型包目录或 .zip。",
     "Every route of this maker only, with every reason.": "仅此厂商的每条路线，列出全部原因。",
+    "Bring the model itself to fp16 or int8, if its answers allow it.": "在回答允许时，将模型本身转为 fp16 或 int8。",
     "Write the model here as it is after the passes; needs --vendor.": "将变换后的模型写到此处；须与 --vendor 同用。",
     "Print the reference page.": "输出参考页。",
     "Print the maker's compose override.": "输出该厂商的 compose 覆盖文件。",

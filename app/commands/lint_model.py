@@ -11,7 +11,7 @@ import typer
 from app.commands.console import as_json, chinese, fail, out, t, table
 from app.commands.show import Json
 from inference import InvalidModelError
-from inference.lint import Verdict, lint, vendors
+from inference.lint import Precision, Verdict, lint, vendors
 from inference.model import import_model
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def lint_model(
     file: Annotated[Path, typer.Argument(help="The model: an .onnx file, a package folder or a .zip.")],
     *,
     vendor: Annotated[str, typer.Option(help="Every route of this maker only, with every reason.")] = "",
+    precision: Annotated[
+        Precision, typer.Option(help="Bring the model itself to fp16 or int8, if its answers allow it.")
+    ] = "fp32",
     output: Annotated[
         Path | None, typer.Option(help="Write the model here as it is after the passes; needs --vendor.")
     ] = None,
@@ -42,7 +45,7 @@ def lint_model(
         raise fail(t("There is no maker {name}; there are: {names}", name=vendor, names=", ".join(vendors())))
     if output is not None and (not vendor or not output.parent.is_dir()):
         raise fail(t("--output takes a file in a folder that is there, and needs --vendor."), 2)
-    verdicts = _judged(file, vendor, output)
+    verdicts = _judged(file, vendor, precision, output)
     if json_:
         as_json([_as_dict(one) for one in verdicts])
     elif vendor:
@@ -56,11 +59,11 @@ def lint_model(
         raise typer.Exit(1)
 
 
-def _judged(file: Path, vendor: str, output: Path | None) -> tuple[Verdict, ...]:
+def _judged(file: Path, vendor: str, precision: Precision, output: Path | None) -> tuple[Verdict, ...]:
     with tempfile.TemporaryDirectory(prefix="headrace-lint-") as folder:
         try:
             model = import_model(file, Path(folder))
-            return lint(model, (vendor,) if vendor else (), every=bool(vendor), write=output)
+            return lint(model, (vendor,) if vendor else (), every=bool(vendor), precision=precision, write=output)
         except InvalidModelError as error:
             raise fail(str(error)) from error
         except OSError as error:

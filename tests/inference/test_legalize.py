@@ -13,7 +13,7 @@ import pytest
 
 from inference import InvalidModelError, Options, backend
 from inference.golden import Golden, write
-from inference.judge import Judge
+from inference.judge import Judge, save
 from inference.legalize import Done, Legalizer, Step
 from inference.model import import_model
 from inference.passes import half
@@ -169,6 +169,20 @@ def test_external_weights_are_read_and_judged(tmp_path: Path) -> None:
     model = import_model(path, tmp_path / "store")
     made = legalizer(model, tmp_path).applied((Step("shapes", batch=2), Step("fp16")))
     assert outcomes(made.done) == {"shapes": "applied", "fp16": "applied"}
+
+
+def test_large_weights_are_written_beside_the_graph(tmp_path: Path) -> None:
+    """Again and again, without the graph in memory losing them: both files are the model."""
+    model, path = graphs.mlp(), tmp_path / "large.onnx"
+    model.graph.initializer[0].CopyFrom(constant("w1", np.arange(4096).reshape(16, 256)))
+    for _ in range(2):
+        save(model, path, inline=100)
+        assert (tmp_path / "large.onnx.data").stat().st_size >= 4096 * 4
+        assert path.stat().st_size < 4096
+    assert onnx.load_model(path).graph.initializer[0].raw_data == model.graph.initializer[0].raw_data
+    size = (tmp_path / "large.onnx.data").stat().st_size
+    save(model, path, inline=100)
+    assert (tmp_path / "large.onnx.data").stat().st_size == size
 
 
 def test_what_plans_have_in_common_is_done_once(imported: Importer, tmp_path: Path) -> None:

@@ -99,6 +99,20 @@ def test_nothing_is_written_for_a_refusal(imported: Importer, tmp_path: Path) ->
     assert not (tmp_path / "out.onnx").exists()
 
 
+def test_a_lower_precision_is_asked_for_and_judged(imported: Importer, tmp_path: Path) -> None:
+    """Half the weights of a model that allows it; one that overflows is refused, and so are nodes a chip does not have."""
+    target = tmp_path / "half.onnx"
+    model = imported(graphs.mlp())
+    verdict, = lint(model, ["moorethreads"], precision="fp16", write=target)
+    assert (verdict.outcome, verdict.passes) == ("after_passes", ("fp16",))
+    assert {one.data_type for one in onnx.load_model(target).graph.initializer} == {onnx.TensorProto.FLOAT16}
+    refused, = lint(model, ["moorethreads"], precision="int8")
+    assert {one.operator for one in refused.problems} == {"QuantizeLinear", "DequantizeLinear"}
+    hot, = lint(imported(graphs.overflowing()), ["ascend"], precision="fp16")
+    assert [one.kind for one in hot.problems] == ["precision"]
+    assert "comes near 65504" in hot.problems[0].reason.en
+
+
 def test_without_golden_vectors_no_pass_is_believed(imported: Importer) -> None:
     """What needs none keeps its verdict; what needs passes is refused, and the reason says what to add."""
     model = replace(imported(graphs.mul(opset=21)), golden=None)

@@ -131,7 +131,7 @@ def test_a_route_of_half_precision_alone_is_tried_as_such(imported: Importer) ->
     for proto, refused in ((graphs.overflowing(), True), (graphs.mul(), False)):
         verdict, = lint(imported(proto), lowering[:1])
         assert (verdict.outcome == "refused") is refused
-        assert any("computes in fp16, and then output 'y' is not finite" in one.reason.en
+        assert any("computed in fp16: output 'y' is not finite" in one.reason.en
                    for one in verdict.problems) is refused
 
 

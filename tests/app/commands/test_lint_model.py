@@ -43,7 +43,7 @@ def test_every_maker_has_a_line(run: Run, relu: Path) -> None:
 def test_the_table_is_in_chinese_where_asked(run: Run) -> None:
     """Verdicts, reasons and what is not documented; a long list of reasons is cut, and says how many are left."""
     shown = run("lint-model", EXAMPLE, "--lang", "zh-CN").stdout
-    parts = ("厂商", "结论", "变换", "未见文档", "可运行", "文档中未见障碍", "被拒", "另有", "不固定", "以 fp16 计算")
+    parts = ("厂商", "结论", "变换", "未见文档", "可运行", "文档中未见障碍", "被拒", "另有", "不固定", "以 fp16 计算：")
     assert [one for one in parts if one not in shown] == []
     assert "refused" not in shown
 
