@@ -18,7 +18,7 @@ GENERAL: Final = frozenset({
 
 
 def facts(chip: Chip) -> Iterator[str]:
-    """The names by which code could know this chip."""
+    """The names by which code could know this chip; an option of one word may be anybody's."""
     yield chip.vendor
     yield from chip.probe.nodes
     yield from chip.probe.beside
@@ -26,7 +26,7 @@ def facts(chip: Chip) -> Iterator[str]:
     for route in chip.routes:
         yield from filter(None, (route.target, route.package, route.module, *route.libraries, *route.folders))
         for several in (route.precisions or {}).values():
-            yield from (key for told in several for key in told)
+            yield from (key for told in several for key in told if "_" in key)
 
 
 def named(text: str, known: frozenset[str]) -> list[str]:

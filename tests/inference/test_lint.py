@@ -100,7 +100,7 @@ def test_nothing_is_written_for_a_refusal(imported: Importer, tmp_path: Path) ->
 
 
 def test_a_lower_precision_is_asked_for_and_judged(imported: Importer, tmp_path: Path) -> None:
-    """Half the weights of a model that allows it; one that overflows is refused, and so are nodes a chip does not have."""
+    """Weights are halved where answers allow it; one that overflows is refused, and so is what a chip does not have."""
     target = tmp_path / "half.onnx"
     model = imported(graphs.mlp())
     verdict, = lint(model, ["moorethreads"], precision="fp16", write=target)
