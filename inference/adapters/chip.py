@@ -258,10 +258,11 @@ def _within(model: Model, route: Route) -> None:
     lowest, highest = route.opset
     if (lowest or 0) > model.opset or (highest is not None and model.opset > highest):
         range_ = f"{lowest or 1} to {highest or 'any'}"
-        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it"
+        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
     if route.ir is not None and model.ir_version > route.ir:
-        message = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}: save it again"
+        has = model.ir_version
+        message = f"{route.name} reads IR version {route.ir} at most, the model has {has}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
 
 
