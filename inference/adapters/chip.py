@@ -261,8 +261,8 @@ def _within(model: Model, route: Route) -> None:
         message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
     if route.ir is not None and model.ir_version > route.ir:
-        has = model.ir_version
-        message = f"{route.name} reads IR version {route.ir} at most, the model has {has}: convert it (headrace lint-model)"
+        said = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}"
+        message = f"{said}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
 
 
