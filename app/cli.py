@@ -16,6 +16,7 @@ from app.commands import (
     demo,
     endpoints,
     letters,
+    lint_model,
     listen,
     look,
     migrate,
@@ -131,6 +132,7 @@ main.command()(show.ledger)
 main.command()(show.gaps)
 main.command()(show.devices)
 main.command()(vendors.vendors)
+main.command("lint-model")(lint_model.lint_model)
 conformance = typer.Typer(cls=Spoken, invoke_without_command=True)
 conformance.callback()(conform.conform)
 conformance.command()(conform.verify)

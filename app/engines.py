@@ -1,10 +1,11 @@
-"""Lets the vendors that the settings name run in engine processes: each entry point calls it, once."""
+"""Where models are made ready, by the settings: in engine processes, from kept artefacts. Each entry point calls it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from inference import engines
+from inference import artefacts, engines
+from inference.limits import MIB
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -15,3 +16,10 @@ def use(chosen: Settings) -> None:
     engines.use(
         chosen.engines, memory_mb=chosen.engine_memory_mb, open_s=chosen.engine_open_s, run_s=chosen.engine_run_s
     )
+    keep(chosen)
+
+
+def keep(chosen: Settings) -> None:
+    """Artefacts in the data folder, from here on."""
+    folder = chosen.data_dir / "artefacts" if chosen.artefacts_mb else None
+    artefacts.use(folder, chosen.artefacts_mb * MIB)

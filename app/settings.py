@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """How long an engine may take to make a model ready."""
     engine_run_s: float = Field(default=30.0, ge=0.1, le=3600)
     """How long it may take for one call."""
+    artefacts_mb: int = Field(default=2048, ge=0)
+    """What compilers of chips made of models, kept in the data folder, may take up; 0 keeps nothing."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="console", pattern="^(console|json)$")
 

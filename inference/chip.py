@@ -97,7 +97,12 @@ class Route:
     ir: int | None = None
     """Highest IR version of an ONNX file."""
     lacks: tuple[str, ...] | None = None
-    """ONNX operators it is documented to lack; None where no document lists what it has."""
+    """ONNX operators it is documented to lack; None where no document lists what it has, empty where it has all."""
+    has: Mapping[str, tuple[str, ...]] | None = None
+    """Every ONNX operator it has, as `Relu` or `com.microsoft:FusedGemm`, with the element types that its first input
+    may have, as a TensorSpec has them; no type where any will do. None where no document lists them."""
+    rejects: tuple[str, ...] = ()
+    """Element types it does not compute in."""
     shapes: tuple[Shape, ...] | None = None
     precisions: Mapping[str, tuple[Mapping[str, str], ...]] | None = None
     """For each neutral precision the maker's options that ask for it; several are those of different versions."""

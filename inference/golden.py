@@ -22,7 +22,7 @@ Tolerance = tuple[float, float]
 """Relative, absolute: |answer - expected| <= absolute + relative * |expected|."""
 
 CLASSES: Final[dict[str, Tolerance]] = {
-    "fp32": (1e-4, 1e-4), "fp16": (1e-2, 1e-2), "bf16": (5e-2, 5e-2),
+    "fp32": (1e-4, 1e-4), "fp16": (1e-2, 1e-2), "bf16": (5e-2, 5e-2), "int8": (1e-1, 1e-1),
 }
 """What an output may differ by, for each precision class, where the package does not say."""
 

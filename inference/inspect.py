@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from inference import InferenceError, InvalidModelError, Model, Options, TensorSpec, UnsupportedModelError
+from inference import InferenceError, InvalidModelError, Model, Options, TensorSpec, UnsupportedModelError, child
 from inference.limits import MIB, Limits
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
-_REPORT_BYTES: Final = 16 * MIB
 _DOCUMENTS: Final = ("readme", "licence", "license", "notice", "changelog")
 _KNOWN: Final = frozenset({"model.onnx", "model.yaml", "golden.npz", "calibration.npz"})
 
@@ -62,51 +56,11 @@ def inspect(source: Path, work: Path, limits: Limits) -> Contract:
     `work` is an existing empty folder. Golden vectors made here go to `work/golden.npz`.
     """
     request = Request(str(source.resolve()), str(work.resolve()), limits)
-    with tempfile.TemporaryFile() as errors:
-        try:
-            # A bare environment: nothing of ours leaks to the child, and its numpy starts no threads.
-            done = subprocess.run(  # our own interpreter and module; the paths travel on stdin
-                [sys.executable, "-s", "-E", "-m", "inference.inspect"], cwd=_ROOT, check=False,
-                input=msgspec.json.encode(request), stdout=subprocess.DEVNULL, stderr=errors,
-                timeout=limits.wall_s, env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-        except subprocess.TimeoutExpired as error:
-            message = f"opening the model took longer than {limits.wall_s:g} s: simplify it or raise the limit"
-            raise InvalidModelError(message) from error
-        if done.returncode:
-            errors.seek(0)
-            raise InvalidModelError(_death(done.returncode, errors.read(100_000), limits))
-    return _answer(work / "report.json")
-
-
-def _death(code: int, errors: bytes, limits: Limits) -> str:
-    if -code in (signal.SIGXCPU, signal.SIGKILL):
-        return f"opening the model took more than {limits.cpu_s} s of CPU or too much memory: simplify it"
-    lines = errors.decode("utf-8", "replace").strip().splitlines()
-    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-    return f"opening the model crashed the process that checks it ({cause}): {lines[-1][:300] if lines else 'silent'}"
-
-
-def _answer(path: Path) -> Contract:
-    if not path.is_file() or path.stat().st_size > _REPORT_BYTES:
-        message = "the process that checks models gave no usable report: try again, then check disk space"
-        raise InvalidModelError(message)
-    report = msgspec.json.decode(path.read_bytes(), type=Report)
-    path.unlink()
+    answer = child.run("inference.inspect", msgspec.json.encode(request), work, limits, "opening the model")
+    report = msgspec.json.decode(answer, type=Report)
     if report.contract is None:
         raise InvalidModelError(report.problem)
     return report.contract
-
-
-def _confine(limits: Limits) -> None:
-    """Give up what opening a model does not need: CPU, memory, file size, core dumps. Never gained back."""
-    for kind, most in (
-        (resource.RLIMIT_CPU, limits.cpu_s), (resource.RLIMIT_AS, limits.memory_bytes), (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, max(limits.package_bytes, _REPORT_BYTES)), (resource.RLIMIT_NOFILE, 256),
-    ):
-        _, hard = resource.getrlimit(kind)
-        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (bound, bound))
 
 
 def _unlisted(package: Path, external: list[str]) -> None:
@@ -221,8 +175,8 @@ def examine(request: Request) -> Report:
 def main() -> None:
     """The child: a request on stdin, a report in the work folder."""
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    _confine(request.limits)
-    Path(request.work, "report.json").write_bytes(msgspec.json.encode(examine(request)))
+    child.confine(request.limits)
+    Path(request.work, child.REPORT).write_bytes(msgspec.json.encode(examine(request)))
 
 
 if __name__ == "__main__":

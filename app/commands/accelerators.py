@@ -17,6 +17,7 @@ Language = Literal[0, 1]
 
 UNKNOWN: Final = Text("not documented", "未见文档")
 NONE: Final = Text("none", "无")
+ANY: Final = Text("any", "任意")
 OWN: Final = Text("an engine in an environment of its own", "独立环境中的引擎")
 OR: Final = Text(" or ", " 或 ")
 COMMA: Final = Text(", ", "、")
@@ -121,6 +122,8 @@ LABELS: Final = {
     "options": Text("options", "选项"),
     "precisions": Text("precisions", "精度"),
     "lacks": Text("operators it lacks", "缺少的算子"),
+    "has": Text("operators it has, and what their first input may be", "支持的算子及其第一个输入的类型"),
+    "rejects": Text("element types it does not compute in", "不支持计算的元素类型"),
     "recipe": Text("an environment of its own", "独立环境"),
 }
 
@@ -207,6 +210,7 @@ def _details(route: Route, language: Language) -> str:
         ("folders", _codes(route.folders, language)), ("options", _pairs(route.options, " → ")),
         ("precisions", "; ".join(told)),
         ("lacks", UNKNOWN[language] if route.lacks is None else _codes(route.lacks, language)),
+        ("has", _operators(route.has or {}, language)), ("rejects", _codes(route.rejects, language)),
         ("sources", _sources(route.sources)),
     ]
     lines = [f"- {LABELS[label][language]}: {value}\n" for label, value in facts if value]
@@ -214,6 +218,16 @@ def _details(route: Route, language: Language) -> str:
     recipe = "\n".join(route.recipe)
     made = f"\n```\n{recipe}\n```\n" if recipe else f" {UNKNOWN[language]}\n"
     return f"\n**{route.name}**\n\n{''.join(lines)}- {LABELS['recipe'][language]}:{made}"
+
+
+def _operators(has: Mapping[str, tuple[str, ...]], language: Language) -> str:
+    """Operators with the same types together."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for operator, types in has.items():
+        grouped.setdefault(types, []).append(operator)
+    return "; ".join(
+        f"{_codes(operators, language)} ({', '.join(types) or ANY[language]})" for types, operators in grouped.items()
+    )
 
 
 def _row(cells: Sequence[str]) -> str:

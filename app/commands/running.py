@@ -10,7 +10,7 @@ import msgspec
 import typer
 from pydantic import SecretStr
 
-from app import settings
+from app import engines, settings
 from app.settings import Settings
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder; HEADRACE_DATA_DIR by default.")]
@@ -68,3 +68,4 @@ def choose_data(data: Path | None) -> None:
     """Use this data folder, if one is given, and what a gateway that runs on it says of its servers."""
     if data is not None:
         settings.use(known(Settings(data_dir=data)))
+        engines.keep(settings.settings())

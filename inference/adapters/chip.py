@@ -243,7 +243,7 @@ def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
     return ort.Provider(
         vendor=chip.vendor, provider=route.target, evidence=route.evidence, package=route.package,
         describe=lambda: device.name, options={index: ordinal} if index else {},
-        precisions=route.precisions or {"fp32": ({},)},
+        precisions=route.precisions or {"fp32": ({},)}, shapes=route.shapes or ("dynamic",),
     )
 
 
@@ -258,10 +258,11 @@ def _within(model: Model, route: Route) -> None:
     lowest, highest = route.opset
     if (lowest or 0) > model.opset or (highest is not None and model.opset > highest):
         range_ = f"{lowest or 1} to {highest or 'any'}"
-        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it"
+        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
     if route.ir is not None and model.ir_version > route.ir:
-        message = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}: save it again"
+        said = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}"
+        message = f"{said}: convert it (headrace lint-model)"
         raise UnsupportedModelError(message)
 
 

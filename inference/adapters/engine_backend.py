@@ -12,6 +12,7 @@ from inference.adapters import ort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from inference import Model, Options, Tensor
     from inference.adapters.ort_plugin import Plugin
@@ -129,9 +130,11 @@ class EngineBackend:
         """Open the model in the engine. Raises UnsupportedModelError, DeviceLostError, BackendNotInstalledError."""
         spec = self._spec
 
-        def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - as ONNX Runtime's session
+        def opened(
+            path: Path, dims: dict[str, int], told: Mapping[str, str]
+        ) -> Any:  # noqa: ANN401 - as ONNX Runtime's session
             return RemoteSession(self._engine, {
-                "driver": DRIVER, "path": str(model.path), "provider": spec.provider, "told": dict(told),
+                "driver": DRIVER, "path": str(path), "provider": spec.provider, "told": dict(told),
                 "threads": options.threads, "dims": dims, "plugin": self._library(device),
             })  # fmt: skip
 

@@ -26,18 +26,21 @@ from inference import (
     TensorSpec,
     UnsupportedModelError,
 )
+from inference.adapters import bucketing
 from inference.adapters.batching import Batching, find
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import NUMBERS, as_array
+from inference.buckets import SIZES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from inference import Model, Options, Session, Tensor
     from inference.adapters.batching import Call
+    from inference.chip import Shape
 
 T = TypeVar("T")
-Open = Callable[[dict[str, int], Mapping[str, str]], Any]
+Open = Callable[["Path", dict[str, int], Mapping[str, str]], Any]
 CPU: Final = "CPUExecutionProvider"
 _RECORD: Final = "session.record_ep_graph_assignment_info"
 _STRICT: Final = "session.disable_cpu_ep_fallback"
@@ -70,6 +73,10 @@ class Provider:
     precisions: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=lambda: {"fp32": ({},)})
     """What it is told besides, for each precision it can be asked for. Several are tried in turn: an option has another
     name in another version of the provider."""
+    shapes: tuple[Shape, ...] = ("dynamic",)
+    """How it meets free dimensions. Without `dynamic` and `profile`, a free batch is run in buckets."""
+    buckets: tuple[int, ...] = SIZES
+    """Rows at a time, ascending, where it takes fixed numbers of them."""
 
 
 @cache
@@ -255,8 +262,8 @@ class OrtBackend:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
         spec = self.spec
 
-        def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
-            return _open(model.path, spec.provider, options.threads, dims, told)
+        def opened(path: Path, dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
+            return _open(path, spec.provider, options.threads, dims, told)
 
         return prepared(spec, model, device, options, opened)
 
@@ -264,16 +271,20 @@ class OrtBackend:
 def prepared(spec: Provider, model: Model, device: Device, options: Options, opened: Open) -> CheckedSession:
     """A session in the precision asked for, its placement counted and its batch tried. Raises UnsupportedModelError.
 
-    `opened` makes ONNX Runtime's session from dimensions to be fixed and what the provider is told.
+    `opened` makes ONNX Runtime's session from a file, dimensions to be fixed and what the provider is told.
     """
     told = precision(spec, device, options)
 
-    def open_with(dims: dict[str, int]) -> Any:  # noqa: ANN401 - InferenceSession
-        return understood(lambda more: opened(dims, {**spec.options, **more}), told)
+    def open_with(path: Path, dims: dict[str, int]) -> tuple[Call, Placement]:
+        session = understood(lambda more: opened(path, dims, {**spec.options, **more}), told)
+        return _caller(session), placed(session, spec.provider, model.nodes)
 
-    session = open_with({} if options.batch is None else _batch_dimension(model.path, options.batch))
-    placement = placed(session, spec.provider, model.nodes)
-    call = _caller(session)
+    if options.batch is None and bucketing.needed(model, spec.shapes):
+        with bucketing.named(model.path) as path:
+            first = bucketing.first_dimensions(path)
+            return bucketing.session(model, spec.buckets, lambda size: open_with(path, dict.fromkeys(first, size)))
+    dims = {} if options.batch is None else dict.fromkeys(bucketing.first_dimensions(model.path), options.batch)
+    call, placement = open_with(model.path, dims)
     batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
     return CheckedSession(call, model.inputs, [spec.name for spec in model.outputs], placement, batching)
 
@@ -286,17 +297,6 @@ def precision(spec: Provider, device: Device, options: Options) -> Sequence[Mapp
         message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
         raise UnsupportedModelError(message)
     return asked
-
-
-def _batch_dimension(path: Path, size: int) -> dict[str, int]:
-    """The symbols of the first dimensions, to be fixed. An unnamed one stays free and is sliced all the same.
-
-    Read from the file: a provider without free dimensions would make no session that could be asked for them.
-    """
-    graph = importlib.import_module("onnx").load_model(path, load_external_data=False).graph
-    weights = {one.name for one in graph.initializer}
-    shapes = [one.type.tensor_type.shape.dim for one in graph.input if one.name not in weights]
-    return {dims[0].dim_param: size for dims in shapes if len(dims) and dims[0].dim_param}
 
 
 def _fixed(model: Model, size: int) -> Batching:

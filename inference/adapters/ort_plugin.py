@@ -13,11 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError
+from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError, artefacts
 from inference.adapters import ort
 from inference.adapters.plugin_probe import NoDeviceError, Offered, Wanted, probe
 from inference.chip import MissingPartError, Text
@@ -45,6 +45,8 @@ class Plugin:
     """Why it may list none, and what to do."""
     by_option: bool = False
     """Whether an option of the provider takes the card's number, and the plugin lists one device for all cards."""
+    ahead: bool = False
+    """Whether it compiles ahead of time (EPContext), so that the artefact can be kept."""
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class PluginBackend:
 
         Raises DeviceLostError where the plugin or the device is no longer there.
         """
-        return self._prepared(model.path, model, device, options)
+        return self._prepared(model, device, options)
 
     def compile(self, model: Model, device: Device, options: Options, artefact: Path) -> Path:
         """Compile ahead of time: an ONNX file whose nodes hold what the provider's compiler made (EPContext).
@@ -158,14 +160,7 @@ class PluginBackend:
         made = artefact.with_name(f"{artefact.name}.new")
 
         def compiled(more: Mapping[str, str]) -> None:
-            settings = ort.session_options(options.threads, {}, strict=True)
-            settings.add_provider_for_devices(self._chosen(device), {**spec.options, **more})
-            try:
-                ort.runtime().ModelCompiler(
-                    settings, str(model.path), embed_compiled_data_into_model=True
-                ).compile_to_file(str(made))
-            except ort.errors() as error:
-                raise UnsupportedModelError(ort.said(error)) from error
+            self._compile(model.path, made, options.threads, {}, self._chosen(device), {**spec.options, **more})
 
         try:
             ort.understood(compiled, told)
@@ -176,7 +171,7 @@ class PluginBackend:
 
     def load(self, artefact: Path, model: Model, device: Device, options: Options) -> CheckedSession:
         """A session from what `compile` made of this model. Raises UnsupportedModelError, also for what others made."""
-        return self._prepared(artefact, model, device, options)
+        return self._prepared(replace(model, path=artefact), device, options)
 
     def unload(self) -> None:
         """Give the library back. Raises BackendNotInstalledError where sessions are still open."""
@@ -191,22 +186,75 @@ class PluginBackend:
             ort.runtime().unregister_execution_provider_library(there.name)
             del _LOADED[offered.library]
 
-    def _prepared(self, path: Path, model: Model, device: Device, options: Options) -> CheckedSession:
+    def _prepared(self, model: Model, device: Device, options: Options) -> CheckedSession:
         spec = self.plugin.provider
 
-        def opened(dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
-            chosen, more = self._chosen(device), dict(told)
-            try:
-                session = self._open(path, options.threads, dims, chosen, more, strict=True)
-            except UnsupportedModelError as error:
-                if _ON_CPU not in str(error):
-                    raise
-                lax = self._open(path, options.threads, dims, chosen, more, strict=False)
-                raise UnsupportedModelError(_left(device, ort.placed(lax, spec.provider, model.nodes))) from error
+        def opened(path: Path, dims: dict[str, int], told: Mapping[str, str]) -> Any:  # noqa: ANN401 - InferenceSession
+            more = dict(told)
+            session = self._from_artefact(path, model, device, options, dims, more)
+            if session is None:
+                session = self._direct(path, model, device, options, dims, more)
             _load(self.plugin.wanted(), spec.vendor).sessions.add(session)
             return session
 
         return ort.prepared(spec, model, device, options, opened)
+
+    def _direct(
+        self, path: Path, model: Model, device: Device, options: Options, dims: dict[str, int], told: dict[str, str]
+    ) -> Any:  # noqa: ANN401 - InferenceSession
+        """A session of the model itself. Raises UnsupportedModelError with the nodes that are not taken."""
+        chosen = self._chosen(device)
+        try:
+            return self._open(path, options.threads, dims, chosen, told, strict=True)
+        except UnsupportedModelError as error:
+            if _ON_CPU not in str(error):
+                raise
+            lax = self._open(path, options.threads, dims, chosen, told, strict=False)
+            left = _left(device, ort.placed(lax, self.plugin.provider.provider, model.nodes))
+            raise UnsupportedModelError(left) from error
+
+    def _from_artefact(
+        self, path: Path, model: Model, device: Device, options: Options, dims: dict[str, int], told: dict[str, str]
+    ) -> Any:  # noqa: ANN401 - InferenceSession
+        """A session of what was compiled before, or is now; None where that cannot be kept or does not load."""
+        kept = artefacts.kept() if self.plugin.ahead and model.digest else None
+        if kept is None:
+            return None
+        chosen = self._chosen(device)
+        key = artefacts.Key(
+            model.digest, device.vendor, self._sdk(device), soc=device.name, precision=options.precision, shapes=dims,
+            options=told,
+        )
+        try:
+            with kept.held(
+                key, lambda target: self._compile(path, target, options.threads, dims, chosen, told)
+            ) as artefact:
+                return self._open(artefact, options.threads, dims, chosen, told, strict=True)
+        except UnsupportedModelError:
+            # The model itself says why, or is taken all the same.
+            kept.drop(key)
+        except OSError:
+            # A disk that is full costs time at each start, and no answer.
+            return None
+        return None
+
+    def _sdk(self, device: Device) -> str:
+        """The runtime and the very library: one that has been replaced compiles otherwise."""
+        path = Path(probed(self.plugin.wanted()).library)
+        found = path.stat()
+        return f"{device.backend}, {path.name} {found.st_size} {found.st_mtime_ns}"
+
+    def _compile(
+        self, path: Path, target: Path, threads: int, dims: dict[str, int], chosen: list[Any], told: dict[str, str]
+    ) -> None:
+        settings = ort.session_options(threads, dims, strict=True)
+        settings.add_provider_for_devices(chosen, told)
+        try:
+            ort.runtime().ModelCompiler(
+                settings, str(path), embed_compiled_data_into_model=True
+            ).compile_to_file(str(target))
+        except ort.errors() as error:
+            raise UnsupportedModelError(ort.said(error)) from error
 
     def _open(
         self, path: Path, threads: int, dims: dict[str, int], chosen: list[Any], told: dict[str, str], *, strict: bool

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from inference import Model, Options, Session, Tensor
     from inference.adapters.batching import Call
 
-_FAILURES: Final = (
+FAILURES: Final = (
     ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError,
 )
 """What its operators, plain Python on numpy, raise on inputs that do not suit them."""
 
-_SINCE: Final = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}
+SINCE: Final = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}
 """Operators the evaluator computes in their newer sense only: below this opset its answer would be another one."""
 
 
 def _misread(path: Path, opset: int) -> str | None:
     """The first node the evaluator would silently compute otherwise than its opset says, or None."""
-    if opset >= max(_SINCE.values()):
+    if opset >= max(SINCE.values()):
         return None
     for body in graphs(onnx.load_model(path, load_external_data=False)):
         for node in body.node:
-            if node.domain in ("", "ai.onnx") and opset < _SINCE.get(node.op_type, 0):
+            if node.domain in ("", "ai.onnx") and opset < SINCE.get(node.op_type, 0):
                 return f"{node.op_type} {node.name or node.output[0]!r} of opset {opset}"
     return None
 
@@ -69,7 +69,7 @@ class ReferenceBackend:
             raise UnsupportedModelError(message)
         try:
             evaluator = ReferenceEvaluator(str(model.path))
-        except _FAILURES as error:
+        except FAILURES as error:
             first = str(error).partition(" in\n")[0]
             message = f"onnx's evaluator cannot take the model: {first[:400]}"
             raise UnsupportedModelError(message) from error
@@ -86,7 +86,7 @@ def _caller(evaluator: ReferenceEvaluator, names: list[str]) -> Call:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 outputs = evaluator.run(names, dict(feeds))
-        except _FAILURES as error:
+        except FAILURES as error:
             message = f"the model fails on these inputs: {type(error).__name__}: {str(error)[:400]}"
             raise InputError(message) from error
         return [as_array(value) for value in outputs]

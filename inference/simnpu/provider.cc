@@ -118,6 +118,9 @@ Provider::Provider(Settings told) : OrtEp{}, settings(std::move(told)) {
 Node::Node(Program compiled, std::string injected)
     : OrtNodeComputeInfo{kAbiVersion, create_state, run, release_state},
       program(std::move(compiled)),
-      fault(std::move(injected)) {}
+      fault(std::move(injected)) {
+  // Of this process alone: a context compiled under the fault does not carry it to the next.
+  if (fault == "half") program.half = true;
+}
 
 }  // namespace simnpu

@@ -70,7 +70,6 @@ OrtStatus* read(const OrtSessionOptions* options, Settings* settings) {
   RETURN_IF_FAILED(api->GetSessionOptionsConfigEntries(options, &pairs));
   OrtStatus* failed = take_all(pairs, settings);
   api->ReleaseKeyValuePairs(pairs);
-  if (settings->fault == "half") settings->half = true;
   return failed;
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from inference.adapters.ort import CPU, OrtBackend, Provider
+from inference.chip import Route, Source
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -20,8 +21,14 @@ def name() -> str:
     return platform.processor() or platform.machine()
 
 
+ROUTE: Final = Route(
+    kind="ort_legacy", name="ONNX Runtime", evidence="verified-ci",
+    sources=(Source("microsoft/onnxruntime", "docs/OperatorKernels.md"),),
+    target=CPU, package="onnxruntime", opset=(7, 26), ir=13, lacks=(), shapes=("dynamic",), precisions={"fp32": ({},)},
+)
+
 SPEC: Final = Provider(
-    vendor="cpu", provider=CPU, evidence="verified-ci", package="onnxruntime", describe=name,
+    vendor="cpu", provider=CPU, evidence=ROUTE.evidence, package=ROUTE.package, describe=name,
 )
 
 

@@ -12,6 +12,7 @@ _ZOO: Final = Source("EnflameTechnology/ModelZoo", "inference_models/onnx: run_o
 _IMAGE: Final = Source("flagos-ai/build-infra", "docs/content/en/runtime/enflame-tops1.10.6.md")
 _INT64: Final = Text("int64 and uint64 are emulated or rejected: compute in int32 or float32.",
                      "int64 和 uint64 以仿真方式运行或被拒绝：请用 int32 或 float32 计算。")
+_WIDE: Final = ("int64", "uint64")
 _OLD: Final = Text("The public samples are of 2023 (i1x, i2x); whether today's cards take this route is not known.",
                    "公开示例为 2023 年（i1x、i2x）；当前产品是否支持此路线未见文档。")
 
@@ -25,6 +26,7 @@ CHIP: Final = Chip(
         Route(
             kind="ort_legacy", name="ONNX Runtime with TopsInference", evidence="documented", sources=(_ZOO,),
             target="TopsInferenceExecutionProvider", package="Onnxruntime-TopsInference", shapes=("static",),
+            rejects=_WIDE,
             precisions={"fp32": ({},)},
             options={
                 "device": "device", "cluster": "cluster", "outputs": "output_names", "batch": "compiled_batchsize",
@@ -35,7 +37,7 @@ CHIP: Final = Chip(
         Route(
             kind="compiled", name="TopsInference 2.0", evidence="documented",
             sources=(Source("EnflameTechnology/tops_inference_sample", "python"),),
-            module="TopsInference", shapes=("static",),
+            module="TopsInference", shapes=("static",), rejects=_WIDE,
             precisions={
                 "fp32": ({"flag": "KDEFAULT"},), "fp16": ({"flag": "KFP16"},), "mixed": ({"flag": "KFP16_MIX"},),
             },
@@ -45,12 +47,12 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleCustomDevice", "backends/gcu/README.md"),),
-            target="gcu", package="paddle_custom_gcu", module="paddle", notes=(_INT64,),
+            target="gcu", package="paddle_custom_gcu", module="paddle", rejects=_WIDE, notes=(_INT64,),
         ),
         Route(
             kind="framework", name="PyTorch (torch_gcu)", evidence="documented",
             sources=(Source("EnflameTechnology/torch-gcu", "releases, v2.10.0"), _IMAGE),
-            target="gcu", package="torch-gcu", module="torch_gcu", notes=(_INT64,),
+            target="gcu", package="torch-gcu", module="torch_gcu", rejects=_WIDE, notes=(_INT64,),
         ),
     ),
     container=Container(

@@ -11,6 +11,43 @@ from inference.host import HERE, Host
 _PLUGIN: Final = "MooreThreads/onnxruntime-musa"
 _IMAGE: Final = Source("flagos-ai/build-infra", "docs/content/en/runtime/mthreads-musa5.2.0.md")
 
+_FLOATS: Final = ("float16", "float32", "float64", "bfloat16")
+_COMMON: Final = ("float16", "float32", "float64")
+_COUNTS: Final = ("uint32", "uint64", "int32", "int64")
+_SMALL: Final = ("uint8", "uint16", "int8", "int16")
+_NUMBERS: Final = (*_FLOATS, *_COUNTS, *_SMALL)
+_ANY: Final = (*_NUMBERS, "bool")
+
+
+def _each(types: tuple[str, ...], operators: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(operators.split(), types)
+
+
+_HAS: Final = {
+    **_each(_ANY, "Cast Concat Expand Flatten Gather GatherElements Identity Pad Reshape ReverseSequence "
+                  "ScatterElements ScatterND Shape Slice Split Squeeze Tile Transpose Unsqueeze"),
+    **_each(_NUMBERS, "Abs Add Div Mul Sign Sub"),
+    **_each((*_FLOATS, *_COUNTS), "Greater GreaterOrEqual Less LessOrEqual Max Min"),
+    **_each(_FLOATS, "Erf Exp Gemm IsNaN MatMul ReduceSumSquare Relu Sigmoid Softmax Softplus Sqrt Sum Tanh "
+                     "com.microsoft:FusedGemm com.microsoft:FusedMatMul"),
+    **_each(_COMMON, "BatchNormalization Ceil Floor GlobalAveragePool GlobalMaxPool Log Reciprocal Round"),
+    **_each((*_FLOATS, "int32", "int64"), "Pow ReduceProd ReduceSum"),
+    **_each(("float32",), "Conv Einsum LayerNormalization com.microsoft:Attention com.microsoft:MultiHeadAttention"),
+    **_each(("bool",), "And If Not Or Where"),
+    **_each((*_COMMON, "int32", "int64"), "TopK"),
+    **_each((*_FLOATS, "int32"), "ReduceL2 ReduceMean"),
+    **_each(("int32", "int64"), "Mod OneHot Unique"),
+    **_each((), "RandomUniform RandomUniformLike"),
+    "BitwiseAnd": (*_COUNTS, *_SMALL), "Clip": (*_COMMON, "int8", "uint8", "int64", "uint64"),
+    "ConstantOfShape": ("int64",), "CumSum": (*_COUNTS, "float32", "float64"),
+    "Equal": (*_FLOATS, *_COUNTS, "bool"), "GatherND": (*_FLOATS, "bool", "int64"),
+    "LeakyRelu": _FLOATS, "Loop": ("int64",),
+    "MaxPool": (*_COMMON, "int8", "uint8"), "Neg": (*_FLOATS, "int8", "int16", "int32", "int64"),
+    "NonZero": ("bool", "uint8", "int32", "int64", "float16", "float32"), "PRelu": _FLOATS,
+    "Range": ("int16", "int32", "int64", "float32", "float64"),
+    "ReduceMax": (*_FLOATS, "int8", "uint8", "int32", "int64"),
+}
+
 CHIP: Final = Chip(
     vendor="moorethreads",
     maker=Text("Moore Threads", "摩尔线程"),
@@ -31,6 +68,7 @@ CHIP: Final = Chip(
                 "ArgMax", "AveragePool", "ConvTranspose", "DequantizeLinear", "GRU", "Gelu", "HardSwish",
                 "InstanceNormalization", "LSTM", "QuantizeLinear", "Resize",
             ),
+            has=_HAS,
             precisions={"fp32": ({"precision_policy": "strict"}, {})},
             options={
                 "device": "device_id", "stream": "user_compute_stream", "one_stream": "use_ep_level_unified_stream",

@@ -8,14 +8,21 @@ from __future__ import annotations
 from typing import Final
 
 from inference.adapters.ort import OrtBackend, Provider
+from inference.chip import Route, Source
 from inference.vendors.cpu import name
 
-SPEC: Final = Provider(
-    vendor="openvino", provider="OpenVINOExecutionProvider", evidence="verified-ci", package="onnxruntime-openvino",
-    describe=lambda: f"OpenVINO, {name()}",
-    options={"device_type": "CPU"},
+ROUTE: Final = Route(
+    kind="ort_legacy", name="ONNX Runtime with OpenVINO", evidence="verified-ci",
+    sources=(Source("onnxruntime-openvino 1.24.1", "tried"),),
+    target="OpenVINOExecutionProvider", package="onnxruntime-openvino", opset=(7, 25), ir=13, shapes=("dynamic",),
     # Said outright: OpenVINO by itself may choose bfloat16 where the CPU has it, at 10,000 times the error.
     precisions={"fp32": ({"precision": "FP32"},)},
+)
+
+SPEC: Final = Provider(
+    vendor="openvino", provider=ROUTE.target, evidence=ROUTE.evidence, package=ROUTE.package,
+    describe=lambda: f"OpenVINO, {name()}",
+    options={"device_type": "CPU"}, precisions=ROUTE.precisions or {},
 )
 
 

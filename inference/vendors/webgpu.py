@@ -8,7 +8,7 @@ from typing import Final
 from inference.adapters.ort import Provider
 from inference.adapters.ort_plugin import Plugin, PluginBackend
 from inference.adapters.plugin_probe import Wanted
-from inference.chip import MissingPartError, Text
+from inference.chip import MissingPartError, Route, Source, Text
 
 _MODULE: Final = "onnxruntime_ep_webgpu"
 _NAME: Final = "WebGpuExecutionProvider"
@@ -22,9 +22,16 @@ def _wanted() -> Wanted:
     return Wanted(_NAME, module=_MODULE)
 
 
+ROUTE: Final = Route(
+    kind="ort_plugin", name="ONNX Runtime with the WebGPU plugin", evidence="verified-ci",
+    sources=(Source("onnxruntime-ep-webgpu 0.4.0", "tried"),),
+    target=_NAME, package="onnxruntime-ep-webgpu", module=_MODULE, opset=(7, 26), ir=13, rejects=("int64", "str"),
+    shapes=("dynamic",), precisions={"fp32": ({},)},
+)
+
 PLUGIN: Final = Plugin(
     Provider(
-        vendor="webgpu", provider=_NAME, evidence="verified-ci", package="onnxruntime-ep-webgpu",
+        vendor="webgpu", provider=_NAME, evidence=ROUTE.evidence, package=ROUTE.package,
         describe=lambda: "a Vulkan device through WebGPU",
     ),
     _wanted,

@@ -32,8 +32,8 @@ extern "C" __attribute__((visibility("default"))) void* ReleaseEpFactory(void*) 
 
 
 def told(**options: str) -> PluginBackend:
-    """SimNPU, its provider told this besides."""
-    return PluginBackend(replace(PLUGIN, provider=replace(PLUGIN.provider, options=options)))
+    """SimNPU, its provider told this and nothing else; free dimensions are left to it."""
+    return PluginBackend(replace(PLUGIN, provider=replace(PLUGIN.provider, options=options, shapes=("dynamic",))))
 
 
 def crashing(folder: Path) -> Path:

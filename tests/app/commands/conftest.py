@@ -12,6 +12,7 @@ from app import settings
 from app.cli import main
 from app.commands import console
 from app.settings import Settings
+from inference import artefacts
 
 PACKAGE = Path(__file__).parents[3] / "examples" / "tightening" / "package"
 TEXT = f"""\
@@ -74,3 +75,4 @@ def run(data: Path) -> Iterator[Run]:
     yield headrace
     console.choose("")
     settings.use(before)
+    artefacts.use(None)
