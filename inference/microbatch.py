@@ -1,0 +1,360 @@
+"""Micro-batching: what many callers ask of one session at a time becomes one run, and is cut apart again.
+
+A session has one thread of its own, which prepares it, warms it up and runs it. An idle session runs a request at once;
+while a run is under way others gather, and as many rows as have gathered go into the next. Nobody waits for a timer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from inference import DeviceLostError, InferenceError, InputError
+from inference.adapters.session import CheckedSession
+from inference.golden import samples, stored_inputs
+
+if TYPE_CHECKING:
+    from inference import Model, Session, Tensor
+
+Feeds = Mapping[str, "Tensor"]
+Outputs = dict[str, "Tensor"]
+Outcome = Outputs | InferenceError
+Then = Callable[[Outcome], object]
+Settle = Callable[[Callable[[], None]], object]
+WARM_ROWS: Final = 64
+"""In the largest run before the first request: the runtime has then taken the memory that runs of many rows need."""
+SMOOTHING: Final = 0.25
+"""Share of the newest run in what is expected of the next."""
+
+
+class BusyError(InferenceError):
+    """More waits for this session than may. Nothing was computed: come again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        """What the queue holds, and when there may be room."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Priority(IntEnum):
+    """Who goes first where several wait for one session."""
+
+    PIPELINE = 0
+    CALLER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much goes into one run, and how much may wait."""
+
+    rows: int = 1024
+    """In one run; a single request with more is run by itself."""
+    budget_s: float = 0.02
+    """No run is made longer than this by joining, as far as those before it tell."""
+    waiting: int = 1024
+    """Requests in the queue; the next one is refused."""
+    waiting_rows: int = 65536
+    """Rows in the queue. An empty queue takes any request."""
+    patience_s: float = 30.0
+    """A request that has waited for longer is refused: whoever sent it has gone."""
+
+
+@dataclass(slots=True)
+class _Request:
+    feeds: Feeds
+    rows: int
+    kind: tuple[object, ...] | None
+    """Equal for what one run can take; None for what is run by itself."""
+    since: float
+    then: Then
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a session has done since it was made ready."""
+
+    requests: int = 0
+    rows: int = 0
+    runs: int = 0
+    refused: int = 0
+    """Because the queue was full, or they waited for too long."""
+    busy_s: float = 0.0
+
+
+def _at_once(settle: Callable[[], None]) -> None:
+    settle()
+
+
+class Microbatcher:
+    """One session and its thread. Any thread may hand requests in."""
+
+    def __init__(
+        self, model: Model, prepare: Callable[[], Session], pace: Pace | None = None, settle: Settle = _at_once
+    ) -> None:
+        """Begin to prepare, on a thread of its own; there `settle` is called once a run, with what tells the callers.
+
+        An event loop's `call_soon_threadsafe` lets them be told on the loop.
+        """
+        self.model, self.pace, self.figures = model, pace or Pace(), Figures()
+        self.ready: Future[bool] = Future()
+        """Whether requests are joined; or what the preparation raised."""
+        self._prepare, self._settle = prepare, settle
+        self._lock, self._bell = threading.Lock(), threading.Lock()
+        self._bell.acquire()
+        self._queues: tuple[deque[_Request], deque[_Request]] = (deque(), deque())
+        self._waiting_rows = 0
+        self._asleep = False
+        self._ended: InferenceError | None = None
+        self._joined = False
+        self._row_s = 0.0
+        self._thread = threading.Thread(target=self._live, name=f"session {model.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, feeds: Feeds, then: Then, priority: Priority = Priority.CALLER) -> None:
+        """Queue a request; `then` is told its outputs or the error. The arrays must not change until then.
+
+        Raises BusyError when the queue is full, DeviceLostError once the session has ended.
+        """
+        kind, rows = self._kind(feeds)
+        request = _Request(feeds, rows, kind, time.monotonic(), then)
+        with self._lock:
+            if self._ended is not None:
+                raise self._ended
+            waiting = len(self._queues[0]) + len(self._queues[1])
+            if waiting and (waiting >= self.pace.waiting or self._waiting_rows + rows > self.pace.waiting_rows):
+                self.figures.refused += 1
+                message = f"{waiting} requests with {self._waiting_rows} rows wait for {self.model.name}: come again"
+                raise BusyError(message, max(0.1, min(self._waiting_rows * self._row_s, 60.0)))
+            self._queues[priority].append(request)
+            self._waiting_rows += rows
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._bell.release()
+
+    def run(self, feeds: Feeds, priority: Priority = Priority.PIPELINE) -> Outputs:
+        """Queue a request and wait for its outputs. Raises what the run raises, and BusyError."""
+        told: Future[Outcome] = Future()
+        self.submit(feeds, told.set_result, priority)
+        outcome = told.result()
+        if isinstance(outcome, InferenceError):
+            raise outcome
+        return outcome
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queues[0]) + len(self._queues[1])
+
+    def close(self) -> None:
+        """End the session. Those who still wait are told DeviceLostError. Safe to call twice."""
+        self._end(DeviceLostError(f"the session of {self.model.name} was closed: ask again"))
+
+    def join(self, within_s: float) -> None:
+        """Wait for the session's thread after `close`."""
+        self._thread.join(within_s)
+
+    def _kind(self, feeds: Feeds) -> tuple[tuple[object, ...] | None, int]:
+        """What a request may be joined with, and its rows; one that does not suit the model is run by itself."""
+        if not self._joined:
+            return None, 1
+        parts: list[object] = []
+        counts = set()
+        for name, value in feeds.items():
+            shape = value.shape
+            if not shape or not shape[0]:
+                return None, 1
+            counts.add(shape[0])
+            parts += (name, shape[1:], value.dtype)
+        return (tuple(parts), counts.pop()) if len(counts) == 1 else (None, 1)
+
+    def _end(self, why: InferenceError) -> None:
+        with self._lock:
+            self._ended = self._ended or why
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._bell.release()
+
+    def _live(self) -> None:
+        """The thread: prepare, then run what waits until the session has ended."""
+        session: Session | None = None
+        try:
+            session = self._prepared()
+            while requests := self._next():
+                self._answer(session, requests)
+        except InferenceError as error:
+            self._end(error)
+        except BaseException as error:
+            self._end(DeviceLostError(f"the session of {self.model.name} failed: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._refuse_all()
+            if session is not None:
+                session.close()
+
+    def _prepared(self) -> Session:
+        try:
+            session = self._prepare()
+            self._joined = joinable(session, self.model)
+            warm(session, self.model, min(WARM_ROWS, self.pace.rows) if self._joined else 1)
+        except BaseException as error:
+            self.ready.set_exception(error)
+            raise
+        self.ready.set_result(self._joined)
+        return session
+
+    def _next(self) -> list[_Request]:
+        """The requests of the next run, as soon as there is one; none when the session has ended."""
+        while True:
+            with self._lock:
+                if self._ended is not None:
+                    return []
+                if taken := self._taken():
+                    return taken
+                self._asleep = True
+            self._bell.acquire()
+
+    def _taken(self) -> list[_Request]:
+        """The oldest of the highest priority, and those behind it that fit into the same run."""
+        most = self._most()
+        taken: list[_Request] = []
+        rows = 0
+        for queue in self._queues:
+            while queue:
+                one = queue[0]
+                if taken and (one.kind is None or one.kind != taken[0].kind or rows + one.rows > most):
+                    break
+                taken.append(queue.popleft())
+                rows += one.rows
+        self._waiting_rows -= rows
+        return taken
+
+    def _most(self) -> int:
+        """Rows that the budget allows; one request is always run."""
+        return self.pace.rows if not self._row_s else min(self.pace.rows, int(self.pace.budget_s / self._row_s))
+
+    def _answer(self, session: Session, requests: list[_Request]) -> None:
+        """Run them and let their callers be told. Raises DeviceLostError after they were."""
+        began = time.monotonic()
+        fresh = [one for one in requests if began - one.since <= self.pace.patience_s]
+        try:
+            if fresh:
+                _outcomes(session, fresh)
+        except DeviceLostError as error:
+            for one in fresh:
+                one.outcome = one.outcome or error
+            raise
+        finally:
+            self._count(requests, fresh, time.monotonic() - began)
+            self._settle(partial(_tell, requests))
+
+    def _count(self, requests: Sequence[_Request], fresh: Sequence[_Request], taken_s: float) -> None:
+        for one in requests:
+            if one.outcome is None:
+                one.outcome = BusyError(f"it waited for more than {self.pace.patience_s:g} s: come again")
+        rows = sum(one.rows for one in fresh)
+        figures = self.figures
+        figures.refused += len(requests) - len(fresh)
+        if fresh:
+            figures.requests += len(fresh)
+            figures.rows += rows
+            figures.runs += 1
+            figures.busy_s += taken_s
+            self._row_s += (taken_s / rows - self._row_s) * (SMOOTHING if self._row_s else 1.0)
+
+    def _refuse_all(self) -> None:
+        """Tell those who wait why nobody will run their requests."""
+        with self._lock:
+            left = [*chain(*self._queues)]
+            for queue in self._queues:
+                queue.clear()
+            self._waiting_rows = 0
+        for one in left:
+            one.outcome = self._ended
+        if left:
+            self._settle(partial(_tell, left))
+
+
+def joinable(session: Session, model: Model) -> bool:
+    """Whether rows of several requests may go into one run.
+
+    The trial of `adapters.batching` must have shown that rows do not know each other, and every input must count them:
+    a model without a batch, with rows that change each other's answers, or that could not be tried, is never joined.
+    """
+    if not isinstance(session, CheckedSession):
+        return False
+    batching = session.batching
+    return batching.mode == "rows" and not batching.reason and {one.name for one in model.inputs} <= {*batching.batched}
+
+
+def warm(session: Session, model: Model, rows: int) -> None:
+    """Run what the runtime would otherwise make up for at the first request. Raises DeviceLostError.
+
+    Golden inputs suit the model; where there are none, samples do as a rule, and a refusal of them says nothing.
+    """
+    feeds = stored_inputs(model.golden) if model.golden is not None else samples(model.inputs, rows=1, seed=1)
+    try:
+        session.run(feeds)
+        if rows > 1:
+            session.run({name: _repeated(value, rows) for name, value in feeds.items()})
+            session.run({name: value[:1] for name, value in feeds.items()})
+    except InputError:
+        return
+
+
+def _repeated(value: Tensor, rows: int) -> Tensor:
+    return np.resize(value, (rows, *value.shape[1:]))
+
+
+def _outcomes(session: Session, requests: Sequence[_Request]) -> None:
+    """Give each its outcome; where a run of several was refused, each by itself, so that none fails for another.
+
+    Raises DeviceLostError.
+    """
+    if len(requests) > 1:
+        try:
+            _cut(requests, session.run(_joined(requests)))
+        except InputError:
+            pass
+        else:
+            return
+    for one in requests:
+        try:
+            one.outcome = session.run(one.feeds)
+        except InputError as error:
+            one.outcome = error
+
+
+def _joined(requests: Sequence[_Request]) -> Outputs:
+    """Along the first axis, in the order of the requests."""
+    return {name: np.concatenate([one.feeds[name] for one in requests]) for name in requests[0].feeds}
+
+
+def _cut(requests: Sequence[_Request], outputs: Mapping[str, Any]) -> None:
+    """Each its own rows, as views. Raises InputError when an output does not count rows after all."""
+    rows = sum(one.rows for one in requests)
+    for name, value in outputs.items():
+        if not value.ndim or len(value) != rows:
+            message = f"output {name!r} has shape {list(value.shape)} for {rows} rows"
+            raise InputError(message)
+    at = 0
+    for one in requests:
+        end = at + one.rows
+        one.outcome = {name: value[at:end] for name, value in outputs.items()}
+        at = end
+
+
+def _tell(requests: Sequence[_Request]) -> None:
+    for one in requests:
+        if one.outcome is not None:
+            one.then(one.outcome)
