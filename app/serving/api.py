@@ -87,7 +87,7 @@ def _served(one: Loaded) -> ServedView:
         device=one.choice.device.id,
         device_wanted=one.choice.requested,
         joined=one.batcher.ready.result(),
-        megabytes=round(one.bytes / MIB, 3),
+        megabytes=round(one.size / MIB, 3),
         requests=figures.requests,
         rows=figures.rows,
         runs=figures.runs,

@@ -14,7 +14,7 @@ from app.log import DEVICE_REFUSED, SERVING_FAILED, SERVING_LOADED, SERVING_UNLO
 from app.models import queries
 from app.serving.schemas import head
 from app.tensors import datatype_of
-from inference import DeviceLostError, InferenceError, Options
+from inference import DeviceLostError, InferenceError, Options, UnsupportedModelError
 from inference.devices import choose
 from inference.limits import MIB
 from inference.microbatch import BusyError, Microbatcher, Pace
@@ -64,8 +64,8 @@ class Loaded:
     version: Version
     batcher: Microbatcher
     choice: Choice
-    bytes: int
-    """Of the model's files."""
+    size: int
+    """Of the model's files, bytes."""
     wanted: Mapping[str, str]
     head: bytes
     """The beginning of each of its answers."""
@@ -256,12 +256,13 @@ class Serving:
     async def _room(self, version: Version, size: int) -> None:
         """Unload the least recently used until it fits. Problem 503 when it cannot."""
         if size > self.memory_bytes:
-            message = f"its files take {size / MIB:.0f} MB, HEADRACE_SERVE_MEMORY_MB is {self.memory_bytes / MIB:.0f}"
-            raise _away(f"{version.name}: {message}")
-        while sum(one.bytes for one in self._loaded.values()) + size > self.memory_bytes:
+            message = f"the model's files take {size / MIB:.0f} MB: set HEADRACE_SERVE_MEMORY_MB higher"
+            raise UnsupportedModelError(message)
+        while sum(one.size for one in self._loaded.values()) + size > self.memory_bytes:
             idle = [one for one in self._loaded.values() if not one.pending]
             if not idle:
-                raise _away("every model in memory has requests under way")
+                reason = f"there is no memory for {version.name}: every model loaded has requests under way"
+                raise _away(reason)
             await self._unload(min(idle, key=lambda one: one.used))
 
     async def _unload(self, loaded: Loaded) -> None:
