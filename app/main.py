@@ -18,7 +18,7 @@ import app as rooms
 from app import api, engines, log
 from app.db import make_engine
 from app.serving.api import OpenInference
-from app.serving.service import Serving
+from app.serving.service import ASIDE_S, Serving
 from app.settings import settings
 from inference.limits import MIB
 from inference.microbatch import Pace
@@ -44,7 +44,7 @@ def make_serving(engine: Engine) -> Serving:
         engine=engine,
         store=here.data_dir / "models",
         devices=here.serve,
-        pace=Pace(budget_s=here.serve_budget_ms / 1000),
+        pace=Pace(budget_s=here.serve_budget_ms / 1000, aside_s=ASIDE_S),
         memory_bytes=here.serve_memory_mb * MIB,
     )
 

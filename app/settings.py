@@ -81,9 +81,9 @@ class Settings(BaseSettings):
     engine_run_s: float = Field(default=30.0, ge=0.1, le=3600)
     """How long it may take for one call."""
     serve: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Models offered under /v2, by name, to the order of devices: the first that takes it runs it. JSON; empty: none."""
+    """Models offered under /v2, by name, to the order of devices; the first that takes it runs it. JSON."""
     serve_memory_mb: int = Field(default=1024, ge=1)
-    """What the files of models loaded for /v2 may amount to; the least recently used makes room."""
+    """What files of models loaded for /v2 may amount to; beyond, the least recently used is unloaded."""
     serve_budget_ms: float = Field(default=20.0, gt=0, le=10_000)
     """No run for /v2 is made longer than this by joining requests."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

@@ -53,12 +53,12 @@ DATATYPES: Final = {
         _type("BYTES", "object", str),
     )
 }
-_NAMES: Final = {one.dtype.name: one.name for one in DATATYPES.values()}
+_NAMES: Final = {one.dtype: one.name for one in DATATYPES.values()}
 
 
-def datatype_of(dtype: str) -> str:
-    """The protocol's name for a TensorSpec's dtype. Strings, maps and sequences travel as BYTES."""
-    return _NAMES.get(dtype, "BYTES")
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name for an element type; of `numpy_dtype`: what is no number travels as BYTES."""
+    return _NAMES[dtype]
 
 
 def refused(what: str, why: str, name: str = "") -> Problem:

@@ -30,7 +30,7 @@ class Result:
         return len(self.latencies_ns) / self.seconds
 
     def ms(self, percent: float) -> float:
-        """This percentile of the latency."""
+        """A percentile of the latency."""
         return float(np.percentile(np.array(self.latencies_ns), percent)) / 1e6
 
 

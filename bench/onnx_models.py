@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array((self.draw.normal(size=shape) * scale).astype(np.float32), name))
         return name
 
-    def node(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 - as onnx.helper takes them
         """One node; its only output."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, [*inputs], [name], **attributes))

@@ -65,6 +65,8 @@ class Pace:
     """Requests in the queue; the next one is refused."""
     waiting_rows: int = 65536
     """Rows in the queue. An empty queue takes any request."""
+    aside_s: float = 0.0
+    """A run that is expected to take less is run by whoever calls `turn`: waking a thread costs more."""
     patience_s: float = 30.0
     """A request that has waited for longer is refused: whoever sent it has gone."""
 
@@ -117,14 +119,18 @@ class Microbatcher:
         self._asleep = False
         self._ended: InferenceError | None = None
         self._joined = False
-        self._row_s = 0.0
+        self._row_s = self._run_s = 0.0
+        self._session: Session | None = None
         self._thread = threading.Thread(target=self._live, name=f"session {model.name}", daemon=True)
         self._thread.start()
 
-    def submit(self, feeds: Feeds, then: Then, priority: Priority = Priority.CALLER) -> None:
+    def submit(
+        self, feeds: Feeds, then: Then, priority: Priority = Priority.CALLER, *, wake: bool = True
+    ) -> None:
         """Queue a request; `then` is told its outputs or the error. The arrays must not change until then.
 
-        Raises BusyError when the queue is full, DeviceLostError once the session has ended.
+        With `wake` false a session that sleeps goes on sleeping until `wake_up`: an event loop hands in all that came
+        in one round, and wakes it once. Raises BusyError when the queue is full, DeviceLostError once it has ended.
         """
         kind, rows = self._kind(feeds)
         request = _Request(feeds, rows, kind, time.monotonic(), then)
@@ -138,9 +144,44 @@ class Microbatcher:
                 raise BusyError(message, max(0.1, min(self._waiting_rows * self._row_s, 60.0)))
             self._queues[priority].append(request)
             self._waiting_rows += rows
+        if wake:
+            self.wake_up()
+
+    def wake_up(self) -> None:
+        """Let the session look at its queue."""
+        with self._lock:
             asleep, self._asleep = self._asleep, False
         if asleep:
             self._bell.release()
+
+    def turn(self) -> None:
+        """Run what waits on this thread, where that is expected to be short and no run is under way; else wake up.
+
+        Its callers are then told before it returns; what ends the session is told to them, not raised.
+        """
+        with self._lock:
+            session = self._session
+            mine = self._asleep and session is not None and 0.0 < self._run_s < self.pace.aside_s
+            requests = self._taken() if mine else []
+            if requests:
+                self._asleep = False
+        if not requests or session is None:
+            self.wake_up()
+            return
+        try:
+            self._answer(session, requests, _at_once)
+        except DeviceLostError as error:
+            self._end(error)
+        except BaseException as error:
+            self._end(self._broken(error))
+            raise
+        finally:
+            with self._lock:
+                # The thread still waits for the bell; it is rung for what has come in the meantime.
+                self._asleep = True
+                idle = self._ended is None and not self.waiting
+            if not idle:
+                self.wake_up()
 
     def run(self, feeds: Feeds, priority: Priority = Priority.PIPELINE) -> Outputs:
         """Queue a request and wait for its outputs. Raises what the run raises, and BusyError."""
@@ -155,6 +196,11 @@ class Microbatcher:
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._queues[0]) + len(self._queues[1])
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is run and nobody was woken for it."""
+        return self._asleep
 
     def close(self) -> None:
         """End the session. Those who still wait are told DeviceLostError. Safe to call twice."""
@@ -181,30 +227,30 @@ class Microbatcher:
     def _end(self, why: InferenceError) -> None:
         with self._lock:
             self._ended = self._ended or why
-            asleep, self._asleep = self._asleep, False
-        if asleep:
-            self._bell.release()
+        self.wake_up()
+
+    def _broken(self, error: BaseException) -> DeviceLostError:
+        return DeviceLostError(f"the session of {self.model.name} failed: {type(error).__name__}: {error}")
 
     def _live(self) -> None:
         """The thread: prepare, then run what waits until the session has ended."""
-        session: Session | None = None
         try:
             session = self._prepared()
             while requests := self._next():
-                self._answer(session, requests)
+                self._answer(session, requests, self._settle)
         except InferenceError as error:
             self._end(error)
         except BaseException as error:
-            self._end(DeviceLostError(f"the session of {self.model.name} failed: {type(error).__name__}: {error}"))
+            self._end(self._broken(error))
             raise
         finally:
             self._refuse_all()
-            if session is not None:
-                session.close()
+            if self._session is not None:
+                self._session.close()
 
     def _prepared(self) -> Session:
         try:
-            session = self._prepare()
+            session = self._session = self._prepare()
             self._joined = joinable(session, self.model)
             warm(session, self.model, min(WARM_ROWS, self.pace.rows) if self._joined else 1)
         except BaseException as error:
@@ -243,20 +289,21 @@ class Microbatcher:
         """Rows that the budget allows; one request is always run."""
         return self.pace.rows if not self._row_s else min(self.pace.rows, int(self.pace.budget_s / self._row_s))
 
-    def _answer(self, session: Session, requests: list[_Request]) -> None:
-        """Run them and let their callers be told. Raises DeviceLostError after they were."""
+    def _answer(self, session: Session, requests: list[_Request], settle: Settle) -> None:
+        """Run them and let their callers be told. Raises DeviceLostError, or what nobody expected, after they were."""
         began = time.monotonic()
         fresh = [one for one in requests if began - one.since <= self.pace.patience_s]
         try:
             if fresh:
                 _outcomes(session, fresh)
-        except DeviceLostError as error:
+        except BaseException as error:
+            lost = error if isinstance(error, DeviceLostError) else self._broken(error)
             for one in fresh:
-                one.outcome = one.outcome or error
+                one.outcome = one.outcome or lost
             raise
         finally:
             self._count(requests, fresh, time.monotonic() - began)
-            self._settle(partial(_tell, requests))
+            settle(partial(_tell, requests))
 
     def _count(self, requests: Sequence[_Request], fresh: Sequence[_Request], taken_s: float) -> None:
         for one in requests:
@@ -270,7 +317,9 @@ class Microbatcher:
             figures.rows += rows
             figures.runs += 1
             figures.busy_s += taken_s
-            self._row_s += (taken_s / rows - self._row_s) * (SMOOTHING if self._row_s else 1.0)
+            share = SMOOTHING if self._run_s else 1.0
+            self._run_s += (taken_s - self._run_s) * share
+            self._row_s += (taken_s / rows - self._row_s) * share
 
     def _refuse_all(self) -> None:
         """Tell those who wait why nobody will run their requests."""
@@ -324,7 +373,7 @@ def _outcomes(session: Session, requests: Sequence[_Request]) -> None:
     if len(requests) > 1:
         try:
             _cut(requests, session.run(_joined(requests)))
-        except InputError:
+        except (InputError, MemoryError):
             pass
         else:
             return

@@ -22,6 +22,7 @@ from app.log import get_logger
 from app.serving.schemas import answer, parse
 from app.serving.service import NEWEST
 from app.tensors import datatype_of
+from inference.adapters.tensors import numpy_dtype
 from inference.limits import MIB
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _metadata(one: Version, versions: list[Version]) -> dict[str, Any]:
 def _tensor(one: dict[str, Any]) -> dict[str, Any]:
     """-1 stands for a dimension that is free."""
     shape = [-1 if size is None else size for size in one["shape"]]
-    return {"name": one["name"], "datatype": datatype_of(one["dtype"]), "shape": shape}
+    return {"name": one["name"], "datatype": datatype_of(numpy_dtype(one["dtype"])), "shape": shape}
 
 
 def _allow(method: str, allowed: str) -> None:

@@ -135,7 +135,7 @@ def answer(head: bytes, asked: Asked, outputs: Mapping[str, Tensor]) -> tuple[by
     told, raw = [], []
     for name, binary in _chosen(asked, outputs):
         value: Any = outputs[name]
-        one: dict[str, Any] = {"name": name, "datatype": datatype_of(value.dtype.name), "shape": value.shape}
+        one: dict[str, Any] = {"name": name, "datatype": datatype_of(value.dtype), "shape": value.shape}
         if binary:
             part = to_bytes(value)
             one["parameters"] = {"binary_data_size": len(part)}

@@ -14,7 +14,8 @@ from app.log import DEVICE_REFUSED, SERVING_FAILED, SERVING_LOADED, SERVING_UNLO
 from app.models import queries
 from app.serving.schemas import head
 from app.tensors import datatype_of
-from inference import DeviceLostError, InferenceError, Options, UnsupportedModelError
+from inference import DeviceLostError, InferenceError, Options, UnsupportedModelError, engines
+from inference.adapters.tensors import numpy_dtype
 from inference.devices import choose
 from inference.limits import MIB
 from inference.microbatch import BusyError, Microbatcher, Pace
@@ -37,6 +38,8 @@ FRESH_S: Final = 5.0
 FAILED_S: Final = 30.0
 """A model that no device takes is tried again after this long."""
 JOIN_S: Final = 30.0
+ASIDE_S: Final = 0.0005
+"""A run on the event loop holds up every other request of this process for as long."""
 NEWEST: Final = ""
 """The version of a request that names none."""
 
@@ -54,7 +57,7 @@ class Version:
     @property
     def wanted(self) -> dict[str, str]:
         """Input to the protocol's datatype."""
-        return {one["name"]: datatype_of(one["dtype"]) for one in self.contract["inputs"]}
+        return {one["name"]: datatype_of(numpy_dtype(one["dtype"])) for one in self.contract["inputs"]}
 
 
 @dataclass(slots=True)
@@ -73,19 +76,34 @@ class Loaded:
     """Greater where it was used later."""
     pending: int = 0
     """Requests under way; it is not unloaded while there are any."""
+    here: bool = False
+    """Whether short runs may be done on the event loop: only where no device can hang."""
+    _waking: bool = False
 
     async def infer(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raises InputError, BusyError, DeviceLostError."""
-        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Outcome] = loop.create_future()
         self.pending += 1
         try:
-            self.batcher.submit(feeds, partial(_tell, told))
+            self.batcher.submit(feeds, partial(_tell, told), wake=False)
+            if not self._waking:
+                # Requests that the loop reads in one round are one run: waking a thread costs more than small runs.
+                self._waking = True
+                loop.call_soon(self._wake)
             outcome = await told
         finally:
             self.pending -= 1
         if isinstance(outcome, InferenceError):
             raise outcome
         return outcome
+
+    def _wake(self) -> None:
+        self._waking = False
+        if self.here:
+            self.batcher.turn()
+        else:
+            self.batcher.wake_up()
 
 
 def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:
@@ -101,7 +119,7 @@ class Serving:
     store: Path
     devices: Mapping[str, tuple[str, ...]]
     """Model name to the order of devices."""
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = field(default_factory=lambda: Pace(aside_s=ASIDE_S))
     memory_bytes: int = 1024 * MIB
     _versions: dict[tuple[str, str], Version] = field(default_factory=dict)
     _until: float = 0.0
@@ -251,7 +269,8 @@ class Serving:
             "model_digest": version.digest,
         }
         begin = head(version.name, version.version, told)
-        return Loaded(version, batcher, choice, size, version.wanted, begin)
+        here = choice.device.vendor == "cpu" and engines.engine("cpu") is None
+        return Loaded(version, batcher, choice, size, version.wanted, begin, here=here)
 
     async def _room(self, version: Version, size: int) -> None:
         """Unload the least recently used until it fits. Problem 503 when it cannot."""

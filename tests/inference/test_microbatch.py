@@ -18,6 +18,7 @@ from inference.adapters.session import CheckedSession
 from inference.devices import choose
 from inference.microbatch import BusyError, Microbatcher, Outcome, Pace, Priority, joinable
 from tests.inference import onnx_graphs as graphs
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from inference import Session, Tensor
@@ -113,6 +114,11 @@ def _busy_with(chip: Chip, batcher: Microbatcher, told: Told, value: float = 0.0
     """One request is being run, and the others gather behind it."""
     batcher.submit(_x(value), told.of("first"))
     assert chip.entered.acquire(timeout=WITHIN_S)
+
+
+def _asleep_after(batcher: Microbatcher) -> None:
+    """The session has told its callers, and sleeps again."""
+    wait_until(lambda: batcher.idle, WITHIN_S)
 
 
 def _on_cpu(model: Model) -> Session:
@@ -246,6 +252,67 @@ def test_who_has_waited_too_long_is_refused_and_costs_no_run(imported: Import, h
     assert chip.runs == []
 
 
+def test_a_round_that_is_handed_in_without_waking_is_one_run(imported: Import, held: ExitStack) -> None:
+    """An idle session sleeps on until it is woken, and takes all three at once."""
+    chip, batcher = _chip(imported, held)
+    told = Told()
+    chip.go.release(2)
+    batcher.run(_x(0))
+    _asleep_after(batcher)
+    for who, value in (("a", 1), ("b", 2), ("c", 3)):
+        batcher.submit(_x(value), told.of(who), wake=False)
+    batcher.wake_up()
+    told.wait(3)
+    assert chip.runs == [[0], [1, 2, 3]]
+
+
+def test_a_short_run_is_done_by_whoever_has_the_turn(imported: Import, held: ExitStack) -> None:
+    """The caller is told before `turn` returns, on its own thread; what comes later is run as ever."""
+    chip, batcher = _chip(imported, held, Pace(aside_s=60))
+    told, threads = Told(), []
+    chip.go.release(5)
+    batcher.run(_x(0))
+    _asleep_after(batcher)
+    batcher.submit(_x(1), lambda _: threads.append(threading.current_thread()), wake=False)
+    batcher.submit(_x(2), told.of("b"), wake=False)
+    batcher.turn()
+    assert threads == [threading.current_thread()]
+    assert _first(told.wait(1)["b"]) == [4]
+    assert _first(batcher.run(_x(3))) == [6]
+    assert chip.runs == [[0], [1, 2], [3]]
+
+
+def test_a_long_run_is_left_to_the_thread(imported: Import, held: ExitStack) -> None:
+    """`turn` returns at once when runs take longer than may be done aside, and while one is under way."""
+    chip, batcher = _chip(imported, held, Pace(aside_s=1e-12))
+    told = Told()
+    chip.go.release()
+    batcher.run(_x(0))
+    batcher.submit(_x(1), told.of("a"), wake=False)
+    batcher.turn()
+    assert told.outcomes == []
+    batcher.submit(_x(2), told.of("b"), wake=False)
+    batcher.turn()
+    chip.go.release(2)
+    assert set(told.wait(2)) == {"a", "b"}
+
+
+def test_a_device_lost_during_a_turn_ends_the_session(imported: Import, held: ExitStack) -> None:
+    """Who had the turn is told by its callback, not by an exception, and the thread ends."""
+    chip, batcher = _chip(imported, held, Pace(aside_s=60))
+    told = Told()
+    chip.go.release(2)
+    batcher.run(_x(0))
+    _asleep_after(batcher)
+    chip.lost = True
+    batcher.submit(_x(1), told.of("a"), wake=False)
+    batcher.turn()
+    assert isinstance(told.wait(1)["a"], DeviceLostError)
+    batcher.join(WITHIN_S)
+    with pytest.raises(DeviceLostError, match="bus"):
+        batcher.submit(_x(2), told.of("later"))
+
+
 def test_a_lost_device_is_told_to_all_and_ends_the_session(imported: Import, held: ExitStack) -> None:
     """Those in the run, those in the queue and those who come later are told that the device is lost."""
     chip, batcher = _chip(imported, held, Pace(rows=1))
@@ -298,6 +365,15 @@ def test_a_model_without_a_true_batch_is_never_joined(
     """No batch, rows that see each other, a batch that is refused, a batch of one, an input beside the batch."""
     model = imported(graph())
     assert not joinable(_on_cpu(model), model)
+
+
+def test_a_batch_that_could_not_be_tried_is_never_joined(imported: Import) -> None:
+    """Where no input of ours suited the model nobody knows whether its rows see each other."""
+    model = imported(graphs.mul())
+    untried = Batching("rows", ("x",), reason="batch not tried")
+    for batching, expected in ((untried, False), (Batching("rows", ("x",)), True)):
+        session = CheckedSession(lambda _: [], model.inputs, ["y"], Placement(1, 1), batching)
+        assert joinable(session, model) is expected
 
 
 @pytest.mark.parametrize("graph", [graphs.mlp, graphs.labels, graphs.two_outputs, graphs.maps, graphs.odd_names])
