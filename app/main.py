@@ -19,7 +19,7 @@ from app import api, engines, log
 from app.db import make_engine
 from app.serving.api import OpenInference
 from app.serving.service import ASIDE_S, Serving
-from app.settings import settings
+from app.settings import Settings, settings
 from inference.limits import MIB
 from inference.microbatch import Pace
 
@@ -37,9 +37,8 @@ def features() -> tuple[str, ...]:
     return tuple(sorted(f for f in folders if (Path(rooms.__path__[0]) / f / "api.py").exists()))
 
 
-def make_serving(engine: Engine) -> Serving:
+def make_serving(engine: Engine, here: Settings) -> Serving:
     """What `/v2` offers, as the settings say."""
-    here = settings()
     return Serving(
         engine=engine,
         store=here.data_dir / "models",
@@ -49,10 +48,10 @@ def make_serving(engine: Engine) -> Serving:
     )
 
 
-def make_app(database_url: str) -> FastAPI:
+def make_app(database_url: str, here: Settings | None = None) -> FastAPI:
     """The ASGI application over this database, without `/v2`; see `make_service`."""
     engine = make_engine(database_url)
-    offered = make_serving(engine)
+    offered = make_serving(engine, here or settings())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,9 +84,9 @@ def make_app(database_url: str) -> FastAPI:
     return web
 
 
-def make_service(database_url: str) -> OpenInference:
-    """All that is listened for: the application, and `/v2` beside it."""
-    web = make_app(database_url)
+def make_service(database_url: str, here: Settings | None = None) -> OpenInference:
+    """All that is listened for: the application, and `/v2` beside it. `here`: other settings than this process's."""
+    web = make_app(database_url, here)
     return OpenInference(web, web.state.serving)
 
 

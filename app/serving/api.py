@@ -41,7 +41,7 @@ Headers = dict[bytes, bytes]
 MAX_BODY: Final = 64 * MIB
 MAX_BODIES: Final = 256 * MIB
 """Of all requests under way."""
-KNOWN_S: Final = 5.0
+KNOWN_S: Final = 2.0
 """How long a token is believed after it was looked up: one that is revoked is refused by then."""
 MOST_KNOWN: Final = 1024
 EXTENSIONS: Final = ["binary_tensor_data"]
@@ -99,19 +99,27 @@ def _served(one: Loaded) -> ServedView:
 
 
 class Doors:
-    """Which tokens may infer. A token is looked up in the database, and then believed for a few seconds."""
+    """Which tokens may infer. A token is looked up in the database, and then believed for a moment."""
 
     def __init__(self, engine: Engine) -> None:
         """Nobody is known yet."""
         self._engine = engine
         self._known: dict[bytes, float] = {}
+        self._looking: dict[bytes, asyncio.Task[None]] = {}
 
     def open(self, authorization: bytes) -> bool:
         """Whether this header was found good a moment ago."""
         return self._known.get(authorization, 0.0) > time.monotonic()
 
     async def look(self, authorization: bytes) -> None:
-        """Problem 401 for a token that is not good, 403 for one that may not infer."""
+        """Problem 401 for a token that is not good, 403 for one that may not infer. Those who ask at once ask once."""
+        looking = self._looking.get(authorization)
+        if looking is None:
+            looking = self._looking[authorization] = asyncio.create_task(self._look(authorization))
+            looking.add_done_callback(lambda _: self._looking.pop(authorization))
+        await asyncio.shield(looking)
+
+    async def _look(self, authorization: bytes) -> None:
         who = await asyncio.to_thread(authenticate, self._engine, bearer(authorization.decode("latin-1")))
         if "infer" not in who.permissions:
             raise Problem(403, "not_permitted", "this token lacks the permission 'infer': make one that has it")
@@ -252,20 +260,19 @@ def _number(headers: Headers, name: bytes) -> int | None:
 
 async def _read(receive: Receive) -> bytes:
     """The whole body. Problem 413 when it goes on beyond the limit, 400 when the caller has gone."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        return body
-    parts, size = [body], len(body)
-    while message["type"] == "http.request" and message.get("more_body", False):
+    parts: list[bytes] = []
+    size = 0
+    more = True
+    while more:
         message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "bad_request", "the connection was closed before the request had come")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > MAX_BODY:
             raise Problem(413, "too_large", f"a request has at most {MAX_BODY} bytes: send fewer rows at a time")
-    if message["type"] != "http.request":
-        raise Problem(400, "bad_request", "the connection was closed before the request had come")
-    return b"".join(parts)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _told(problem: Problem) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
+from app.errors import Problem
 from app.tensors import INPUT, OUTPUT, REQUEST, datatype_of, from_bytes, from_json, refused, to_bytes, to_json
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from inference import Tensor
 
+MAX_JSON: Final = 8 * 2**20
+"""Bytes: parsed numbers take many times as much memory."""
 MAX_TENSORS: Final = 64
 MAX_ID: Final = 200
 
@@ -81,11 +84,13 @@ class Asked:
 def parse(body: bytes, header_length: int | None, wanted: Mapping[str, str]) -> Asked:
     """A body as feeds. `header_length`: bytes of JSON before the raw tensors; `wanted`: input to the model's datatype.
 
-    Problem 400 with what is wrong and where.
+    Problem 400 with what is wrong and where, 413 for too much JSON.
     """
     if header_length is not None and not 0 < header_length <= len(body):
         raise refused(REQUEST, f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
     split = len(body) if header_length is None else header_length
+    if split > MAX_JSON:
+        raise Problem(413, "too_large", f"the JSON has at most {MAX_JSON} bytes: send tensors in binary form")
     try:
         request = _decode(body if split == len(body) else memoryview(body)[:split])
     except (msgspec.DecodeError, RecursionError) as error:
