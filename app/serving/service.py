@@ -140,7 +140,7 @@ class Serving:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for one in [*self._loaded.values()]:
-            await self._unload(one)
+            await self.unload(one)
 
     def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         task = asyncio.get_running_loop().create_task(work)
@@ -282,9 +282,10 @@ class Serving:
             if not idle:
                 reason = f"there is no memory for {version.name}: every model loaded has requests under way"
                 raise _away(reason)
-            await self._unload(min(idle, key=lambda one: one.used))
+            await self.unload(min(idle, key=lambda one: one.used))
 
-    async def _unload(self, loaded: Loaded) -> None:
+    async def unload(self, loaded: Loaded) -> None:
+        """Free its memory; who still waits for it is told that it is gone."""
         self._loaded.pop(loaded.version.digest, None)
         loaded.batcher.close()
         await asyncio.to_thread(loaded.batcher.join, JOIN_S)
@@ -299,7 +300,7 @@ class Serving:
             try:
                 return loaded, await loaded.infer(feeds)
             except DeviceLostError:
-                await self._unload(loaded)
+                await self.unload(loaded)
                 again = await self.load(loaded.version)
                 return again, await again.infer(feeds)
         except BusyError as error:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.access.schemas import ROLES
 from app.errors import Problem
 from app.main import make_serving
 from app.serving.api import Doors
 from app.serving.service import NEWEST, Loaded, Serving
-from inference import DeviceLostError, Placement, backend
-from inference.adapters.batching import Batching
-from inference.adapters.session import CheckedSession
-from inference.microbatch import Microbatcher, Pace
+from inference.microbatch import Pace
 from tests.app.serving.conftest import Box
 from tests.inference import onnx_graphs as graphs
-from tests.waiting import wait_for, wait_until
+from tests.waiting import wait_for
 
-CPU = {"judge": ("cpu",)}
+CPU: dict[str, tuple[str, ...]] = {"judge": ("cpu",)}
 X = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
 
 
@@ -67,8 +64,6 @@ def test_only_a_token_that_may_infer_is_answered(box: Box, permissions: tuple[st
 @pytest.mark.parametrize("role", ["viewer", "auditor"])
 def test_who_only_looks_may_not_infer(role: str) -> None:
     """The permission belongs to operators and above: inference costs a device its time."""
-    from app.access.schemas import ROLES  # noqa: PLC0415
-
     assert "infer" not in ROLES[role]
 
 
@@ -102,7 +97,7 @@ async def test_a_version_imported_later_is_found_when_it_is_asked_for(box: Box) 
     """Nothing has to be started again."""
     box.add("judge", graphs.mul(), "1.0", at=1)
     async with _started(box, CPU) as serving:
-        with pytest.raises(Problem, match="no version '2.0'"):
+        with pytest.raises(Problem, match=r"no version '2\.0'"):
             await serving.version("judge", "2.0")
         box.add("judge", graphs.mul(13), "2.0", at=2)
         assert (await serving.version("judge", "2.0")).version == "2.0"
@@ -120,7 +115,7 @@ async def test_the_least_recently_used_makes_room(box: Box) -> None:
             await serving.load(await serving.version(name, NEWEST))
             assert sum(one.size for one in serving.loaded()) <= 3 * size
         c = await serving.version("c", NEWEST)
-        await serving._unload(next(one for one in serving.loaded() if one.version == c))  # noqa: SLF001
+        await serving.unload(next(one for one in serving.loaded() if one.version == c))
         await serving.load(c)
         assert [one.version.name for one in serving.loaded()] == ["c", "a"]
 
@@ -130,8 +125,8 @@ async def test_a_model_with_requests_under_way_is_not_unloaded(box: Box) -> None
     box.add("a", graphs.mul())
     box.add("b", graphs.mul())
     async with _started(box, {"a": ("cpu",), "b": ("cpu",)}) as serving:
-        a, b = (await serving.load(await serving.version(name, NEWEST)) for name in ("a", "b"))
-        await serving._unload(b)  # noqa: SLF001
+        a, b = [await serving.load(await serving.version(name, NEWEST)) for name in ("a", "b")]
+        await serving.unload(b)
         serving.memory_bytes = a.size + b.size - 1
         a.pending = 1
         with pytest.raises(Problem, match="no memory for b") as refusal:
@@ -140,3 +135,95 @@ async def test_a_model_with_requests_under_way_is_not_unloaded(box: Box) -> None
         a.pending = 0
         await serving.load(b.version)
         assert [one.version.name for one in serving.loaded()] == ["b"]
+
+
+def test_the_first_device_of_the_order_that_takes_it_runs_it(box: Box) -> None:
+    """The answer says which device was wanted and which one computed."""
+    box.add("judge", graphs.mul())
+    with box.serve({"judge": ("ascend", "cpu")}) as client:
+        parameters = _infer(client).json()["parameters"]
+    assert (parameters["device_wanted"], parameters["device"]) == ("ascend", "cpu")
+
+
+def test_a_model_that_no_device_takes_is_not_ready(box: Box) -> None:
+    """No device outside the order is tried: 503 with the reason, for model and server; the rest is served."""
+    box.add("judge", graphs.mul())
+    box.add("other", graphs.mul())
+    with box.serve({"judge": ("ascend",), "other": ("cpu",)}) as client:
+        answers = [_infer(client), client.get("/v2/models/judge/ready"), client.get("/v2/health/ready")]
+        other = _infer(client, "other")
+    assert [one.status_code for one in answers] == [503] * 3
+    assert all("ascend" in one.json()["error"] for one in answers)
+    assert other.status_code == 200
+
+
+def test_a_named_model_that_was_not_imported_is_not_ready(box: Box) -> None:
+    """The server says which one, and the caller what to do."""
+    with box.serve(CPU) as client:
+        ready, answer = client.get("/v2/health/ready"), _infer(client)
+    assert (ready.status_code, answer.status_code) == (503, 404)
+    assert "judge" in ready.json()["error"]
+    assert "plant.yaml" in answer.json()["error"]
+
+
+async def _judge(serving: Serving) -> Loaded:
+    return await serving.load(await serving.version("judge", NEWEST))
+
+
+def _rows(value: float) -> dict[str, Any]:
+    return {"x": np.full((1, 3), value, np.float32)}
+
+
+async def test_requests_that_meet_are_one_run(box: Box) -> None:
+    """Thirty-two callers of one round, once the session is warm: one run, and each has its own answer."""
+    box.add("judge", graphs.mul())
+    async with _started(box, CPU) as serving:
+        judge = await _judge(serving)
+        await serving.infer(judge, _rows(0))
+        await wait_for(lambda: judge.batcher.idle)
+        before = judge.batcher.figures.runs
+        answers = await asyncio.gather(*(serving.infer(judge, _rows(value)) for value in range(32)))
+    assert [float(outputs["y"][0, 0]) for _, outputs in answers] == [2.0 * value for value in range(32)]
+    assert judge.batcher.figures.runs == before + 1
+
+
+async def test_a_full_queue_sends_callers_away_for_a_moment(box: Box) -> None:
+    """503 with Retry-After; the one before the limit is answered."""
+    box.add("judge", graphs.mul())
+    async with _started(box, CPU) as serving:
+        await serving.unload(await _judge(serving))
+        serving.pace = Pace(waiting=1)
+        judge = await _judge(serving)
+        requests = [serving.infer(judge, _rows(value)) for value in range(3)]
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+    refused = [one for one in answers if isinstance(one, Problem)]
+    assert len(refused) == 2
+    assert {(one.status, one.headers["Retry-After"]) for one in refused} == {(503, "1")}
+
+
+async def test_a_session_that_is_lost_is_made_ready_anew(box: Box) -> None:
+    """The request that met the loss is answered by the next session."""
+    box.add("judge", graphs.mul())
+    async with _started(box, CPU) as serving:
+        first = await _judge(serving)
+        first.batcher.close()
+        second, outputs = await serving.infer(first, _rows(21))
+        assert second is not first
+        assert float(outputs["y"][0, 0]) == 42
+        assert serving.loaded() == [second]
+
+
+async def test_a_model_larger_than_the_memory_is_refused_with_the_setting(box: Box) -> None:
+    """Nothing else is unloaded for it."""
+    box.add("judge", graphs.mul())
+    async with _started(box, CPU) as serving:
+        await serving.unload(await _judge(serving))
+        serving.memory_bytes = 1
+        with pytest.raises(Problem, match="HEADRACE_SERVE_MEMORY_MB"):
+            await _judge(serving)
+
+
+def test_a_model_served_on_no_device_is_a_mistake_of_the_settings(box: Box) -> None:
+    """The operator is told at start, not the first caller."""
+    with pytest.raises(ValueError, match="serve names no device for judge"):
+        box.settings({"judge": ()})
