@@ -9,30 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from inference import DeviceLostError, InferenceError, InputError
-from inference.adapters.session import CheckedSession
-from inference.golden import samples, stored_inputs
+from inference import DeviceLostError, InferenceError
+from inference.joining import WARM_ROWS, Outcome, Request, joinable, outcomes, warm
 
 if TYPE_CHECKING:
-    from inference import Model, Session, Tensor
+    from inference import Model, Session
+    from inference.joining import Feeds, Outputs, Then
 
-Feeds = Mapping[str, "Tensor"]
-Outputs = dict[str, "Tensor"]
-Outcome = Outputs | InferenceError
-Then = Callable[[Outcome], object]
 Settle = Callable[[Callable[[], None]], object]
-WARM_ROWS: Final = 64
-"""In the largest run before the first request: the runtime has then taken the memory that runs of many rows need."""
 SMOOTHING: Final = 0.25
 """Share of the newest run in what is expected of the next."""
 
@@ -72,17 +64,6 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Request:
-    feeds: Feeds
-    rows: int
-    kind: tuple[object, ...] | None
-    """Equal for what one run can take; None for what is run by itself."""
-    since: float
-    then: Then
-    outcome: Outcome | None = None
-
-
-@dataclass(slots=True)
 class Figures:
     """What a session has done since it was made ready."""
 
@@ -114,7 +95,7 @@ class Microbatcher:
         self._prepare, self._settle = prepare, settle
         self._lock, self._bell = threading.Lock(), threading.Lock()
         self._bell.acquire()
-        self._queues: tuple[deque[_Request], deque[_Request]] = (deque(), deque())
+        self._queues: tuple[deque[Request], deque[Request]] = (deque(), deque())
         self._waiting_rows = 0
         self._asleep = False
         self._ended: InferenceError | None = None
@@ -133,7 +114,7 @@ class Microbatcher:
         in one round, and wakes it once. Raises BusyError when the queue is full, DeviceLostError once it has ended.
         """
         kind, rows = self._kind(feeds)
-        request = _Request(feeds, rows, kind, time.monotonic(), then)
+        request = Request(feeds, rows, kind, time.monotonic(), then)
         with self._lock:
             if self._ended is not None:
                 raise self._ended
@@ -259,7 +240,7 @@ class Microbatcher:
         self.ready.set_result(self._joined)
         return session
 
-    def _next(self) -> list[_Request]:
+    def _next(self) -> list[Request]:
         """The requests of the next run, as soon as there is one; none when the session has ended."""
         while True:
             with self._lock:
@@ -270,10 +251,10 @@ class Microbatcher:
                 self._asleep = True
             self._bell.acquire()
 
-    def _taken(self) -> list[_Request]:
+    def _taken(self) -> list[Request]:
         """The oldest of the highest priority, and those behind it that fit into the same run."""
         most = self._most()
-        taken: list[_Request] = []
+        taken: list[Request] = []
         rows = 0
         for queue in self._queues:
             while queue:
@@ -289,13 +270,13 @@ class Microbatcher:
         """Rows that the budget allows; one request is always run."""
         return self.pace.rows if not self._row_s else min(self.pace.rows, int(self.pace.budget_s / self._row_s))
 
-    def _answer(self, session: Session, requests: list[_Request], settle: Settle) -> None:
+    def _answer(self, session: Session, requests: list[Request], settle: Settle) -> None:
         """Run them and let their callers be told. Raises DeviceLostError, or what nobody expected, after they were."""
         began = time.monotonic()
         fresh = [one for one in requests if began - one.since <= self.pace.patience_s]
         try:
             if fresh:
-                _outcomes(session, fresh)
+                outcomes(session, fresh)
         except BaseException as error:
             lost = error if isinstance(error, DeviceLostError) else self._broken(error)
             for one in fresh:
@@ -305,7 +286,7 @@ class Microbatcher:
             self._count(requests, fresh, time.monotonic() - began)
             settle(partial(_tell, requests))
 
-    def _count(self, requests: Sequence[_Request], fresh: Sequence[_Request], taken_s: float) -> None:
+    def _count(self, requests: Sequence[Request], fresh: Sequence[Request], taken_s: float) -> None:
         for one in requests:
             if one.outcome is None:
                 one.outcome = BusyError(f"it waited for more than {self.pace.patience_s:g} s: come again")
@@ -334,76 +315,7 @@ class Microbatcher:
             self._settle(partial(_tell, left))
 
 
-def joinable(session: Session, model: Model) -> bool:
-    """Whether rows of several requests may go into one run.
-
-    The trial of `adapters.batching` must have shown that rows do not know each other, and every input must count them:
-    a model without a batch, with rows that change each other's answers, or that could not be tried, is never joined.
-    """
-    if not isinstance(session, CheckedSession):
-        return False
-    batching = session.batching
-    return batching.mode == "rows" and not batching.reason and {one.name for one in model.inputs} <= {*batching.batched}
-
-
-def warm(session: Session, model: Model, rows: int) -> None:
-    """Run what the runtime would otherwise make up for at the first request. Raises DeviceLostError.
-
-    Golden inputs suit the model; where there are none, samples do as a rule, and a refusal of them says nothing.
-    """
-    feeds = stored_inputs(model.golden) if model.golden is not None else samples(model.inputs, rows=1, seed=1)
-    try:
-        session.run(feeds)
-        if rows > 1:
-            session.run({name: _repeated(value, rows) for name, value in feeds.items()})
-            session.run({name: value[:1] for name, value in feeds.items()})
-    except InputError:
-        return
-
-
-def _repeated(value: Tensor, rows: int) -> Tensor:
-    return np.resize(value, (rows, *value.shape[1:]))
-
-
-def _outcomes(session: Session, requests: Sequence[_Request]) -> None:
-    """Give each its outcome; where a run of several was refused, each by itself, so that none fails for another.
-
-    Raises DeviceLostError.
-    """
-    if len(requests) > 1:
-        try:
-            _cut(requests, session.run(_joined(requests)))
-        except (InputError, MemoryError):
-            pass
-        else:
-            return
-    for one in requests:
-        try:
-            one.outcome = session.run(one.feeds)
-        except InputError as error:
-            one.outcome = error
-
-
-def _joined(requests: Sequence[_Request]) -> Outputs:
-    """Along the first axis, in the order of the requests."""
-    return {name: np.concatenate([one.feeds[name] for one in requests]) for name in requests[0].feeds}
-
-
-def _cut(requests: Sequence[_Request], outputs: Mapping[str, Any]) -> None:
-    """Each its own rows, as views. Raises InputError when an output does not count rows after all."""
-    rows = sum(one.rows for one in requests)
-    for name, value in outputs.items():
-        if not value.ndim or len(value) != rows:
-            message = f"output {name!r} has shape {list(value.shape)} for {rows} rows"
-            raise InputError(message)
-    at = 0
-    for one in requests:
-        end = at + one.rows
-        one.outcome = {name: value[at:end] for name, value in outputs.items()}
-        at = end
-
-
-def _tell(requests: Sequence[_Request]) -> None:
+def _tell(requests: Sequence[Request]) -> None:
     for one in requests:
         if one.outcome is not None:
             one.then(one.outcome)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from inference import Model, Session, Tensor
     from inference.devices import Choice
-    from inference.microbatch import Outcome
+    from inference.joining import Outcome
 
 _log = get_logger(__name__)
 

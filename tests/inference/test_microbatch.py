@@ -15,8 +15,8 @@ import pytest
 from inference import DeviceLostError, InputError, Model, Placement, UnsupportedModelError
 from inference.adapters.batching import Batching
 from inference.adapters.session import CheckedSession
-from inference.devices import choose
-from inference.microbatch import BusyError, Microbatcher, Outcome, Pace, Priority, joinable
+from inference.joining import Outcome
+from inference.microbatch import BusyError, Microbatcher, Pace, Priority
 from tests.inference import onnx_graphs as graphs
 from tests.waiting import wait_until
 
@@ -119,10 +119,6 @@ def _busy_with(chip: Chip, batcher: Microbatcher, told: Told, value: float = 0.0
 def _asleep_after(batcher: Microbatcher) -> None:
     """The session has told its callers, and sleeps again."""
     wait_until(lambda: batcher.idle, WITHIN_S)
-
-
-def _on_cpu(model: Model) -> Session:
-    return choose(["cpu"], model).session
 
 
 def test_an_idle_session_runs_a_request_at_once_and_by_itself(imported: Import, held: ExitStack) -> None:
@@ -355,62 +351,3 @@ def test_a_model_that_no_device_takes_says_so(imported: Import, held: ExitStack)
     batcher.join(WITHIN_S)
     with pytest.raises(UnsupportedModelError, match="Mul"):
         batcher.run(_x(1))
-
-
-@pytest.mark.parametrize("graph", [graphs.whole, graphs.mixed_batch, graphs.refused_batch, graphs.batch_of_one,
-                                   graphs.scalar, graphs.sigmoid])  # fmt: skip
-def test_a_model_without_a_true_batch_is_never_joined(
-    imported: Import, graph: Callable[[], onnx.ModelProto]
-) -> None:
-    """No batch, rows that see each other, a batch that is refused, a batch of one, an input beside the batch."""
-    model = imported(graph())
-    assert not joinable(_on_cpu(model), model)
-
-
-def test_a_batch_that_could_not_be_tried_is_never_joined(imported: Import) -> None:
-    """Where no input of ours suited the model nobody knows whether its rows see each other."""
-    model = imported(graphs.mul())
-    untried = Batching("rows", ("x",), reason="batch not tried")
-    for batching, expected in ((untried, False), (Batching("rows", ("x",)), True)):
-        session = CheckedSession(lambda _: [], model.inputs, ["y"], Placement(1, 1), batching)
-        assert joinable(session, model) is expected
-
-
-@pytest.mark.parametrize("graph", [graphs.mlp, graphs.labels, graphs.two_outputs, graphs.maps, graphs.odd_names])
-def test_joined_answers_are_those_of_each_alone(
-    imported: Import, held: ExitStack, graph: Callable[[], onnx.ModelProto]
-) -> None:
-    """Forty callers at once on real models, numbers, strings and maps: each gets what it gets when it is alone."""
-    model = imported(graph())
-    batcher = Microbatcher(model, lambda: _on_cpu(model))
-    held.callback(batcher.join, WITHIN_S)
-    held.callback(batcher.close)
-    assert batcher.ready.result(WITHIN_S)
-    alone = _on_cpu(model)
-    feeds = [_feeds(model, seed) for seed in range(40)]
-    told = Told()
-    for number, each in enumerate(feeds):
-        batcher.submit(each, told.of(str(number)))
-    outcomes = told.wait(len(feeds))
-    for number, each in enumerate(feeds):
-        _same(outcomes[str(number)], alone.run(each))
-    assert batcher.figures.rows == sum(1 + seed % 3 for seed in range(40))
-
-
-def _feeds(model: Model, seed: int) -> dict[str, Tensor]:
-    spec = model.inputs[0]
-    draw = np.random.default_rng(seed)
-    shape = (1 + seed % 3, *(size or 1 for size in spec.shape[1:]))
-    values = draw.integers(0, 2, shape) if spec.dtype == "int64" else draw.normal(size=shape)
-    return {spec.name: values.astype(spec.dtype)}
-
-
-def _same(outcome: Outcome, expected: dict[str, Tensor]) -> None:
-    assert isinstance(outcome, dict)
-    for name, value in expected.items():
-        given: Any = outcome[name]
-        wanted: Any = value
-        if wanted.dtype == object:
-            assert given.tolist() == wanted.tolist()
-        else:
-            np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -38,8 +38,7 @@ def _running(box: Box, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _status(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    with suppress(OSError):
+    with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("GET", path)
         return connection.getresponse().status
     return 0
@@ -47,23 +46,23 @@ def _status(port: int, path: str) -> int:
 
 def _caller(port: int, token: str, number: int) -> list[float]:
     """Raw tensors over one connection, each answer the double of what was sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Authorization": f"Bearer {token}"}
-    found = []
-    for index in range(EACH):
-        x = np.full((1, 3), number * EACH + index, "<f4")
-        head = json.dumps({
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}],
-            "parameters": {"binary_data_output": True},
-        }).encode()  # fmt: skip
-        headers["Inference-Header-Content-Length"] = str(len(head))
-        connection.request("POST", "/v2/models/judge/infer", head + x.tobytes(), headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        assert answer.status == 200, body
-        split = int(answer.headers["Inference-Header-Content-Length"])
-        found.append(float(np.frombuffer(body[split:], "<f4")[0]))
-    return found
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        return [_doubled(connection, token, float(number * EACH + index)) for index in range(EACH)]
+
+
+def _doubled(connection: http.client.HTTPConnection, token: str, value: float) -> float:
+    x = np.full((1, 3), value, "<f4")
+    head = json.dumps({
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}],
+        "parameters": {"binary_data_output": True},
+    }).encode()  # fmt: skip
+    headers = {"Authorization": f"Bearer {token}", "Inference-Header-Content-Length": str(len(head))}
+    connection.request("POST", "/v2/models/judge/infer", head + x.tobytes(), headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    split = int(answer.headers["Inference-Header-Content-Length"])
+    return float(np.frombuffer(body[split:], "<f4")[0])
 
 
 @pytest.mark.timeout(120)
