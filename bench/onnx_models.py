@@ -94,3 +94,17 @@ def _block(graph: _Graph, x: str, into: int, out: int, stride: int) -> str:
     inner = graph.conv(graph.node("Relu", graph.conv(x, into, out, 3, stride)), out, out, 3)
     beside = x if stride == 1 and into == out else graph.conv(x, into, out, 1, stride)
     return graph.node("Relu", graph.node("Add", inner, beside))
+
+
+def twice(dtype: int) -> onnx.ModelProto:
+    """Gives y = x + x of any number type, x [N, 3]."""
+    ends = [helper.make_tensor_value_info(name, dtype, ["N", 3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def echo() -> onnx.ModelProto:
+    """Gives back texts, x [N]."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.STRING, ["N"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
