@@ -14,7 +14,7 @@ from httpx2 import Response
 
 from app.access.schemas import ROLES
 from app.errors import Problem
-from app.main import make_serving
+from app.main import make_service, make_serving
 from app.serving.api import Doors
 from app.serving.service import NEWEST, Loaded, Serving
 from inference.microbatch import Pace
@@ -91,6 +91,18 @@ def test_the_newest_version_answers_unless_one_is_named(box: Box) -> None:
     assert older.json()["model_version"] == "1.0"
     assert [one["version"] for one in in_memory] == ["1.0", "2.0"]
     assert in_memory[0]["requests"] == in_memory[0]["rows"] == 1
+
+
+def test_what_is_asked_is_counted_in_the_metrics(box: Box) -> None:
+    """By model, version and device: requests, rows and runs."""
+    box.add("judge", graphs.mul())
+    service = make_service(box.url, box.settings(CPU))
+    with TestClient(service, client=("127.0.0.1", 50000)) as client:
+        client.headers["Authorization"] = f"Bearer {box.token()}"
+        assert [_infer(client).status_code for _ in range(2)] == [200, 200]
+        lines = client.get("/metrics").text.splitlines()
+    assert 'headrace_serving_requests_total{device="cpu",model="judge",version="0"} 2.0' in lines
+    assert 'headrace_serving_rows_total{device="cpu",model="judge",version="0"} 2.0' in lines
 
 
 async def test_a_version_imported_later_is_found_when_it_is_asked_for(box: Box) -> None:
