@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from app.access.api import Viewer, bearer
 from app.access.service import authenticate
 from app.api import View
+from app.db import UnreachableError
 from app.errors import Problem
 from app.log import get_logger
 from app.serving.schemas import answer, parse
@@ -146,6 +147,9 @@ class OpenInference:
             status, headers, body = 200, *await self._answered(scope, receive)
         except Problem as problem:
             status, headers, body = _told(problem)
+        except UnreachableError:
+            away = Problem(503, "busy", "the database does not answer: come again", headers={"Retry-After": "5"})
+            status, headers, body = _told(away)
         except Exception as error:
             await _send(send, 500, [_JSON], b'{"error":"something went wrong in the gateway: its log says what"}')
             _log.error("request_failed", path=scope["path"], exc_info=error)

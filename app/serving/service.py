@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+from app.db import UnreachableError
 from app.errors import Problem
 from app.log import DEVICE_REFUSED, SERVING_FAILED, SERVING_LOADED, SERVING_UNLOADED, get_logger
 from app.models import queries
@@ -22,11 +23,12 @@ from inference.microbatch import BusyError, Microbatcher, Pace
 from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
+    from app.models.tables import ModelRow
     from inference import Model, Session, Tensor
     from inference.devices import Choice
     from inference.joining import Outcome
@@ -125,6 +127,9 @@ class Serving:
     _until: float = 0.0
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _failed: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _away: str = ""
+    """Why the registry cannot be asked."""
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _clock: count[int] = field(default_factory=count)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -148,7 +153,10 @@ class Serving:
         task.add_done_callback(self._tasks.discard)
 
     async def _load_all(self) -> None:
-        await self._refresh()
+        while not self._until and self.devices:
+            await self._refresh()
+            if not self._until:
+                await asyncio.sleep(FRESH_S)
         for name in self.devices:
             version = self._versions.get((name, NEWEST))
             if version is not None:
@@ -161,7 +169,7 @@ class Serving:
     def state(self) -> str:
         """Why not every model can be asked; empty when all can."""
         if not self._started:
-            return "models are being loaded"
+            return self._away or "models are being loaded"
         missing = [name for name in self.devices if (name, NEWEST) not in self._versions]
         if missing:
             return f"not imported yet: {', '.join(missing)}"
@@ -187,6 +195,8 @@ class Serving:
         return found
 
     def _unknown(self, name: str, version: str) -> Problem:
+        if self._away:
+            return _busy(self._away)
         if name not in self.devices:
             offered = ", ".join(self.devices) or "none; HEADRACE_SERVE names them"
             return Problem(404, "not_found", f"no model {name[:100]!r} is offered here; there are: {offered}")
@@ -196,8 +206,8 @@ class Serving:
 
     def ready(self, name: str, version: str) -> Loaded | None:
         """The loaded version where nothing has to be waited for: the way of nearly every request."""
-        if time.monotonic() > self._until:
-            return None
+        if time.monotonic() > self._until and not self._asking.locked():
+            self._later(self._refresh())
         found = self._versions.get((name, version))
         loaded = None if found is None else self._loaded.get(found.digest)
         if loaded is not None:
@@ -205,28 +215,45 @@ class Serving:
         return loaded
 
     async def _refresh(self) -> None:
-        """Ask the registry, at most once in a while."""
-        if not self.devices or time.monotonic() <= self._until:
-            return
-        rows = await asyncio.to_thread(queries.named, self.engine, self.devices)
+        """Ask the registry, at most once in a while; where it does not answer, what it said last stays true."""
+        async with self._asking:
+            if not self.devices or time.monotonic() <= self._until:
+                return
+            try:
+                rows = await asyncio.to_thread(queries.named, self.engine, self.devices)
+            except UnreachableError as error:
+                self._away = f"the database does not answer: {type(error).__name__}"
+                _log.warning(SERVING_FAILED, reason=self._away)
+                if self._versions:
+                    self._until = time.monotonic() + FRESH_S
+                return
+            self._versions, self._until, self._away = self._found(rows), time.monotonic() + FRESH_S, ""
+
+    def _found(self, rows: Sequence[ModelRow]) -> dict[tuple[str, str], Version]:
         found: dict[tuple[str, str], Version] = {}
         for row in rows:
             made = Version(row.name, row.version, row.digest, self.devices[row.name], row.contract)
             found.setdefault((row.name, NEWEST), made)
             # Of two packages that state the same version, the one imported last.
             found.setdefault((row.name, row.version), made)
-        self._versions, self._until = found, time.monotonic() + FRESH_S
+        return found
 
     async def load(self, version: Version) -> Loaded:
         """Make it ready, one at a time. Problem 503 when no device takes it, or there is no memory for it now."""
+        loaded = self._loaded.get(version.digest)
+        if loaded is None:
+            loaded = await self._made(version)
+        loaded.used = next(self._clock)
+        return loaded
+
+    async def _made(self, version: Version) -> Loaded:
         async with self._loading:
             loaded = self._loaded.get(version.digest)
             if loaded is None:
                 reason, until = self._failed.get(version.digest, ("", 0.0))
                 if until > time.monotonic():
-                    raise _away(reason)
+                    raise _busy(reason)
                 loaded = await self._load(version)
-            loaded.used = next(self._clock)
             return loaded
 
     async def _load(self, version: Version) -> Loaded:
@@ -238,7 +265,7 @@ class Serving:
         except (InferenceError, OSError) as error:
             _log.error(SERVING_FAILED, model=version.name, version=version.version, reason=str(error))
             self._failed[version.digest] = (str(error), time.monotonic() + FAILED_S)
-            raise _away(str(error)) from error
+            raise _busy(str(error)) from error
         self._failed.pop(version.digest, None)
         self._loaded[version.digest] = made
         for one in made.choice.refusals:
@@ -281,12 +308,14 @@ class Serving:
             idle = [one for one in self._loaded.values() if not one.pending]
             if not idle:
                 reason = f"there is no memory for {version.name}: every model loaded has requests under way"
-                raise _away(reason)
+                raise _busy(reason)
             await self.unload(min(idle, key=lambda one: one.used))
 
     async def unload(self, loaded: Loaded) -> None:
         """Free its memory; who still waits for it is told that it is gone."""
-        self._loaded.pop(loaded.version.digest, None)
+        # It may have been made ready anew by another request that met the loss.
+        if self._loaded.get(loaded.version.digest) is loaded:
+            del self._loaded[loaded.version.digest]
         loaded.batcher.close()
         await asyncio.to_thread(loaded.batcher.join, JOIN_S)
         _log.info(SERVING_UNLOADED, model=loaded.version.name, version=loaded.version.version)
@@ -304,9 +333,9 @@ class Serving:
                 again = await self.load(loaded.version)
                 return again, await again.infer(feeds)
         except BusyError as error:
-            raise _away(str(error), error.retry_after_s) from error
+            raise _busy(str(error), error.retry_after_s) from error
         except DeviceLostError as error:
-            raise _away(str(error)) from error
+            raise _busy(str(error)) from error
         except InferenceError as error:
             raise Problem(400, "bad_request", str(error)) from error
 
@@ -315,7 +344,7 @@ class Serving:
         return sorted(self._loaded.values(), key=lambda one: -one.used)
 
 
-def _away(reason: str, retry_after_s: float = 1.0) -> Problem:
+def _busy(reason: str, retry_after_s: float = 1.0) -> Problem:
     """Nothing was computed; the same request may be answered later."""
     return Problem(503, "busy", reason, headers={"Retry-After": str(max(1, round(retry_after_s)))})
 

@@ -20,7 +20,7 @@ from app.serving.service import NEWEST, Loaded, Serving
 from inference.microbatch import Pace
 from tests.app.serving.conftest import Box
 from tests.inference import onnx_graphs as graphs
-from tests.waiting import wait_for
+from tests.waiting import wait_for, wait_until
 
 CPU: dict[str, tuple[str, ...]] = {"judge": ("cpu",)}
 X = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
@@ -223,6 +223,33 @@ async def test_a_session_that_is_lost_is_made_ready_anew(box: Box) -> None:
         assert second is not first
         assert float(outputs["y"][0, 0]) == 42
         assert serving.loaded() == [second]
+
+
+async def test_two_requests_that_meet_a_loss_get_one_new_session(box: Box) -> None:
+    """Neither takes away what was made ready for the other."""
+    box.add("judge", graphs.mul())
+    async with _started(box, CPU) as serving:
+        first = await _judge(serving)
+        first.batcher.close()
+        answers = await asyncio.gather(*(serving.infer(first, _rows(value)) for value in range(8)))
+        assert [float(outputs["y"][0, 0]) for _, outputs in answers] == [2.0 * value for value in range(8)]
+        assert len({id(used) for used, _ in answers}) == 1
+
+
+def test_a_database_that_is_away_is_said(box: Box) -> None:
+    """503 and to come again, for the model and for the server; live it is all the same."""
+    away = f"sqlite:///{box.folder / 'absent' / 'headrace.db'}"
+    with TestClient(make_service(away, box.settings(CPU))) as client:
+        client.headers["Authorization"] = f"Bearer {box.token()}"
+        ready = wait_until(lambda: _about_database(client))
+        assert ready is not None
+        assert (ready.status_code, _infer(client).status_code) == (503, 503)
+        assert client.get("/v2/health/live").status_code == 200
+
+
+def _about_database(client: TestClient) -> Response | None:
+    ready = client.get("/v2/health/ready")
+    return ready if "database" in ready.text else None
 
 
 async def test_a_model_larger_than_the_memory_is_refused_with_the_setting(box: Box) -> None:
