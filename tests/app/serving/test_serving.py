@@ -226,14 +226,17 @@ async def test_a_session_that_is_lost_is_made_ready_anew(box: Box) -> None:
 
 
 async def test_two_requests_that_meet_a_loss_get_one_new_session(box: Box) -> None:
-    """Neither takes away what was made ready for the other."""
+    """Neither takes away what was made ready for the other, also where one of them is late."""
     box.add("judge", graphs.mul())
     async with _started(box, CPU) as serving:
         first = await _judge(serving)
         first.batcher.close()
         answers = await asyncio.gather(*(serving.infer(first, _rows(value)) for value in range(8)))
         assert [float(outputs["y"][0, 0]) for _, outputs in answers] == [2.0 * value for value in range(8)]
-        assert len({id(used) for used, _ in answers}) == 1
+        second = answers[0][0]
+        assert all(used is second for used, _ in answers)
+        late, _ = await serving.infer(first, _rows(1))
+        assert late is second
 
 
 def test_a_database_that_is_away_is_said(box: Box) -> None:
