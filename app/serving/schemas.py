@@ -95,6 +95,8 @@ def parse(body: bytes, header_length: int | None, wanted: Mapping[str, str]) -> 
         request = _decode(body if split == len(body) else memoryview(body)[:split])
     except (msgspec.DecodeError, RecursionError) as error:
         raise refused(REQUEST, f"the JSON is no inference request: {error}") from error
+    if request.parameters.sequence_id:
+        raise refused(REQUEST, "sequences are not offered here: each request stands for itself")
     raw = memoryview(body)[split:]
     feeds: dict[str, Tensor] = {}
     at = 0

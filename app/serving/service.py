@@ -262,7 +262,7 @@ class Serving:
             size = await asyncio.to_thread(_bytes, model)
             await self._room(version, size)
             made = await self._prepared(version, model, size)
-        except (InferenceError, OSError) as error:
+        except (InferenceError, OSError, ValueError) as error:
             _log.error(SERVING_FAILED, model=version.name, version=version.version, reason=str(error))
             self._failed[version.digest] = (str(error), time.monotonic() + FAILED_S)
             raise _busy(str(error)) from error

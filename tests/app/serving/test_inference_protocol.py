@@ -152,6 +152,7 @@ def test_live_ready_and_ready_for_a_model(box: Box) -> None:
         (b'{"inputs": 1}', "inputs"),
         (b"[" * 100_000, "no inference request"),
         (b'{"inputs": []}', "missing: ['x']"),
+        (b'{"inputs": [], "parameters": {"sequence_id": 7}}', "sequences are not offered"),
         (b'{"inputs": [{"name": "z", "datatype": "FP32", "shape": [1], "data": [1]}]}', "it takes: x"),
         (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 3], "data": [1]}]}', "takes FP32, not 'FP64'"),
         (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3]}]}', "neither data nor"),
