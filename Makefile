@@ -60,6 +60,8 @@ constraints: setup  ## renew constraints.txt and what the images install: exact 
 	@$(COMPILE) --constraints constraints.txt --extra demo --extra modbus --extra parquet --extra xlsx pyproject.toml --output-file deploy/requirements/demo.txt
 	@$(COMPILE) --constraints constraints.txt --group setup --output-file deploy/requirements/build.txt
 	@$(COMPILE) --constraints constraints.txt --group bench --output-file bench/requirements.txt
+	@$(COMPILE) --group mlserver --output-file bench/requirements-mlserver.txt
+	@$(COMPILE) --group tritonclient --output-file bench/requirements-tritonclient.txt
 
 clean:  ## remove what the commands above have made, but for data of a box (.headrace)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build

@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     """How long it may take for one call."""
     artefacts_mb: int = Field(default=2048, ge=0)
     """What compilers of chips made of models, kept in the data folder, may take up; 0 keeps nothing."""
+    serve: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Models offered under /v2, by name, to the order of devices; the first that takes it runs it. JSON."""
+    serve_memory_mb: int = Field(default=1024, ge=1)
+    """What files of models loaded for /v2 may amount to; beyond, the least recently used is unloaded."""
+    serve_budget_ms: float = Field(default=20.0, gt=0, le=10_000)
+    """No run for /v2 is made longer than this by joining requests."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="console", pattern="^(console|json)$")
 
@@ -105,6 +111,14 @@ class Settings(BaseSettings):
     def _age_needs_a_policy(self) -> Self:
         if self.journal_max_age_h is not None and self.journal_when_full == "stop":
             message = "journal_max_age_h drops readings: set journal_when_full to drop_oldest with it"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _served_names_a_device(self) -> Self:
+        empty = sorted(name for name, devices in self.serve.items() if not devices)
+        if empty:
+            message = f"serve names no device for {', '.join(empty)}: give at least one, e.g. cpu"
             raise ValueError(message)
         return self
 

@@ -37,9 +37,9 @@ def database(request: Request) -> Engine:
 Database = Annotated[Engine, Depends(database)]
 
 
-def principal(request: Request, engine: Database) -> Principal:
-    """Who is asking, by the bearer token. Problem 401 when there is none or it is no longer good."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
+def bearer(authorization: str) -> str:
+    """The token in the header Authorization. Problem 401 when there is none."""
+    kind, _, token = authorization.partition(" ")
     if kind.lower() != "bearer" or not token or len(token) > 200:  # noqa: PLR2004 - ours are 46 characters long
         raise Problem(
             401,
@@ -48,7 +48,12 @@ def principal(request: Request, engine: Database) -> Principal:
             "Send the header Authorization: Bearer <token>.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return service.authenticate(engine, token.strip())
+    return token.strip()
+
+
+def principal(request: Request, engine: Database) -> Principal:
+    """Who is asking, by the bearer token. Problem 401 when there is none or it is no longer good."""
+    return service.authenticate(engine, bearer(request.headers.get("authorization", "")))
 
 
 def require(role: str) -> Callable[[Principal], Principal]:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 ROLES: Final[dict[str, frozenset[str]]] = {
     "viewer": frozenset({"read"}),
-    "operator": frozenset({"read", "acknowledge"}),
-    "engineer": frozenset({"read", "acknowledge", "configure"}),
-    "admin": frozenset({"read", "acknowledge", "configure", "administer"}),
+    "operator": frozenset({"read", "acknowledge", "infer"}),
+    "engineer": frozenset({"read", "acknowledge", "infer", "configure"}),
+    "admin": frozenset({"read", "acknowledge", "infer", "configure", "administer"}),
     "auditor": frozenset({"read", "audit"}),
 }
 """Permissions of each role. The auditor changes nothing, the admin does not read the audit log: duties are separate."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.serving.service import Serving
+
 router = APIRouter(tags=["health"])
 
 
@@ -120,16 +122,34 @@ def _gateways() -> Iterator[Metric]:
     yield from (up, notes, size, stopped, dropped, latency)
 
 
-class _Now:
-    """Collects when asked: the figures live in the database, not in this process."""
+def _serving(serving: Serving) -> Iterator[Metric]:
+    labels = ["model", "version", "device"]
+    requests = CounterMetricFamily("headrace_serving_requests", "Requests run for /v2.", labels=labels)
+    rows = CounterMetricFamily("headrace_serving_rows", "Rows in them.", labels=labels)
+    runs = CounterMetricFamily("headrace_serving_runs", "Runs they were joined into.", labels=labels)
+    refused = CounterMetricFamily("headrace_serving_refused", "Requests sent away: too many waited.", labels=labels)
+    busy = CounterMetricFamily("headrace_serving_busy_seconds", "Time in runs.", labels=labels)
+    for one in serving.loaded():
+        figures, name = one.batcher.figures, [one.version.name, one.version.version, one.choice.device.id]
+        requests.add_metric(name, figures.requests)
+        rows.add_metric(name, figures.rows)
+        runs.add_metric(name, figures.runs)
+        refused.add_metric(name, figures.refused)
+        busy.add_metric(name, figures.busy_s)
+    yield from (requests, rows, runs, refused, busy)
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+
+class _Now:
+    """Collects when asked: but for what `/v2` does, the figures live in the database, not in this process."""
+
+    def __init__(self, engine: Engine, serving: Serving) -> None:
+        self._engine, self._offered = engine, serving
 
     def collect(self) -> Iterator[Metric]:
         yield from _ledger(self._engine)
         yield from _results(self._engine)
         yield from _gateways()
+        yield from _serving(self._offered)
 
 
 def _from_here(request: Request) -> bool:
@@ -142,5 +162,5 @@ def metrics(request: Request, engine: Database) -> Response:
     if not _from_here(request):
         _: Principal = principal(request, engine)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Now(engine))
+    registry.register(_Now(engine, request.app.state.serving))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
@@ -131,11 +132,13 @@ def prepare(
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that give a child the same settings, whether they came from the environment or from arguments."""
     values = {name: getattr(settings, name) for name in settings.model_fields_set if name != "admin_password"}
-    return {
-        f"{PREFIX}{name.upper()}": v.get_secret_value() if isinstance(v, SecretStr) else str(v)
-        for name, v in values.items()
-        if v is not None
-    }
+    return {f"{PREFIX}{name.upper()}": _as_variable(v) for name, v in values.items() if v is not None}
+
+
+def _as_variable(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def module(name: str, arguments: tuple[str, ...] = (), /) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ FEATURES: Final = frozenset(
         "readings",
         "retention",
         "scoring",
+        "serving",
         "sources",
     ),
 )

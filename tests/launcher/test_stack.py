@@ -159,11 +159,13 @@ def test_settings_given_as_arguments_reach_the_processes(tmp_path: Path) -> None
         secret_key=SecretStr("k"),
         admin_password=SecretStr("p"),
         database_url=None,
+        serve={"judge": ("ascend", "cpu")},
     )
     assert environment_of(settings) == {
         "HEADRACE_DATA_DIR": str(tmp_path),
         "HEADRACE_LOG_LEVEL": "DEBUG",
         "HEADRACE_SECRET_KEY": "k",
+        "HEADRACE_SERVE": '{"judge": ["ascend", "cpu"]}',
     }
 
 

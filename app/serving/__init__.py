@@ -1,0 +1,1 @@
+"""Models offered to callers by the Open Inference Protocol v2."""
