@@ -20,6 +20,7 @@ from app.commands import (
     migrate,
     past,
     plant,
+    selftest,
     show,
     tags,
     trust,
@@ -124,6 +125,7 @@ main.command()(migrate.migrate)
 main.command()(backup.backup)
 main.command()(backup.restore)
 main.command()(demo.demo)
+main.command()(selftest.selftest)
 main.command()(show.status)
 main.command()(show.ledger)
 main.command()(show.gaps)

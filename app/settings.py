@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -112,6 +113,16 @@ def provide(values: Mapping[str, str]) -> None:
 def variable(name: str) -> str | None:
     """One variable that a plant file refers to by `{env: NAME}`; None when it is not set."""
     return _provided.get(name, os.environ.get(name))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it no `HEADRACE_…` variable of the environment is there: what another box is told reaches nobody here."""
+    ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(PREFIX)}
+    try:
+        yield
+    finally:
+        os.environ.update(ours)
 
 
 def inherited() -> dict[str, str]:
