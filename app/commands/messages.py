@@ -245,6 +245,7 @@ ZH: Final[dict[str, str]] = {
     "PASSED: nothing is lost, nothing is doubled": "通过：没有丢失，没有重复",
     "FAILED": "未通过",
     "Acceptance test": "验收测试",
+    "Stopped before its end: there is no result.": "提前停止：没有结果。",
     "Readings": "读数",
     "Answers": "结果",
     "Faults": "故障",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app import times
+from app.commands.box import stop_on_signal
 from app.commands.console import fail, out, t, table
 from app.launcher.process import LaunchError
 from app.selftest import report as reports
@@ -20,6 +21,10 @@ from app.selftest.run import Plan, run
 if TYPE_CHECKING:
     from app.selftest.faults import Done
     from app.selftest.report import Result
+
+
+class StoppedError(Exception):
+    """Somebody has stopped the run before its end: there is no result."""
 
 
 class Database(StrEnum):
@@ -52,6 +57,8 @@ def selftest(
         result = _run(plan, keep)
     except FileExistsError as error:
         raise fail(t("{folder} is there already: choose a new one with --keep", folder=keep)) from error
+    except StoppedError as error:
+        raise fail(t("Stopped before its end: there is no result.")) from error
     except (LaunchError, ValueError) as error:
         raise fail(str(error)) from error
     _show(result)
@@ -68,9 +75,22 @@ def _run(plan: Plan, keep: Path | None) -> Result:
     if keep is not None:
         # Never a folder that somebody has something in.
         keep.mkdir(parents=True)
-        return asyncio.run(run(plan, keep.resolve(), _tell))
+        return asyncio.run(_stoppable(plan, keep.resolve()))
     with tempfile.TemporaryDirectory(prefix="headrace-selftest-", ignore_cleanup_errors=True) as folder:
-        return asyncio.run(run(plan, Path(folder), _tell))
+        return asyncio.run(_stoppable(plan, Path(folder)))
+
+
+async def _stoppable(plan: Plan, folder: Path) -> Result:
+    """The run; whoever tells it to stop, by Ctrl-C or SIGTERM, finds nothing left behind. Raises StoppedError."""
+    stop = stop_on_signal()
+    going, waiting = asyncio.create_task(run(plan, folder, _tell)), asyncio.create_task(stop.wait())
+    await asyncio.wait((going, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not going.done():
+        going.cancel()
+        await asyncio.wait([going])
+        raise StoppedError
+    return going.result()
 
 
 def _tell(done: Done) -> None:
