@@ -82,7 +82,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether it was as promised."""
-        wrong = ("lost", "doubled", "invented")
+        # The plant sends nothing that has to be refused, and this box is told to drop nothing.
+        wrong = ("lost", "doubled", "invented", "refused", "dropped")
         return (
             self.flows and self.rests and self.api and bool(self.connections)
             and not any(self.total(name) for name in wrong)

@@ -19,14 +19,16 @@ PLAN = Plan(7, 90.0, "sqlite")
 ACCOUNT = Account("plant", 100, 98, 1, 1, 0, (), (), ())
 NORTH = North(40, (), 0, 0, ())
 LEDGER = Ledger("plant", 98, 98, 0, 0, 0, 0, {}, 0)
+DROPPED = Ledger("plant", 100, 98, 0, 2, 0, 0, {}, 0)
+REFUSED = Ledger("plant", 100, 98, 2, 0, 0, 0, {}, 0)
 FAULT = Done("redis_killed", 1_795_960_800_000_000_000, 1_795_960_801_500_000_000)
 
 
 def result(**change: Any) -> Result:  # noqa: ANN401 - one part of it
     """A good run, but for this."""
     given = {"rows": [ACCOUNT], "north": NORTH, "flows": True, "rests": True, "api": True, **change}
-    rows, north = given.pop("rows"), given.pop("north")
-    return Result.of(PLAN, [FAULT], rows, north, [LEDGER], Stall("plant", 3.5, 0), left_out="", **given)
+    rows, north, ledger = given.pop("rows"), given.pop("north"), given.pop("ledger", LEDGER)
+    return Result.of(PLAN, [FAULT], rows, north, [ledger], Stall("plant", 3.5, 0), left_out="", **given)
 
 
 def test_a_good_run_is_passed() -> None:
@@ -44,6 +46,8 @@ def test_a_good_run_is_passed() -> None:
         {"rows": [Account("plant", 100, 99, 0, 0, 0, (("a", 1, 2.0),), (), ())]},
         {"rows": [Account("plant", 100, 100, 0, 0, 0, (), (("a", 1, 2.0),), ())]},
         {"rows": [Account("plant", 100, 100, 0, 0, 0, (), (), (("a", 1, 2.0),))]},
+        {"ledger": DROPPED},
+        {"ledger": REFUSED},
         {"north": North(40, (3,), 0, 0, ())},
         {"north": North(40, (), 1, 0, ())},
         {"north": North(40, (), 0, 0, ("p",))},
