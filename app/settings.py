@@ -116,13 +116,20 @@ def variable(name: str) -> str | None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Within it no `HEADRACE_…` variable of the environment is there: what another box is told reaches nobody here."""
-    ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(PREFIX)}
+def alone(**own: str) -> Iterator[None]:
+    """Within it no `HEADRACE_…` variable of the environment is there: what another box is told reaches nobody here.
+
+    `own`: variables that this process and its children have instead.
+    """
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(own)
     try:
         yield
     finally:
-        os.environ.update(ours)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def inherited() -> dict[str, str]:

@@ -90,6 +90,12 @@ class Rig:
         return found[name]
 
 
+def _temporary(folder: Path) -> Path:
+    made = folder / "tmp"
+    made.mkdir(parents=True)
+    return made
+
+
 def chosen(folder: Path, database_url: str) -> Settings:
     """The settings of a box in this folder."""
     return Settings(
@@ -107,7 +113,8 @@ async def rig(folder: Path, database: str) -> AsyncIterator[Rig]:
     """A whole box from an empty folder, without its plant. Raises LaunchError with what to do."""
     async with AsyncExitStack() as held:
         # What the environment says of a customer's box, its database above all, must reach neither us nor a child.
-        held.enter_context(settings.alone())
+        # Libraries leave files where temporary ones belong; ours go with the folder.
+        held.enter_context(settings.alone(TMPDIR=str(_temporary(folder))))
         direct, seen, supervisors, gate = await _database(held, folder, database)
         mine = chosen(folder, seen)
         settings.use(mine)

@@ -17,12 +17,14 @@ def test_what_another_box_is_told_reaches_nobody_and_comes_back() -> None:
     """Neither this process nor a child sees it meanwhile; afterwards all is as before."""
     os.environ[NAME] = "precious"
     try:
-        with settings.alone():
+        with settings.alone(TMPDIR="here"):
             assert NAME not in settings.inherited()
+            assert settings.inherited()["TMPDIR"] == "here"
             assert settings.Settings().model_fields_set == set()
             command = [sys.executable, "-c", f"import os; print({NAME!r} in os.environ)"]
             assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "False"
         assert settings.inherited()[NAME] == "precious"
+        assert settings.inherited().get("TMPDIR") != "here"
     finally:
         del os.environ[NAME]
 
