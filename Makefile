@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 ROOMS := app connectors inference migrations examples bench tests setup
 TEST_ARGS ?=
 DEMO_ARGS ?=
+CHAOS_ARGS ?=
+BUGS ?=
 BENCH ?= pipeline
 BENCH_ARGS ?=
 
@@ -16,7 +18,8 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts deps tests coverage test-accelerators test-compose bench constraints clean
+.PHONY: help setup demo test lint types contracts deps tests coverage test-accelerators test-compose chaos chaos-bugs bench
+.PHONY: constraints clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +52,12 @@ test-accelerators: setup  ## makers' runtimes in environments of their own, whic
 
 test-compose: setup  ## build the images, run docker-compose.yml with the demonstration plant, look at what comes out
 	@$(BIN)/python -m tests.compose
+
+chaos: setup  ## pull the plug for an hour, report in docs/reports (CHAOS_ARGS="--for 600 --seed 7 --database postgresql")
+	@$(BIN)/headrace selftest --plug --for 3600 --report docs/reports $(CHAOS_ARGS)
+
+chaos-bugs: setup  ## put a bug into each hop, one after the other: the plug has to find it (BUGS=…)
+	@$(BIN)/python -m tests.chaos.bugs $(BUGS)
 
 bench: setup  ## one benchmark (BENCH=pipeline BENCH_ARGS=…)
 	@$(BIN)/python -m pip install --quiet --require-hashes -r bench/requirements.txt

@@ -23,6 +23,7 @@ from app.commands import (
     outbox,
     past,
     plant,
+    selftest,
     show,
     tags,
     trust,
@@ -127,6 +128,7 @@ main.command()(migrate.migrate)
 main.command()(backup.backup)
 main.command()(backup.restore)
 main.command()(demo.demo)
+main.command()(selftest.selftest)
 main.command()(show.status)
 main.command()(show.ledger)
 main.command()(show.gaps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -140,6 +141,23 @@ def provide(values: Mapping[str, str]) -> None:
 def variable(name: str) -> str | None:
     """One variable that a plant file refers to by `{env: NAME}`; None when it is not set."""
     return _provided.get(name, os.environ.get(name))
+
+
+@contextmanager
+def alone(**own: str) -> Iterator[None]:
+    """Within it no `HEADRACE_…` variable of the environment is there: what another box is told reaches nobody here.
+
+    `own`: variables that this process and its children have instead.
+    """
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def inherited() -> dict[str, str]:

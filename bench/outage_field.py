@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from app.selftest.gate import Gate
 from bench.outage_peers import CELL_TAG, TOPIC, UNSURE, Cell, Device, FieldBroker, Server, running
 from bench.outage_plant import NODES, URI
 from examples.ownlog import read_log
-from tests.connectors.tcp_gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Final
+
+FILE: Final = "untold"
+"""It is there while something is missing that nobody has been told of for certain."""
+
 
 class Continuity:
-    """Of one source, through all its connections.
+    """Of one source, through all its connections, and through our own end.
 
-    A connection that ends before its first batch is said to anybody must not take its gap with it: what the next one
-    says covers both.
+    A connection that ends before its first batch is safe with anybody must not take its gap with it: the next one may
+    take up what this one has begun, and what it says has to cover both.
     """
 
-    def __init__(self) -> None:
-        """Nothing is missing yet."""
+    def __init__(self, folder: str = "") -> None:
+        """`folder`: where it is written down, for peers that keep something for us; without it, nowhere."""
+        self._file = Path(folder) / FILE if folder else None
+        self._written = self._file is not None and self._file.exists()
         self._unbroken = True
 
     def connected(self, *, took_up: bool) -> None:
-        """A connection was made; `took_up`: the peer has kept what changed meanwhile."""
-        self._unbroken = self._unbroken and took_up
+        """A connection was made; `took_up`: the peer has kept what changed meanwhile.
+
+        To be called before the peer, or a file of ours, has anything that a later connection could take up. Raises
+        OSError.
+        """
+        self._unbroken = self._unbroken and took_up and not self._written
+        if not self._unbroken and self._file is not None and not self._written:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            self._written = True
 
     @property
     def broken(self) -> bool:
@@ -27,3 +48,9 @@ class Continuity:
         """For the next batch; those after it continue."""
         unbroken, self._unbroken = self._unbroken, True
         return unbroken
+
+    def told(self) -> None:
+        """A batch is safe with whoever reads: what was said with it, or before it, is known. Raises OSError."""
+        if self._written and self._unbroken and self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._written = False

@@ -141,6 +141,15 @@ ZH: Final[dict[str, str]] = {
     "Store nothing, only say what would be stored.": "不写入任何数据，只说明将写入什么。",
     "Bring readings of a file into the history; what is there already is left out.": "将文件中的读数导入历史；已有的读数略过。",
     "Exit status 1 when any is refused.": "有被拒绝的行时退出码为 1。",
+    "Run a gateway of its own with a simulated plant and hold what is stored against the plant's log.": "运行一个独立的网关和模拟工厂，并将存储的数据与工厂自己的日志逐一核对。",
+    "It touches no other gateway and leaves nothing behind; exit status 1 when something is lost, doubled or unsaid.": "不触及其他网关，结束后不留任何东西；有丢失、重复或未说明的缺失时退出码为 1。",
+    "Pull the plug: kill, stop, cut and fill while it runs.": "拔掉插头：运行中杀进程、暂停、断线、写满磁盘。",
+    "How long, in seconds.": "运行多久（秒）。",
+    "Repeats the faults of an earlier run.": "重现先前一次运行的故障。",
+    "sqlite or postgresql.": "sqlite 或 postgresql。",
+    "Only this fault; may be given again.": "只做这种故障；可多次给出。",
+    "Folder for the report, as Markdown and JSON.": "报告目录，格式为 Markdown 和 JSON。",
+    "Keep data and logs in this new folder.": "将数据和日志保留在这个新目录中。",
 }
 
 

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-KEEP_NS: Final = 10 * times.NANOS
-"""Nothing stays unacknowledged for longer than this while its connection is up."""
+KEEP_NS: Final = 60 * times.NANOS
+"""Nothing stays unacknowledged for so long while its connection is up. But a broker that is killed comes back as it was
+when it last wrote down its state, and has again what we acknowledged since; ours writes it down every 30 s."""
+SURE_NS: Final = 10 * times.NANOS
+MOST_READINGS: Final = 1_000_000
+"""More are remembered only of the last `SURE_NS`."""
 WATCH_NS: Final = 60 * times.NANOS
 """How long after a connection was made repeats may come: a broker first sends what waited meanwhile."""
 TAIL_RECORDS: Final = 1024
@@ -43,17 +47,21 @@ _ODD: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E
 class _Written:
     received_time: int
     columns: bytes
+    readings: int
 
 
 class Repeats:
     """Of one connection."""
 
-    def __init__(self) -> None:
-        """Nothing was journaled yet."""
+    def __init__(self, most: int = MOST_READINGS) -> None:
+        """Nothing was journaled yet. `most`: readings to remember beyond those of the last seconds."""
+        self._most = most
         self.alive_until = 0
         """ns: up to when the connection was alive, as far as it was noted; 0 when it never was."""
         self._name = ""
         self._tail: deque[_Written] = deque()
+        self._remembered = 0
+        """Readings in it."""
         self._marks = np.empty(0, np.uint64)
         """Of the readings to look for, sorted."""
         self._newest = 0
@@ -67,9 +75,14 @@ class Repeats:
             return
         self.alive_until = max(self.alive_until, record.alive_until)
         if record.count:
-            self._tail.append(_Written(record.received_time, record.columns))
-        while self._tail and self._tail[0].received_time < record.received_time - KEEP_NS:
-            self._tail.popleft()
+            self._tail.append(_Written(record.received_time, record.columns, record.count))
+            self._remembered += record.count
+        while self._tail and self._tail[0].received_time < record.received_time - self._keep_ns:
+            self._remembered -= self._tail.popleft().readings
+
+    @property
+    def _keep_ns(self) -> int:
+        return KEEP_NS if self._remembered <= self._most else SURE_NS
 
     def expect(self, name: str) -> None:
         """The connection of this name was made: from now on look for what was journaled last. Blocking: takes CPU."""

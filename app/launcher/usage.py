@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PROC: Final = Path("/proc")
 PARENT: Final = 1
@@ -24,21 +27,28 @@ class Usage:
 
 
 def of_group(group: int) -> Usage:
-    """The sum over the processes of a group and all that descend from it.
-
-    PostgreSQL's children each lead a group of their own.
-    """
+    """The sum over the processes of a group and all that descend from it."""
     processes = _all()
-    members = {pid for pid, fields in processes.items() if int(fields[GROUP]) == group}
-    grown = True
-    while grown:
-        born = {pid for pid, fields in processes.items() if int(fields[PARENT]) in members} - members
-        members |= born
-        grown = bool(born)
-    found = [processes[pid] for pid in members]
+    found = [processes[pid] for pid in _members(processes, group)]
     ticks = sum(int(n) for fields in found for n in fields[CPU])
     pages = sum(int(fields[RSS]) for fields in found)
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def members(group: int) -> set[int]:
+    """The processes of a group and all that descend from it; empty where there is no /proc."""
+    return _members(_all(), group)
+
+
+def _members(processes: Mapping[int, Sequence[str]], group: int) -> set[int]:
+    """PostgreSQL's children each lead a group of their own."""
+    found = {pid for pid, fields in processes.items() if int(fields[GROUP]) == group}
+    grown = True
+    while grown:
+        born = {pid for pid, fields in processes.items() if int(fields[PARENT]) in found} - found
+        found |= born
+        grown = bool(born)
+    return found
 
 
 def of_process(pid: int) -> Usage:

@@ -57,7 +57,7 @@ class MqttSource:
         self._news = asyncio.Event()
         self._beat_ns = 0
         self._alive_ns = 0
-        self._continuity = Continuity()
+        self._continuity = Continuity(config.data_dir)
 
     def _begin(self) -> None:
         """Read with the newest tags."""
@@ -90,7 +90,9 @@ class MqttSource:
         self._link = link
         try:
             kept = await link.open()
-            self._continuity.connected(took_up=await self._subscribe(link, kept=kept))
+            # Before we subscribe: from then on the broker keeps what a later connection would take up.
+            self._continuity.connected(took_up=kept and all(self._wanted().values()))
+            await self._subscribe(link, kept=kept)
             await self._say_online(link)
         except BaseException:
             await self.close()
@@ -122,20 +124,19 @@ class MqttSource:
         """See `connectors.Tended`. Nothing here is mended without a change of the configuration."""
         return False
 
-    async def _subscribe(self, link: Link, *, kept: bool) -> bool:
-        """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration.
+    def _wanted(self) -> dict[str, int]:
+        """Filter to QoS: at 0 a broker keeps nothing of what comes while we are away."""
+        given: dict[str, int] = {f.filter: min(f.qos, 1) for f in self._options.subscriptions}
+        return given or dict.fromkeys(self._mapping.topics, self._qos)
 
-        Returns whether the broker has kept what came meanwhile: at QoS 0 it keeps nothing.
-        """
-        wanted: dict[str, int] = {f.filter: min(f.qos, 1) for f in self._options.subscriptions} or dict.fromkeys(
-            self._mapping.topics, self._qos
-        )
+    async def _subscribe(self, link: Link, *, kept: bool) -> None:
+        """Subscribe to what is wanted now; let go of what a kept session still has from an earlier configuration."""
+        wanted = self._wanted()
         if kept:
             await link.unsubscribe([f for f in self._filters_before() if f not in wanted])
         await link.subscribe(list(wanted.items()))
         self._note_filters(list(wanted))
         self._alive_ns = time.time_ns()
-        return kept and all(wanted.values())
 
     async def rebind(self, config: ConnectionConfig) -> bool:
         """See `connectors.Rebindable`. Subscribes to topics with new tags, where the broker then gives what it retains.
@@ -238,7 +239,7 @@ class MqttSource:
             self._revision,
             rows.refusals(),
             continues=self._continuity.say(),
-            ack=_acknowledger(link, acks),
+            ack=_acknowledger(link, acks, self._continuity),
         )
 
     def _map(self, message: Message, rows: Rows, received: int) -> None:
@@ -267,8 +268,11 @@ class MqttSource:
             await link.close()
 
 
-def _acknowledger(link: Link, acks: list[tuple[int, int]]) -> Callable[[], Awaitable[None]]:
+def _acknowledger(
+    link: Link, acks: list[tuple[int, int]], continuity: Continuity
+) -> Callable[[], Awaitable[None]]:
     async def acknowledge() -> None:
+        continuity.told()
         link.ack(acks)
 
     return acknowledge

@@ -60,7 +60,7 @@ class OpcUaSource:
         self._alive_ns = 0
         self._ready: deque[Batch] = deque()
         """What goes before anything newer."""
-        self._continuity = Continuity()
+        self._continuity = Continuity(config.data_dir)
         self._endpoints = Endpoints(self._options, keys_of(self._options, config.name, self._folder))
         self._kept: Handles | None = None
         """As the file has it that this subscription can be resumed from."""
@@ -75,7 +75,7 @@ class OpcUaSource:
     async def connect(self) -> None:
         """Open a session on the first endpoint that lets us in, and subscribe. NotConnectedError, RefusedError."""
         await self.close()
-        self._continuity.connected(took_up=await self._endpoints.first(self._open))
+        await self._endpoints.first(self._open)
 
     async def _open(self, at: Options) -> bool:
         """Whether the session that was left at this endpoint was gone on with."""
@@ -83,12 +83,16 @@ class OpcUaSource:
         session = self._session = Session(at, self._config.name, self._config.data_dir)
         try:
             resumed = await session.open(kept)
-            if kept is not None and resumed:
+            if kept is not None and not resumed:
+                # It is gone. What a server that has restarted gives us anew may bear the very same numbers.
+                resume.forget(self._folder)
+                kept = None
+            if kept is not None:
                 # The next one has to sign another nonce, even if this connection ends before it has read anything.
                 kept = replace(kept, nonce=session.nonce)
                 resume.keep(self._folder, self._fingerprint, kept)
             await self._learn(session)
-            return await self._subscribe(session, at, kept if resumed else None)
+            return await self._subscribe(session, at, kept)
         except BaseException as error:
             # What the server has kept for us it keeps: the next connection may take it up.
             await self._let_go(leave=kept is not None)
@@ -144,6 +148,8 @@ class OpcUaSource:
         self._alive_ns = time.time_ns()
         self._show(self._items.absent)
         self._look_at = time.monotonic() + self._options.retry_bad_s
+        # Before it is written down how to take this subscription up: who does so knows nothing of what was before it.
+        self._continuity.connected(took_up=resumed)
         self._keep(feed, new=not resumed)
         return resumed
 
@@ -264,7 +270,7 @@ class OpcUaSource:
             self._config.revision,
             columns.refused + broken + lost,
             columns.lost + taken.lost,
-            ack=_acknowledger(subscription, taken.sequences),
+            ack=_acknowledger(subscription, taken.sequences, self._continuity),
             events=events,
         )
 
@@ -315,8 +321,11 @@ class OpcUaSource:
             await (session.leave() if leave else session.close())
 
 
-def _acknowledger(subscription: Subscription | Polling, sequences: Sequence[int]) -> Callable[[], Awaitable[None]]:
+def _acknowledger(
+    subscription: Subscription | Polling, sequences: Sequence[int], continuity: Continuity
+) -> Callable[[], Awaitable[None]]:
     async def acknowledge() -> None:
+        continuity.told()
         subscription.acknowledge(sequences)
 
     return acknowledge

@@ -82,6 +82,8 @@ class Subscription:
         self._expected: int | None = None
         self._safe: int | None = None
         self._resuming = False
+        self._taken_up: int | None = None
+        """What was safe with us when it was taken up; None once the server has heard so."""
         self._lost = 0
         self._heard = time.monotonic()
         self._silence_s = options.timeout_s
@@ -129,6 +131,7 @@ class Subscription:
         self._id, self._silence_s, self._safe = kept.subscription, kept.silence_s, kept.sequence
         self._resuming = kept.sequence is None
         self._expected = None if kept.sequence is None else _next(kept.sequence)
+        self._taken_up = kept.sequence
         self.monitored.revised = kept.revised
         self.monitored.subscription, self.monitored.ids = kept.subscription, dict(kept.handles.items)
         self._start()
@@ -285,6 +288,10 @@ class Subscription:
         if self._resuming:
             self._resuming = False
             await self._recover(_before(found.sequence, response.available), now)
+        if self._taken_up is not None:
+            # Acknowledged, and the connection broke before the server heard it: else it would come again one day.
+            self._acknowledged.extend(_before(_next(self._taken_up), response.available))
+            self._taken_up = None
         if self._expected is not None and found.sequence != self._expected:
             if (found.sequence - self._expected) % SEQUENCE_END >= HALF:
                 return

@@ -10,8 +10,8 @@ import pytest_asyncio
 from asyncua import ua
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from tests.connectors.opcua_plant import Plant, opcua_plant
-from tests.connectors.tcp_gate import Gate
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -10,11 +10,11 @@ import pytest
 
 from app.launcher import servers
 from app.launcher.ports import Port
+from app.selftest.gate import Gate
 from connectors import TagBinding
 from tests.connectors.message_gate import Framing
 from tests.connectors.mqtt_publisher import publish
 from tests.connectors.peering import Peer
-from tests.connectors.tcp_gate import Gate
 
 VARIANTS: Final = ("3.1.1", "5")
 

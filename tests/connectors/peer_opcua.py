@@ -8,11 +8,11 @@ from typing import Final
 import pytest
 
 from app.launcher.ports import Port
+from app.selftest.gate import Gate
 from connectors import TagBinding
 from tests.connectors.message_gate import Framing
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant
 from tests.connectors.peering import Peer
-from tests.connectors.tcp_gate import Gate
 
 VARIANTS: Final = ("None", "SignAndEncrypt")
 HEAD: Final = 8

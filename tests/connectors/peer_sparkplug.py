@@ -10,11 +10,11 @@ import pytest
 
 from app.launcher import servers
 from app.launcher.ports import Port
+from app.selftest.gate import Gate
 from connectors import TagBinding
 from tests.connectors.peer_mqtt import PACKETS
 from tests.connectors.peering import Peer
 from tests.connectors.sparkplug_edge import DOUBLE, STRING, Edge
-from tests.connectors.tcp_gate import Gate
 
 VARIANTS: Final = ("3.1.1",)
 

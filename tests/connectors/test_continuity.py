@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from connectors._continuity import Continuity
 
 
@@ -21,3 +23,27 @@ def test_a_break_that_was_not_said_is_not_forgotten() -> None:
     made.connected(took_up=False)
     made.connected(took_up=True)
     assert [made.say(), made.say()] == [False, True]
+
+
+def test_a_break_that_is_not_safe_outlives_us(tmp_path: Path) -> None:
+    """It was said and we were killed before anybody had it safe: who comes after us says it again, and then no more."""
+    made = Continuity(str(tmp_path))
+    made.connected(took_up=False)
+    assert not made.say()
+    after = Continuity(str(tmp_path))
+    after.connected(took_up=True)
+    assert not after.say()
+    after.told()
+    for later in (after, Continuity(str(tmp_path))):
+        later.connected(took_up=True)
+        assert later.say()
+
+
+def test_what_is_safe_before_it_is_said_tells_nobody(tmp_path: Path) -> None:
+    """A batch of the connection before, acknowledged late, does not take the break with it."""
+    made = Continuity(str(tmp_path))
+    made.connected(took_up=False)
+    made.told()
+    after = Continuity(str(tmp_path))
+    after.connected(took_up=True)
+    assert not after.say()

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from pymodbus.constants import ExcCodes
 
+from app.selftest.gate import Gate
 from connectors import NotConnectedError, Status
 from connectors.modbus.source import ModbusSource
 from tests.connectors.peer_modbus import Plc, first, readings, source, tag
-from tests.connectors.tcp_gate import Gate
 
 SOON_S = 10.0
 HOLDING = 3

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from pymodbus.constants import ExcCodes
 
+from app.selftest.gate import Gate
 from connectors import ConnectionConfig, NotConnectedError, Status, TagBinding
 from connectors.modbus.source import ModbusSource
 from tests.connectors.peer_modbus import Plc, readings, tag
-from tests.connectors.tcp_gate import Gate
 from tests.waiting import wait_for
 
 HOLDING = 3

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from app.launcher.ports import Port
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Publication, RefusedError, TagBinding, Tended
 from connectors._commands import Writing
 from connectors.mqtt import SCHEMES, plant_writer
@@ -22,7 +23,6 @@ from connectors.mqtt.options import Options
 from connectors.mqtt.sink import MqttSink
 from connectors.mqtt.source import MqttSource
 from connectors.mqtt.websocket import SHORT, frame, masked
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.tls_broker import _listens, _write
 from tests.waiting import wait_for
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from connectors import NotConnectedError, Proposal, Status, TagBinding
 from connectors.mqtt import browse, heard, learn
 from connectors.mqtt.heard import Heard
 from connectors.mqtt.learn import proposals
 from connectors.mqtt.mapping import Mapping, Rows
 from tests.connectors.mqtt_publisher import publish
-from tests.connectors.tcp_gate import Gate
 
 NOW = time.time_ns()
 MS = NOW // 1_000_000

@@ -13,12 +13,12 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, TagBinding
 from connectors.mqtt.source import FILTERS_FILE, MqttSource
 from tests.connectors.message_gate import MessageGate
 from tests.connectors.mqtt_publisher import publish
 from tests.connectors.peer_mqtt import PACKETS
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_mqtt_source import gather, refusals
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from connectors import ConnectionConfig, NotConnectedError, Publication, TagBinding
 from connectors.mqtt.look import look
 from connectors.mqtt.sink import MqttSink
 from connectors.mqtt.source import MqttSource
 from tests.connectors.mqtt_publisher import north, publish
-from tests.connectors.tcp_gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

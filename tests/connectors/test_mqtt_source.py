@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, TagBinding
 from connectors.mqtt.source import MqttSource
 from tests.connectors.mqtt_publisher import publish
-from tests.connectors.tcp_gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SOON_S = 10.0
@@ -90,12 +90,26 @@ async def test_while_away(broker: servers.Broker, data_dir: str, topic: str, ver
     """What is published while we are away is kept by the broker and comes at the next connect, in order."""
     tags = [TagBinding(1, f"{topic}#/x")]
     async with connected(broker, data_dir, tags, version=version) as source:
-        assert not (await source.read()).continues, "a session that is new"
+        first = await source.read()
+        assert not first.continues, "a session that is new"
+        await first.ack()
     await publish(broker, topic, *numbers(200))
     async with connected(broker, data_dir, tags, version=version) as source:
         batches = await gather(source, lambda b: len(values(b)) >= 200)
     assert all(one.continues for one in batches)
     assert values(batches) == [float(n) for n in range(200)]
+
+
+async def test_a_gap_outlives_us(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:
+    """Killed after the broker had made a session and before a first batch was safe: the next one says the gap, once."""
+    tags = [TagBinding(1, f"{topic}#/x")]
+    async with connected(broker, data_dir, tags, version=version) as source:
+        assert not (await source.read()).continues
+    for gap in (True, False):
+        async with connected(broker, data_dir, tags, version=version) as source:
+            first = await source.read()
+            assert first.continues != gap
+            await first.ack()
 
 
 async def test_clean_session(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:

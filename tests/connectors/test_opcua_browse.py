@@ -14,6 +14,7 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from app.launcher.ports import Port
+from app.selftest.gate import Gate
 from connectors import Browser, Node, NotConnectedError, RefusedError, Status
 from connectors.opcua import browse
 from connectors.opcua.browse import OpcUaBrowser
@@ -23,7 +24,6 @@ from connectors.opcua.session import Session
 from connectors.opcua.space import Space, ns0
 from tests.connectors.opcua_machines import MACHINES, Machines, limit, machines
 from tests.connectors.opcua_plant import Plant
-from tests.connectors.tcp_gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = Path(__file__).parents[2]

@@ -13,13 +13,13 @@ import pytest_asyncio
 from asyncua import ua
 from asyncua.crypto.permission_rules import User
 
+from app.selftest.gate import Gate
 from connectors import ConnectionConfig, NotConnectedError, RefusedError
 from connectors.opcua.options import Options
 from connectors.opcua.resume import FILE
 from connectors.opcua.security import trust
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import PASSWORD, Plant, Users, opcua_plant
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import gather, tag, values
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -123,7 +123,9 @@ async def test_what_is_kept_belongs_to_one_server(first: Plant, second: Plant, d
     token = json.loads((Path(data_dir) / FILE).read_text())["token"]
     other = source(data_dir, first.url, second.url)
     await other.connect()
-    assert not (await other.read()).continues
+    first_of_it = await other.read()
+    assert not first_of_it.continues
+    await first_of_it.ack()
     assert json.loads((Path(data_dir) / FILE).read_text())["token"] != token or set(first.subscriptions())
     await other.close()
     again = source(data_dir, first.url)

@@ -13,6 +13,7 @@ import pytest_asyncio
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, PlantEvent, TagBinding
 from connectors.opcua.alarms import FIELDS, Alarms
 from connectors.opcua.notification import EventFields
@@ -22,7 +23,6 @@ from connectors.opcua.variant import Text
 from tests.connectors.opcua_alarms import LEVEL, alarm, tell
 from tests.connectors.opcua_open62541 import open62541
 from tests.connectors.opcua_plant import URI, Plant, opcua_plant
-from tests.connectors.tcp_gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SOON_S = 15.0

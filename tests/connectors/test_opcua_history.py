@@ -12,10 +12,10 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
+from app.selftest.gate import Gate
 from connectors import Batch, Historical, NotConnectedError, Past, TagBinding
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_historian import BEGIN, URI, Historian, historian, ns
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

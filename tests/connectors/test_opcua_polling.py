@@ -14,13 +14,13 @@ import pytest_asyncio
 from asyncua import ua
 from asyncua.ua.ua_binary import to_binary
 
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Status, TagBinding
 from connectors.opcua.decode import UndecodableError, decode_items, decode_values
 from connectors.opcua.polled import Scan
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import Plant, opcua_plant
 from tests.connectors.opcua_stingy import Means, StingyServer
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import gather, refusals, tag, values
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

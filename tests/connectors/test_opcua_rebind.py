@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Status, TagBinding
 from connectors.opcua.columns import Table
 from connectors.opcua.decode import Changes
@@ -23,7 +24,6 @@ from connectors.opcua.options import Options
 from connectors.opcua.resume import FILE, Handles
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import URI, Plant, opcua_plant, string_node
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import gather, refusals, tag, values
 from tests.waiting import wait_for
 

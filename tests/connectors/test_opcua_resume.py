@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from asyncua import ua
 
+from app.selftest.gate import Gate
 from connectors import ConnectionConfig, NotConnectedError, TagBinding
 from connectors.opcua.resume import FILE, MOST_TRIES
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import PASSWORD, URI, Plant
-from tests.connectors.tcp_gate import Gate
 from tests.connectors.test_opcua_source import gather, tag, values
 from tests.waiting import wait_for
 
@@ -114,6 +114,22 @@ async def test_a_gap_outlives_the_connection_that_had_it(plant: Plant, data_dir:
     first = await source.read()
     assert not first.continues
     await source.close()
+
+
+async def test_a_gap_outlives_us(plant: Plant, data_dir: str) -> None:
+    """Killed after a new subscription was made and before its first batch was safe: the next one says the gap, once."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    assert not (await source.read()).continues
+    await source.close()
+    for gap in (True, False):
+        after = source_of(plant.url, data_dir)
+        await after.connect()
+        await plant.write("Level", time.monotonic())
+        first = await after.read()
+        assert first.continues != gap
+        await first.ack()
+        await after.close()
 
 
 async def test_a_session_over_which_connections_are_lost_is_given_up(plant_gate: Gate, data_dir: str) -> None:
@@ -224,6 +240,53 @@ async def test_kept_file(plant: Plant, data_dir: str) -> None:
         path.write_bytes(content)
         await source.connect()
         await source.close()
+
+
+async def test_what_was_acknowledged_in_vain_is_acknowledged_again(
+    plant: Plant, plant_gate: Gate, data_dir: str
+) -> None:
+    """Safe with us, and the line was cut before the server heard so: it does not keep that, and send it one day."""
+    source = source_of(f"opc.tcp://127.0.0.1:{plant_gate.port}/tests", data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    change = time.monotonic()
+    await plant.write("Level", change)
+    await gather(source, lambda b: change in values(b, 1))
+    held = set(plant.unacknowledged())
+    assert held
+    await plant_gate.cut()
+    with pytest.raises(NotConnectedError):
+        await gather(source, lambda _: False)
+    await plant_gate.start()
+    await source.connect()
+    for _ in range(2):
+        change = time.monotonic()
+        await plant.write("Level", change)
+        await gather(source, lambda b: change in values(b, 1))  # noqa: B023 - waited for at once
+    await wait_for(lambda: not held & set(plant.unacknowledged()), 10, "the server has let go of them")
+    await source.close()
+
+
+async def test_a_session_that_is_gone_is_forgotten_before_another_is_made(plant: Plant, data_dir: str) -> None:
+    """While nothing can be written down, too: a server that restarted gives anew what bears the very same numbers."""
+    source = source_of(plant.url, data_dir)
+    await source.connect()
+    await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    path = Path(data_dir) / FILE
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "token": ua.NodeId(ua.Int32(424242), ua.Int16(0)).to_string()}))
+    before = set(plant.subscriptions())
+    blocked = path.with_suffix(".new")
+    blocked.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        await source.connect()
+    assert not path.exists()
+    assert set(plant.subscriptions()) == before, "what the failed attempt had made is not left behind"
+    blocked.rmdir()
+    await source.connect()
+    assert not (await gather(source, lambda b: bool(values(b, 1))))[0].continues
+    await source.close()
 
 
 async def test_what_a_server_has_not_kept_is_counted(plant: Plant, data_dir: str) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from asyncua import ua
 
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, Status, TagBinding
 from connectors.opcua.options import TagOptions
 from connectors.opcua.source import OpcUaSource
 from tests.connectors.opcua_plant import URI, Plant
-from tests.connectors.tcp_gate import Gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SOON_S = 10.0

@@ -14,12 +14,12 @@ import pytest
 import pytest_asyncio
 
 from app.launcher import servers
+from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Status, TagBinding
 from connectors.sparkplug.source import SparkplugSource
 from tests.connectors.mqtt_publisher import publish
 from tests.connectors.sparkplug_edge import DOUBLE, INT64, STRING, Edge, metric, payload
 from tests.connectors.sparkplug_listener import Heard, listening
-from tests.connectors.tcp_gate import Gate
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 CHINESE = PurePosixPath("docs/zh-CN")
-FOR_DEVELOPERS = frozenset(("decisions",))
+FOR_DEVELOPERS = frozenset(("decisions", "reports"))
 """Folders of docs for those who change the code; they stand in English."""
 
 

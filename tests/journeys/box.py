@@ -21,8 +21,8 @@ from app.launcher.probes import listens
 from app.launcher.process import Process
 from app.launcher.stack import SOURCE, module, module_path, prepare
 from app.launcher.supervisor import Supervisor
+from app.selftest.gate import Gate
 from app.settings import Settings
-from tests.connectors.tcp_gate import Gate
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.selftest.gate import Gate
     from examples.ownlog import Entry
-    from tests.connectors.tcp_gate import Gate
     from tests.journeys.box import Box
 
 LATE_S: Final = 0.2

@@ -11,9 +11,9 @@ import pytest
 from asyncua import ua
 from paho.mqtt.enums import CallbackAPIVersion
 
+from app.selftest.gate import Gate
 from tests.connectors.opcua_alarms import LEVEL, alarm
 from tests.connectors.opcua_plant import opcua_plant
-from tests.connectors.tcp_gate import Gate
 from tests.journeys.test_configuration import apply
 from tests.waiting import wait_for
 

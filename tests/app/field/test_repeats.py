@@ -9,7 +9,7 @@ import pytest
 
 from app import times
 from app.field.latest import Latest
-from app.field.repeats import KEEP_NS, Repeats, of_journal
+from app.field.repeats import KEEP_NS, SURE_NS, Repeats, of_journal
 from app.journal import Journal
 from app.records import FillRecord, to_record
 from connectors import NO_TIME, Batch
@@ -103,6 +103,16 @@ def test_only_the_newest_records_are_kept() -> None:
     repeats.note(record([(9, 900, 9.0, 0)], KEEP_NS + 2))
     repeats.expect("line")
     assert rows(repeats.without(batch([*WRITTEN, (9, 900, 9.0, 0)]))) == WRITTEN
+
+
+def test_of_a_fast_connection_the_last_seconds_are_kept() -> None:
+    """A minute of it would take too much memory; what waits for its acknowledgement is remembered all the same."""
+    for most, left in ((3, WRITTEN), (4, [])):
+        repeats = Repeats(most)
+        repeats.note(record(WRITTEN, 1))
+        repeats.note(record([(9, 900, 9.0, 0)], SURE_NS + 2))
+        repeats.expect("line")
+        assert rows(repeats.without(batch([*WRITTEN, (9, 900, 9.0, 0)]))) == left
 
 
 async def test_a_journal_that_is_opened_again_knows_its_end(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ class Gate:
 
     def __init__(self, host: str, port: int) -> None:
         """Nothing listens yet."""
-        self._target = (host, port)
+        self.target = (host, port)
+        """Where it leads to."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -37,7 +38,7 @@ class Gate:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            there_reader, there_writer = await asyncio.open_connection(*self._target)
+            there_reader, there_writer = await asyncio.open_connection(*self.target)
         except OSError:
             writer.close()
             return

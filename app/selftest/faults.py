@@ -1,0 +1,360 @@
+"""How each fault is done to a running box, and undone: an entered context is a fault that lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sqlite3
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from app import times
+from app.db import UnreachableError
+from app.launcher.probes import command
+from app.launcher.usage import members
+from app.selftest import queries
+from app.selftest.box import DEVICE, PROCESS
+from app.selftest.schedule import BY_NAME, KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from app.selftest.box import Rig
+    from app.selftest.gate import Gate
+    from app.selftest.schedule import Fault
+
+    Action = Callable[[Rig], AbstractAsyncContextManager[None]]
+
+BACK_S: Final = 60.0
+"""How long a process that was killed may take until it is ready again."""
+LOOK_S: Final = 0.05
+HELD_S: Final = 60.0
+"""How long a fault waits for an earlier one that takes longer than it should."""
+EMPTY_S: Final = 20.0
+FRESH_NS: Final = times.NANOS // 2
+"""A reading of the device that arrives so soon has not waited at the broker."""
+LATE_NS: Final = 10 * times.NANOS
+"""How long it may then take until it is stored."""
+SLOW_S: Final = 0.15
+"""How late each piece comes over a slow line."""
+STEP_NS: Final = 3 * times.NANOS
+"""How far the clock of the gateway is put off."""
+ANSWER_S: Final = 5.0
+DISK_FULL: Final = 0
+"""Bytes up to which a process may write a file when its disk is full."""
+
+
+class AbsentError(Exception):
+    """What the fault is about does not run at this moment, because an earlier one still has it down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One fault as it was: ns since 1970."""
+
+    kind: str
+    began: int
+    ended: int
+    """When it was undone; of a kill, when the process was ready again."""
+    note: str = ""
+    """Why it was not done; empty when it was."""
+
+
+def _pid(there: Rig, name: str) -> int:
+    status = there.status(name)
+    if status.pid is None or status.state != "ready":
+        message = f"{name} is {status.state}"
+        raise AbsentError(message)
+    return status.pid
+
+
+def _tell(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@asynccontextmanager
+async def _killed(there: Rig, name: str) -> AsyncIterator[None]:
+    """SIGKILL for the process and all that descends from it."""
+    before = there.status(name).restarts
+    _tell(members(_pid(there, name)), signal.SIGKILL)
+    yield
+    deadline = time.monotonic() + BACK_S
+    while (now := there.status(name)).restarts == before or now.state != "ready":
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+@asynccontextmanager
+async def _broker_killed(there: Rig) -> AsyncIterator[None]:
+    """As `_killed`, at a moment at which it holds nothing for us."""
+    await _empty(there, DEVICE)
+    async with _killed(there, "broker"):
+        yield
+
+
+async def _empty(there: Rig, *connections: str) -> None:
+    """Wait until the gateway has taken what its peers have: what they then forget was on its way, and no more."""
+    deadline = time.monotonic() + EMPTY_S
+    while time.monotonic() < deadline:
+        if all([await asyncio.to_thread(_arrives, there, name) for name in connections]):
+            return
+        await asyncio.sleep(LOOK_S)
+    message = "the gateway has not taken yet what its peers hold"
+    raise AbsentError(message)
+
+
+def _arrives(there: Rig, connection: str) -> bool:
+    """Whether readings of this connection arrive as they are stamped."""
+    try:
+        arrived, stamped = queries.arrival(there.engine, connection)
+    except UnreachableError:
+        return False
+    return arrived - stamped < FRESH_NS and times.now() - arrived < LATE_NS
+
+
+@asynccontextmanager
+async def _stopped(there: Rig, name: str) -> AsyncIterator[None]:
+    """It stands still, as in a debugger or on a host that has no time for it; its connections stay."""
+    pids = members(_pid(there, name))
+    _tell(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _tell(pids, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def _disk_full(there: Rig, name: str) -> AsyncIterator[None]:
+    """Nothing that it writes into a file is taken: the kernel refuses it for want of room (setrlimit(2), FSIZE)."""
+    pids = members(_pid(there, name))
+    _limit(pids, DISK_FULL)
+    try:
+        yield
+    finally:
+        _limit(pids, resource.RLIM_INFINITY)
+
+
+@asynccontextmanager
+async def _killed_when_full(there: Rig) -> AsyncIterator[None]:
+    """Killed while its disk takes nothing: what it has read and not written down, it must not have acknowledged."""
+    async with _disk_full(there, "gateway"):
+        yield
+        async with _killed(there, "gateway"):
+            pass
+
+
+def _limit(pids: Iterable[int], size: int) -> None:
+    for pid in pids:
+        try:
+            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            soft = hard if size == resource.RLIM_INFINITY else size
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+        except ProcessLookupError:
+            continue
+        except PermissionError as error:
+            message = "the system lets us limit no process of another user"
+            raise AbsentError(message) from error
+
+
+@asynccontextmanager
+async def _cut(there: Rig, line: Callable[[Rig], Gate]) -> AsyncIterator[None]:
+    """Every connection is broken, and none is taken."""
+    gate = line(there)
+    await gate.cut()
+    try:
+        yield
+    finally:
+        await gate.start()
+
+
+@asynccontextmanager
+async def _silent(there: Rig, line: Callable[[Rig], Gate]) -> AsyncIterator[None]:
+    """Nothing is closed and nothing passes, as when a switch has lost its power."""
+    gate = line(there)
+    gate.freeze()
+    try:
+        yield
+    finally:
+        gate.thaw()
+
+
+@asynccontextmanager
+async def _slow(there: Rig, line: Callable[[Rig], Gate]) -> AsyncIterator[None]:
+    """All of it passes, late."""
+    gate = line(there)
+    gate.delay_s = SLOW_S
+    try:
+        yield
+    finally:
+        gate.delay_s = 0.0
+
+
+@asynccontextmanager
+async def _flushed(there: Rig) -> AsyncIterator[None]:
+    """Redis forgets everything and goes on."""
+    at = urlsplit(there.stack.redis_url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    writer.write(command("AUTH", at.password or "") + command("FLUSHALL"))
+    expected = b"+OK\r\n+OK\r\n"
+    try:
+        if await asyncio.wait_for(reader.readexactly(len(expected)), ANSWER_S) != expected:
+            message = "Redis has not flushed"
+            raise AbsentError(message)
+    finally:
+        writer.close()
+    yield
+
+
+@asynccontextmanager
+async def _locked(there: Rig) -> AsyncIterator[None]:
+    """Somebody else holds SQLite's write lock, as a backup or a person with a shell may."""
+    path = there.settings.database().removeprefix("sqlite:///")
+    holder = await asyncio.to_thread(sqlite3.connect, path, timeout=ANSWER_S, check_same_thread=False)
+    try:
+        holder.isolation_level = None
+        try:
+            await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise AbsentError(str(error)) from error
+        yield
+        holder.execute("ROLLBACK")
+    finally:
+        holder.close()
+
+
+@asynccontextmanager
+async def _sync_fails(there: Rig) -> AsyncIterator[None]:
+    """The disk of the gateway reports an error to each fsync."""
+    with _told(there, 0, sync_fails=True):
+        yield
+
+
+@asynccontextmanager
+async def _clock(there: Rig, ahead_ns: int) -> AsyncIterator[None]:
+    """The clock of the gateway steps, and later back; while its connections stand, or its gaps would be told wrong."""
+    await _empty(there, PROCESS, DEVICE)
+    with _told(there, ahead_ns):
+        yield
+
+
+class _told:  # noqa: N801 - a context, used as a word
+    def __init__(self, there: Rig, ahead_ns: int, *, sync_fails: bool = False) -> None:
+        if there.preload is None:
+            raise AbsentError(there.left_out)
+        self._preload, self._ahead_ns, self._sync_fails = there.preload, ahead_ns, sync_fails
+
+    def __enter__(self) -> None:
+        self._preload.tell(self._ahead_ns, sync_fails=self._sync_fails)
+
+    def __exit__(self, *_: object) -> None:
+        self._preload.tell()
+
+
+def _database(there: Rig) -> Gate:
+    if there.ways.database is None:
+        message = "there is no line to this database"
+        raise AbsentError(message)
+    return there.ways.database
+
+
+_PROCESS_OF: Final = {"database": "postgres"}
+_LINES: Final[dict[str, Callable[[Rig], Gate]]] = {
+    "database": _database,
+    "broker_line": lambda there: there.ways.broker,
+    "device_line": lambda there: there.ways.device,
+    "server_line": lambda there: there.ways.server,
+}
+_OF_PROCESS: Final = {"killed": _killed, "stopped": _stopped, "disk_full": _disk_full}
+_OF_LINE: Final = {"cut": _cut, "refuses": _cut, "silent": _silent, "slow": _slow}
+_OTHERS: Final[dict[str, Action]] = {
+    "gateway_killed_when_full": _killed_when_full,
+    "broker_killed": _broker_killed,
+    "redis_flushed": _flushed,
+    "database_locked": _locked,
+    "gateway_fsync_fails": _sync_fails,
+    "gateway_clock_ahead": partial(_clock, ahead_ns=STEP_NS),
+    "gateway_clock_behind": partial(_clock, ahead_ns=-STEP_NS),
+}
+
+
+def action(kind: str) -> Action:
+    """What does a fault of this kind. KeyError for one that nobody can do."""
+    if kind in _OTHERS:
+        return _OTHERS[kind]
+    for does, of_process in _OF_PROCESS.items():
+        if kind.endswith(f"_{does}"):
+            name = kind.removesuffix(f"_{does}")
+            return partial(of_process, name=_PROCESS_OF.get(name, name))
+    of, _, does = kind.rpartition("_")
+    return partial(_OF_LINE[does], line=_LINES[of])
+
+
+ACTIONS: Final = {one.name: action(one.name) for one in KINDS}
+
+
+class Holds:
+    """Who has hold of what: the schedule keeps faults apart by the clock, but a slow host takes longer than that."""
+
+    def __init__(self) -> None:
+        """Nobody has anything."""
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def taken(self, names: Iterable[str]) -> AsyncIterator[None]:
+        """All of these, as soon as they are free. Raises AbsentError where that takes too long."""
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(HELD_S):
+                    # Always in the same order: nobody waits in a circle.
+                    for name in sorted(names):
+                        await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            except TimeoutError as error:
+                message = "an earlier fault still holds what it takes"
+                raise AbsentError(message) from error
+            yield
+
+
+async def pulled(there: Rig, faults: Iterable[Fault], tell: Callable[[Done], None]) -> list[Done]:
+    """Do all of them at their times, counted from now, or a little later; `tell` hears of each that is over."""
+    began, holds = time.monotonic(), Holds()
+    found: list[Done] = []
+
+    def over(done: Done) -> None:
+        found.append(done)
+        tell(done)
+
+    async def one(fault: Fault) -> None:
+        await _until(began + fault.begins_s)
+        try:
+            async with holds.taken(BY_NAME[fault.kind].holds):
+                over(await _done(there, fault))
+                await asyncio.sleep(BY_NAME[fault.kind].settles_s)
+        except AbsentError as error:
+            over(Done(fault.kind, times.now(), times.now(), str(error)))
+
+    async with asyncio.TaskGroup() as group:
+        for fault in faults:
+            group.create_task(one(fault))
+    return sorted(found, key=lambda each: each.began)
+
+
+async def _done(there: Rig, fault: Fault) -> Done:
+    """Raises AbsentError when it cannot be done now."""
+    async with ACTIONS[fault.kind](there):
+        since = times.now()
+        await asyncio.sleep(fault.ends_s - fault.begins_s)
+    return Done(fault.kind, since, times.now())
+
+
+async def _until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
