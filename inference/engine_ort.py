@@ -49,7 +49,10 @@ def errors() -> Tuple[Type[Exception], ...]:  # noqa: UP006 - Python 3.8
 def runtime(body: wire.Body) -> wire.Body:
     """Which ONNX Runtime this is, what it says it was built with, and a plugin's devices. Raises AbsentError."""
     module = _onnxruntime()
-    found = {"name": "onnxruntime", "version": module.__version__, "providers": module.get_available_providers()}
+    found = {
+        "name": "onnxruntime", "version": module.__version__, "providers": module.get_available_providers(),
+        "numpy": importlib.import_module("numpy").__version__,
+    }  # fmt: skip
     plugin = body.get("plugin")
     if plugin:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference import UnsupportedModelError, backend
+from inference.adapters.chip import ChipBackend
 from inference.adapters.engine_backend import EngineBackend
 from inference.adapters.ort import OrtBackend
 from inference.adapters.ort_plugin import PluginBackend
@@ -66,6 +67,8 @@ def _inside(mine: Engine, vendor: str, made: Backend) -> Backend:
         return made.on(mine)
     if isinstance(made, OrtBackend):
         return EngineBackend(made.spec, mine)
+    if isinstance(made, ChipBackend):
+        return made.inside(mine)
     if isinstance(made, PluginBackend):
         return EngineBackend(made.plugin.provider, mine, made.plugin)
     message = f"{vendor} cannot run in an engine of its own in this version: take it out of HEADRACE_ENGINES"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from app.db import reading
+from app.history.tables import ChunkRow
 from app.northbound.tables import OutboxRow
 from app.readings import service as readings
 from app.readings.tables import BatchRow
@@ -41,10 +42,13 @@ def stored(engine: Engine, connection: str) -> Counter[Reading]:
 
 def newest(engine: Engine) -> dict[str, int]:
     """By connection, the newest source time that is stored (ns)."""
-    last = func.max(BatchRow.last_time)
-    query = select(ConnectionRow.name, last).join(BatchRow, BatchRow.connection_id == ConnectionRow.id)
+    found: dict[str, int] = {}
     with reading(engine) as session:
-        return {name: int(at) for name, at in session.execute(query.group_by(ConnectionRow.name))}
+        for row in (BatchRow, ChunkRow):
+            query = select(ConnectionRow.name, func.max(row.last_time)).join(row, row.connection_id == ConnectionRow.id)
+            for name, at in session.execute(query.group_by(ConnectionRow.name)):
+                found[name] = max(found.get(name, 0), int(at))
+    return found
 
 
 def windows(engine: Engine, until: int) -> dict[int, list[tuple[int, str]]]:

@@ -6,15 +6,14 @@ nothing ever stands in for it.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from packaging.specifiers import SpecifierSet
 
-from inference import Absent, BackendNotInstalledError, Device, DeviceLostError, UnsupportedModelError, backend, names
-from inference.adapters import ort
+from inference import Absent, Device, DeviceLostError, UnsupportedModelError, backend, names
+from inference.adapters import chip_runtime, ort
+from inference.adapters.engine_backend import EngineBackend
 from inference.adapters.ort_plugin import Plugin, PluginBackend, probed
 from inference.adapters.plugin_probe import Wanted
 from inference.chip import MissingPartError, Text, joined
@@ -22,6 +21,8 @@ from inference.host import HERE, RENDER
 
 if TYPE_CHECKING:
     from inference import Model, Options, Session
+    from inference.adapters.chip_runtime import Runtime
+    from inference.adapters.remote import Engine
     from inference.chip import Chip, Probe, Route
     from inference.host import Card, Host
 
@@ -44,19 +45,21 @@ class Found:
 
     cards: tuple[Card, ...] = ()
     route: Route | None = None
+    runtime: Runtime | None = None
     missing: Text = _NOTHING
 
 
-def survey(chip: Chip, host: Host) -> Found:
-    """Look for the cards, then for the parts of each route in order of preference."""
+def survey(chip: Chip, host: Host, engine: Engine | None = None) -> Found:
+    """Look for the cards, then for the parts of each route in order of preference; the runtime is that of an engine."""
     cards = host.cards(chip.probe)
     missing = _hardware(chip, host, cards)
     if missing is not None:
         return Found(missing=missing)
-    lacks = [(route, lacking(route, host)) for route in chip.routes]
+    runtime = chip_runtime.ours() if engine is None else chip_runtime.of(engine)
+    lacks = [(route, lacking(route, host, runtime)) for route in chip.routes]
     for route, lack in lacks:
         if not lack and route.kind in ADAPTED:
-            return Found(cards, route)
+            return Found(cards, route, runtime)
     return Found(missing=_runtime(cards[0], lacks))
 
 
@@ -93,54 +96,51 @@ def _wanted(node: str, probe: Probe) -> str:
     return f"{path} of {probe.driver or format(probe.pci_vendor or 0, '04x')}"
 
 
-def lacking(route: Route, host: Host) -> list[Text]:
+def lacking(route: Route, host: Host, runtime: Runtime) -> list[Text]:
     """Each part of a route that this machine does not have; none when it is complete."""
-    found = [*_versions(route)]
+    found = [*_versions(route, runtime)]
     for library in route.libraries:
         if host.library(library, route.folders) is None:
             where = Text(f" (looked in {', '.join(route.folders)} and the linker's folders)" if route.folders else "",
                          f"（已查找 {'、'.join(route.folders)} 及链接器目录）" if route.folders else "")
             found.append(Text(f"the library {library}{where.en}", f"库 {library}{where.zh}"))
-    if route.module and not host.module(route.module):
+    if route.module and not runtime.where and not host.module(route.module):
         package = route.package and route.package != route.module
         found.append(Text(f"the Python module {route.module}" + (f" (package {route.package})" if package else ""),
                           f"Python 模块 {route.module}" + (f"（软件包 {route.package}）" if package else "")))
     if route.kind == "ort_legacy":
-        found += _provider(route)
+        found += _provider(route, runtime)
     # A plugin is loaded, in a child, only where all that it needs was found as files.
     if route.kind == "ort_plugin" and not found:
         found += _loads(route, host)
     return found
 
 
-def _versions(route: Route) -> list[Text]:
+def _versions(route: Route, runtime: Runtime) -> list[Text]:
     """What the route needs in an environment of its own, because this one differs."""
-    python = ".".join(map(str, sys.version_info[:3]))
-    here = [("Python", python, route.python), ("numpy", np.__version__, route.numpy)]
+    known = [("Python", runtime.python, route.python), ("numpy", runtime.numpy, route.numpy)]
     if route.kind == "ort_plugin" and route.onnxruntime is not None:
-        try:
-            here.append(("onnxruntime", ort.runtime().__version__, route.onnxruntime))
-        except BackendNotInstalledError as error:
-            return [Text(f"an ONNX Runtime ({error})", f"ONNX Runtime（{error}）")]
+        if runtime.version is None:
+            return [runtime.missing]
+        known.append(("onnxruntime", runtime.version, route.onnxruntime))
     return [
-        Text(f"{name} {wanted} (here it is {version}; this version does not run this chip in an engine of its own yet)",
-             f"{name} {wanted}（此处为 {version}；本版本尚不能在独立引擎中运行该芯片）")
-        for name, version, wanted in here
-        if wanted is not None and not SpecifierSet(wanted).contains(version, prereleases=True)
+        Text(f"{name} {wanted} (here it is {version}: give it an environment of its own and name that in "
+             "HEADRACE_ENGINES)",
+             f"{name} {wanted}（此处为 {version}：请为其建立独立环境，并在 HEADRACE_ENGINES 中指明）")
+        for name, version, wanted in known
+        if wanted is not None and version and not SpecifierSet(wanted).contains(version, prereleases=True)
     ]
 
 
-def _provider(route: Route) -> list[Text]:
-    """Whether the ONNX Runtime that is installed here was built with the provider."""
-    try:
-        runtime = ort.runtime()
-    except BackendNotInstalledError as error:
-        return [Text(f"an ONNX Runtime ({error})", f"ONNX Runtime（{error}）")]
-    if route.target in runtime.get_available_providers():
+def _provider(route: Route, runtime: Runtime) -> list[Text]:
+    """Whether the ONNX Runtime that is installed there was built with the provider."""
+    if runtime.version is None:
+        return [runtime.missing]
+    if route.target in runtime.providers:
         return []
-    version = runtime.__version__
-    return [Text(f"{route.target} (onnxruntime {version} here is built without it)",
-                 f"{route.target}（此处的 onnxruntime {version} 未内建）")]
+    en, zh = (f"of {runtime.where}", f"{runtime.where} 的") if runtime.where else ("here", "此处的")
+    return [Text(f"{route.target} (onnxruntime {runtime.version} {en} is built without it)",
+                 f"{route.target}（{zh} onnxruntime {runtime.version} 未内建）")]
 
 
 def _loads(route: Route, host: Host) -> list[Text]:
@@ -195,22 +195,30 @@ def _incomplete(card: Card, route: Route, lack: list[Text]) -> list[Text]:
 class ChipBackend:
     """A chip maker's data, bound to this machine."""
 
-    def __init__(self, chip: Chip, host: Host = HERE) -> None:
-        """Nothing is looked at yet."""
+    def __init__(self, chip: Chip, host: Host = HERE, engine: Engine | None = None) -> None:
+        """Nothing is looked at yet. `engine`: whose runtime it runs on; by default on that of this process."""
         self.chip = chip
-        self._host = host
+        self._host, self._engine = host, engine
 
     def on(self, host: Host) -> ChipBackend:
         """The same chip on another machine."""
-        return ChipBackend(self.chip, host)
+        return ChipBackend(self.chip, host, self._engine)
+
+    def inside(self, engine: Engine) -> ChipBackend:
+        """The same chip on the runtime of an engine."""
+        return ChipBackend(self.chip, self._host, engine)
 
     def devices(self) -> tuple[Device, ...]:
         """Each card with a node, where a route is complete."""
-        found = survey(self.chip, self._host)
-        if found.route is None:
+        found = self._survey()
+        if found.route is None or found.runtime is None:
             return ()
-        version = f"onnxruntime {ort.runtime().__version__}, {found.route.target}"
+        where = f", engine, Python {found.runtime.python}" if found.runtime.where else ""
+        version = f"onnxruntime {found.runtime.version}, {found.route.target}{where}"
         return tuple(self._device(card, version, found.route.evidence) for card in found.cards)
+
+    def _survey(self) -> Found:
+        return survey(self.chip, self._host, self._engine)
 
     def _device(self, card: Card, version: str, evidence: str) -> Device:
         vendor = self.chip.vendor
@@ -219,21 +227,23 @@ class ChipBackend:
 
     def absent(self) -> Absent | None:
         """Which device node, library, provider, package or adapter is missing."""
-        found = survey(self.chip, self._host)
+        found = self._survey()
         if found.route is not None:
             return None
         return Absent(self.chip.vendor, found.missing.en, self.chip.evidence, found.missing.zh)
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model on that card. Raises UnsupportedModelError, and DeviceLostError where the chip has gone."""
-        found = survey(self.chip, self._host)
+        found = self._survey()
         if found.route is None:
             raise DeviceLostError(found.missing.en)
         _within(model, found.route)
         told = provider(self.chip, found.route, device)
-        if found.route.kind == "ort_plugin":
-            return plugin(told, found.route, self._host).prepare(model, device, options)
-        return ort.OrtBackend(told).prepare(model, device, options)
+        made = plugin(told, found.route, self._host) if found.route.kind == "ort_plugin" else None
+        if self._engine is not None:
+            library = None if made is None else made.plugin
+            return EngineBackend(told, self._engine, library).prepare(model, device, options)
+        return (made or ort.OrtBackend(told)).prepare(model, device, options)
 
 
 def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:

@@ -149,22 +149,28 @@ class EngineBackend:
 
     def _look(self) -> dict[str, Any] | Absent:
         spec = self._spec
-        lane: Lane | None = None
-        try:
-            lane = self._engine.lane()
-            asked = {"op": "runtime", "driver": DRIVER, "plugin": self._library(Device("", "", "", "", ""))}
-            found = lane.call(asked, self._engine.place.start_s)
-            python = lane.about["python"]
-        except TimeoutError:
-            if lane is not None:
-                lane.kill()
-            return Absent(spec.vendor, "the engine did not say within its time which runtime it has", spec.evidence)
-        except (InferenceError, DeviceLostError) as error:
-            return Absent(spec.vendor, f"{error} (interpreter {self._engine.place.python})", spec.evidence)
-        finally:
-            if lane is not None:
-                lane.close()
+        found = runtime_of(self._engine, self._library(Device("", "", "", "", "")))
+        if isinstance(found, str):
+            return Absent(spec.vendor, found, spec.evidence)
         if self._plugin is None and spec.provider not in found["providers"]:
             reason = f"onnxruntime {found['version']} of {self._engine.place.python} is built without {spec.provider}"
             return Absent(spec.vendor, f"{reason} (package {spec.package})", spec.evidence)
-        return {**found, "python": python}
+        return found
+
+
+def runtime_of(engine: Engine, plugin: Mapping[str, Any] | None = None) -> dict[str, Any] | str:
+    """Which runtime an engine has: `python`, `version`, `providers`, a plugin's `devices`; or why that is not known."""
+    lane: Lane | None = None
+    try:
+        lane = engine.lane()
+        found = lane.call({"op": "runtime", "driver": DRIVER, "plugin": plugin}, engine.place.start_s)
+        return {**found, "python": lane.about["python"]}
+    except TimeoutError:
+        if lane is not None:
+            lane.kill()
+        return "the engine did not say within its time which runtime it has"
+    except (InferenceError, DeviceLostError) as error:
+        return f"{error} (interpreter {engine.place.python})"
+    finally:
+        if lane is not None:
+            lane.close()
