@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from app.inferring import Outcome, attempt, score
@@ -27,14 +28,17 @@ _log = get_logger(__name__)
 
 MOST_DEATHS: Final = 40
 """Of the engines of one message: enough for two windows among a thousand; beyond that it is not the windows."""
+MOST_S: Final = 600.0
+"""Windows that hang cost an engine's time-out each; all of it must end within a task's time limit (`app.queue`)."""
 
 
 class Prober:
     """Runs windows where a death is an error; use it as a context, its engines end with it."""
 
-    def __init__(self, store: Path, most_deaths: int = MOST_DEATHS) -> None:
+    def __init__(self, store: Path, most_deaths: int = MOST_DEATHS, most_s: float = MOST_S) -> None:
         """`store`: the models by digest. Nothing is started yet."""
         self._most_deaths = most_deaths
+        self._end = time.monotonic() + most_s
         self._apart = Apart()
         self._sessions = Sessions(store, self._apart.backend)
         self._deaths = 0
@@ -53,7 +57,7 @@ class Prober:
         return [score(self._sessions, version, block, self._run) for version, block in blocks]
 
     def _run(self, sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> Outcome:
-        if self._deaths >= self._most_deaths:
+        if self._deaths >= self._most_deaths or time.monotonic() >= self._end:
             return Outcome([f"killed_worker: {self._deaths} engines have died; the rest was not run"] * len(windows))
         ready = sessions.get(spec)
         if isinstance(ready, Failed):

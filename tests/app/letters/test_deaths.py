@@ -130,6 +130,16 @@ def test_engines_that_keep_dying_are_given_up(works: Works) -> None:
     assert MOST_DEATHS > 3
 
 
+def test_what_takes_too_long_is_given_up(works: Works) -> None:
+    """Windows that hang, one after the other, do not outlast the task: what was not run by then says so."""
+    version = versions(works.engine, [works.version])[0][works.version]
+    with Prober(works.folder / "models", most_s=0) as prober:
+        (found,) = prober.score([(version, works.block([2.0, 3.0], 1))])
+    assert all("0 engines have died; the rest was not run" in one for one in found.reason)
+    assert found.dead is not None
+    assert found.dead.windows == (0, 1), "they are kept"
+
+
 def test_a_note_does_not_wait_for_the_disk_and_the_next_commit_does(works: Works) -> None:
     """The same connection, while it notes and afterwards."""
     asked = "PRAGMA synchronous" if works.engine.dialect.name == "sqlite" else "SHOW synchronous_commit"
