@@ -16,7 +16,7 @@ from inference.adapters.batching import Batching
 from inference.adapters.session import CheckedSession
 from inference.devices import choose
 from inference.joining import Outcome, joinable
-from inference.microbatch import Microbatcher
+from inference.microbatch import Microbatcher, Pace
 from tests.inference import onnx_graphs as graphs
 
 if TYPE_CHECKING:
@@ -94,3 +94,20 @@ def _same(outcome: Outcome, expected: dict[str, Tensor]) -> None:
             assert given.tolist() == wanted.tolist()
         else:
             np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_session_is_warm_before_its_first_request(imported: Import) -> None:
+    """It has run one row and as many as a run of several may have, when it says that it is ready."""
+    model = imported(graphs.mul())
+    runs: list[int] = []
+
+    def call(feeds: dict[str, Tensor]) -> list[Tensor]:
+        runs.append(len(feeds["x"]))
+        return [feeds["x"]]
+
+    session = CheckedSession(call, model.inputs, ["y"], Placement(1, 1), Batching("rows", ("x",)))
+    batcher = Microbatcher(model, lambda: session, Pace(rows=16))
+    assert batcher.ready.result(WITHIN_S)
+    assert {1, 16} <= {*runs}
+    batcher.close()
+    batcher.join(WITHIN_S)
