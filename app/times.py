@@ -10,6 +10,8 @@ from typing import Final
 
 _RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
 NANOS: Final = 1_000_000_000
+LAST: Final = (1 << 63) - 1
+"""ns: the last time, in the year 2262; 64 bits hold no more."""
 
 
 def now() -> int:
@@ -36,7 +38,7 @@ def optional_rfc3339(nanos: int | None) -> str | None:
 
 def parse_time(text: str) -> int:
     """Ns since 1970 UTC from RFC 3339 with an offset, or from a whole number of ns. ValueError says how to write it."""
-    if re.fullmatch(r"-?\d{1,19}", text):
+    if re.fullmatch(r"-?\d{1,19}", text) and -LAST <= int(text) <= LAST:
         return int(text)
     found = _RFC3339.fullmatch(text)
     if found is None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Sheet = Annotated[Path, typer.Argument(help="The file: .csv or .parquet.")]
 ALL_TAGS: Final = 1_000_000
-FIRST, LAST = -(2**63), 2**63 - 1
 SHOWN: Final = 20
 """Refused rows that are shown; all of them are in the file of --refused."""
 
@@ -47,7 +46,7 @@ def export(
 ) -> None:
     """Write readings of the history into a file, tag after tag, in the order of time."""
     choose_data(data)
-    start, end = _time(since, FIRST), _time(until, LAST)
+    start, end = _time(since, -times.LAST), _time(until, times.LAST)
     with database(make=False) as engine:
         known = {row.name: row.id for row, _ in _tags(engine)}
         unknown = [name for name in tag or () if name not in known]

@@ -17,7 +17,7 @@ from app.readings.tables import WIDE_S, BatchRow
 from app.records import decode_columns
 from app.series import Series, joined, without_repeats
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
-from app.times import NANOS
+from app.times import LAST, NANOS
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> I
     What has been compacted is not among them: ask `newest_chunks` afterwards, never before.
     """
     mine = (_batches.c.connection_id == connection) & (_batches.c.first_time <= at)
-    mine &= _batches.c.last_time <= at + WIDE_S * NANOS
+    mine &= _batches.c.last_time <= min(at + WIDE_S * NANOS, LAST)
     query = select(*_COLUMNS).where(mine).order_by(_batches.c.last_time.desc()).limit(most)
     with reading(engine) as session, session.execute(query, execution_options={"yield_per": FETCH}) as result:
         for batch in result:
@@ -292,8 +292,8 @@ def _reaching(session: Session, connections: Collection[int], start: int, end: i
 
 def _narrow(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
     """Batches that may reach into the range and span at most a minute, by their last time."""
-    last = _batches.c.last_time
-    yield from _read(session, connections, ~_batches.c.wide & (last >= start) & (last < end + WIDE_S * NANOS))
+    last, until = _batches.c.last_time, min(end + WIDE_S * NANOS, LAST)
+    yield from _read(session, connections, ~_batches.c.wide & (last >= start) & (last <= until))
 
 
 def _wide(session: Session, connections: Collection[int], start: int, end: int) -> Rows:
