@@ -255,7 +255,7 @@ class OrtBackend:
             return Absent(spec.vendor, f"{error} (package {spec.package})", spec.evidence)
         if spec.provider in listed:
             return None
-        without = f"onnxruntime {runtime().__version__} here is built without {spec.provider}"
+        without = f"no {spec.provider} in onnxruntime {runtime().__version__}"
         return Absent(spec.vendor, f"{without} (package {spec.package})", spec.evidence)
 
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
