@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,8 @@ def server(command: Sequence[str], port: int, environment: Mapping[str, str], fo
                 if process.poll() is not None or time.monotonic() > until:
                     message = f"a server of the benchmark did not get ready: {log.read_text()[-2000:]}"
                     raise RuntimeError(message)
-                time.sleep(0.1)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
             yield process.pid
         finally:
             process.terminate()

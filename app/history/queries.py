@@ -140,13 +140,18 @@ def every(session: Session, connection: int | None) -> Iterator[Found]:
 
 
 def newest_of(session: Session, tags: Collection[int], at: int | None = None) -> Iterator[Found]:
-    """Per tag the chunks that end last, at or before a time (ns) if one is given."""
+    """Per tag the chunks that may hold its newest reading, at or before a time (ns) if one is given.
+
+    Those that end last, and those that begin by then and end later.
+    """
     for tag in sorted(tags):
         mine = _chunks.c.tag_id == tag
+        ended = mine if at is None else mine & (_chunks.c.last_time <= at)
+        last = select(func.max(_chunks.c.last_time)).where(ended).scalar_subquery()
+        wanted = ended & (_chunks.c.last_time == last)
         if at is not None:
-            mine &= _chunks.c.last_time <= at
-        last = select(func.max(_chunks.c.last_time)).where(mine).scalar_subquery()
-        yield from read_chunks(session, select(*CHUNK).where(mine, _chunks.c.last_time == last).order_by(*ARRIVAL))
+            wanted |= mine & (_chunks.c.last_time > at) & (_chunks.c.first_time <= at)
+        yield from read_chunks(session, select(*CHUNK).where(wanted).order_by(*ARRIVAL))
 
 
 def last_times(session: Session, tags: Collection[int]) -> dict[int, int]:

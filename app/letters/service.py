@@ -20,7 +20,7 @@ from app.texts import storable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Engine
+    from sqlalchemy import ColumnElement, Engine
     from sqlalchemy.orm import Session
 
     from app.records import Message, WindowBlock
@@ -79,7 +79,7 @@ def begin(engine: Engine, message: Message) -> int | None:
         return deaths
 
 
-def _is(key: Mapping[str, object]) -> Any:  # noqa: ANN401 - a condition
+def _is(key: Mapping[str, object]) -> ColumnElement[bool]:
     return (
         (_attempts.c.journal == key["journal"])
         & (_attempts.c.epoch == key["epoch"])

@@ -251,7 +251,7 @@ def before(engine: Engine, connection: int, at: int, most: int = LOOK_BACK) -> I
 
 
 def newest_chunks(engine: Engine, tags: Collection[int], at: int) -> Iterator[Stored]:
-    """Per tag the chunks that end last at or before a time (ns)."""
+    """Per tag the chunks that may hold its newest reading at or before a time (ns), and others beside it."""
     with snapshot(engine) as session:
         for one in compacted.newest_of(session, tags, at):
             yield from _of_chunk(one)

@@ -8,7 +8,7 @@ import resource
 import signal
 import sqlite3
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -23,7 +23,7 @@ from app.selftest.box import DEVICE, PROCESS
 from app.selftest.schedule import BY_NAME, KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from app.selftest.box import Rig
@@ -247,17 +247,15 @@ async def _clock(there: Rig, ahead_ns: int) -> AsyncIterator[None]:
         yield
 
 
-class _told:  # noqa: N801 - a context, used as a word
-    def __init__(self, there: Rig, ahead_ns: int, *, sync_fails: bool = False) -> None:
-        if there.preload is None:
-            raise AbsentError(there.left_out)
-        self._preload, self._ahead_ns, self._sync_fails = there.preload, ahead_ns, sync_fails
-
-    def __enter__(self) -> None:
-        self._preload.tell(self._ahead_ns, sync_fails=self._sync_fails)
-
-    def __exit__(self, *_: object) -> None:
-        self._preload.tell()
+@contextmanager
+def _told(there: Rig, ahead_ns: int, *, sync_fails: bool = False) -> Iterator[None]:
+    if there.preload is None:
+        raise AbsentError(there.left_out)
+    there.preload.tell(ahead_ns, sync_fails=sync_fails)
+    try:
+        yield
+    finally:
+        there.preload.tell()
 
 
 def _database(there: Rig) -> Gate:

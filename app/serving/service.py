@@ -23,7 +23,7 @@ from inference.microbatch import BusyError, Microbatcher, Pace
 from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -147,7 +147,7 @@ class Serving:
         for one in [*self._loaded.values()]:
             await self.unload(one)
 
-    def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+    def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
