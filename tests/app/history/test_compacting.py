@@ -198,6 +198,24 @@ def test_a_trend_is_that_of_the_readings(past: Past, seed: int, points: int) -> 
         np.testing.assert_allclose([found.minimum[at], found.maximum[at], found.mean[at]], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("points", [1, 3, 4])
+def test_a_trend_takes_whole_chunks_by_what_is_known_of_them(past: Past, points: int) -> None:
+    """One chunk lies in a part, the next over two or more, and bad readings and texts count in neither."""
+    for begin in (10, 20, 50):
+        rows_of_chunk = [(1, (begin + n) * SECOND, float(begin * n % 7), 0) for n in range(10)]
+        odd = [(1, begin * SECOND + 1, 1e9, 0x80000000), (1, begin * SECOND + 2, "text", 0)]
+        past.store([*rows_of_chunk, *odd], (begin + 10) * SECOND)
+        past.applied()
+        compact(past.works.engine)
+    found = readings.trend(past.works.engine, 1, START, START + 60 * SECOND, points)
+    for at in range(points):
+        seconds = range(60 * at // points, 60 * (at + 1) // points)
+        values = [float(b * n % 7) for b in (10, 20, 50) for n in range(10) if b + n in seconds]
+        assert int(found.count[at]) == len(values)
+        expected = [min(values), max(values), sum(values) / len(values)] if values else [np.nan] * 3
+        np.testing.assert_allclose([found.minimum[at], found.maximum[at], found.mean[at]], expected, rtol=1e-12)
+
+
 def test_what_was_compacted_is_known_by_its_numbers(past: Past) -> None:
     """A journal that lost its files asks which of its records were stored."""
     past.random(3, 30)
