@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -32,7 +32,11 @@ from app.commands import (
 )
 from app.commands.helps import in_chinese
 from app.commands.running import Data, choose_data, known
-from app.db import UnreachableError
+from app.db import LaterSchemaError, UnreachableError
+
+LATER: Final = (
+    "Made by a later release of Headrace (schema {revision}): install that release or a newer one. Nothing was changed."
+)
 
 
 class Spoken(TyperGroup):
@@ -63,9 +67,11 @@ class Commands(Spoken):
         return super().parse_args(ctx, [*taken, *rest])
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click
-        """Run a command; a database that is away is a sentence, not a traceback."""
+        """Run a command; a database that is away, or of a later release, is a sentence, not a traceback."""
         try:
             return super().invoke(ctx)
+        except LaterSchemaError as error:
+            raise console.fail(console.t(LATER, revision=error.revision)) from error
         except UnreachableError as error:
             if error.statement is not None:
                 raise

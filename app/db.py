@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
 
 UnreachableError: Final = (OperationalError, InterfaceError)
 """The database does not answer; also what it says of a statement that it cannot carry out now."""
+
+
+class LaterSchemaError(Exception):
+    """The database, or a backup, was made by a later release: install that one, or a newer. Nothing was changed."""
+
+    def __init__(self, revision: str) -> None:
+        """`revision`: of the schema that is not known here."""
+        super().__init__(f"made by a later release (schema {revision}): install that release or a newer one")
+        self.revision = revision
+
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer that SQLite also takes as an auto-incremented key (its INTEGER is 64 bits)."""
@@ -203,23 +214,36 @@ def _grown(row: type[Base], key: tuple[str, ...], amounts: tuple[str, ...]) -> U
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at this URL to the newest schema, or to this one; an empty one gets all of it."""
+    """Bring the database at this URL to the newest schema, or to this one; an empty one gets all of it.
+
+    Raises LaterSchemaError where either is not known here; UnreachableError.
+    """
     from alembic import command  # noqa: PLC0415 - a worker has no need to load it
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.script.revision import ResolutionError  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     config = Config()
     config.set_main_option("script_location", "migrations:")
     config.attributes["url"] = url
-    command.upgrade(config, revision)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        if isinstance(error.__cause__, ResolutionError):
+            raise LaterSchemaError(error.__cause__.argument) from error
+        raise
 
 
 def main() -> None:
     """`python -m app.db`: upgrade the database that the settings name."""
     from app.settings import settings  # noqa: PLC0415 - only this entry point needs them
 
-    upgrade(settings().database())
+    try:
+        upgrade(settings().database())
+    except LaterSchemaError as error:
+        sys.exit(f"the database was {error}")
 
 
 __all__ = [
@@ -227,6 +251,7 @@ __all__ = [
     "Big",
     "Engine",
     "Json",
+    "LaterSchemaError",
     "UnreachableError",
     "add_to",
     "insert_all",

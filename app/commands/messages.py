@@ -186,6 +186,8 @@ ZH: Final[dict[str, str]] = {
     "There is no connector for {url}.": "没有适用于 {url} 的连接器。",
     "No database in {data}: run `headrace up` first.": "{data} 中没有数据库：请先运行 `headrace up`。",
     "The database does not answer: {reason}": "数据库没有应答：{reason}",
+    "Made by a later release of Headrace (schema {revision}): install that release or a newer one. Nothing was changed.":
+        "由更新版本的引渠生成（数据库结构 {revision}）：请安装该版本或更新的版本。未作任何更改。",
     "Start page: {url}": "起始页：{url}",
     "First password of admin (shown once): {password}": "admin 的初始密码（只显示一次）：{password}",
     "readings {rate}/s · predictions {predictions} · last score {score} · events {events} · ledger {ledger}": "读数 {rate}/s · 预测 {predictions} · 最新得分 {score} · 事件 {events} · 台账{ledger}",
