@@ -145,7 +145,9 @@ class OpcUaSource:
             await self._items.bind(session, wanted, feed.create)
         if self._alarms is not None:
             await self._alarms.begin(session, feed, self._items.at_once, resumed=resumed)
-        self._alive_ns = time.time_ns()
+        if not resumed:
+            # What a server kept for us is older than now, and may be lost with it before we have it.
+            self._alive_ns = time.time_ns()
         self._show(self._items.absent)
         self._look_at = time.monotonic() + self._options.retry_bad_s
         # Before it is written down how to take this subscription up: who does so knows nothing of what was before it.

@@ -165,6 +165,28 @@ async def test_restart(plant: Plant, data_dir: str, security: dict[str, object])
     await second.close()
 
 
+async def test_what_a_server_has_kept_is_not_told_as_heard(plant: Plant, data_dir: str) -> None:
+    """A session taken up says nothing of the time away until what was kept has come: lost before, it is in the gap."""
+    tags = (tag(1, "Level"), tag(2, "NotThere"))
+    source = source_of(plant.url, data_dir, *tags)
+    await source.connect()
+    before = await gather(source, lambda b: bool(values(b, 1)))
+    await source.close()
+    change, at = float(time.monotonic_ns()), time.time_ns()
+    await plant.write("Level", change)
+    for again in (source, source_of(plant.url, data_dir, *tags)):
+        await again.connect()
+        first = await again.read()
+        assert first.continues
+        assert first.tags.tolist() == [2]
+        assert first.alive_until < at
+        await again.close()
+    await again.connect()
+    last = (await gather(again, lambda b: change in values(b, 1)))[-1]
+    assert last.alive_until >= at > before[-1].alive_until
+    await again.close()
+
+
 async def test_queue_overflows_while_away(plant: Plant, data_dir: str) -> None:
     """More changes than the server's queue holds: the newest come, as many as it holds."""
     source = source_of(plant.url, data_dir, tag(1, "Level", queue_size=10))
