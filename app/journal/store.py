@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,6 +47,16 @@ def replace(path: Path, content: bytes, mode: int = 0o640) -> None:
         os.close(fd)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder durably, and those above it that are not there: what is in them goes with their names. OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    # Also when it is there: whoever made it may have been killed before this. One that we may not read is not ours.
+    with suppress(PermissionError):
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -170,7 +170,5 @@ def _result(
 def _forgets(done: list[Done]) -> list[Span]:
     """When a broker was down that had lost what it had confirmed, and a moment around it."""
     return [
-        (one.began - AROUND_NS, one.ended + AROUND_NS)
-        for one in done
-        if BY_NAME[one.kind].forgets and not one.note
+        (one.began - AROUND_NS, one.ended + AROUND_NS) for one in done if BY_NAME[one.kind].forgets and not one.note
     ]
