@@ -75,7 +75,9 @@ class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is
     requires = ("celery.worker.components:Pool",)
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - a worker of the library
-        """Once, when the worker starts."""
+        """Once, when the worker starts. What an earlier one has left may be half of it, after a power cut."""
+        for left in settings().data_dir.glob(f"{SCHEDULE}*"):
+            left.unlink()
         self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=str(settings().data_dir / SCHEDULE))
         self._beat.start()
 

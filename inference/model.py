@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +67,7 @@ def import_model(source: Path, store: Path, *, limits: Limits | None = None) -> 
     is visible in the store before it is whole. Raises InvalidModelError; its message has one line for each mistake.
     """
     home = store / "sha256"
-    home.mkdir(parents=True, exist_ok=True)
+    _make(home)
     if not source.exists():
         message = f"{source} does not exist: give a folder, a .zip or an .onnx file"
         raise InvalidModelError(message)
@@ -83,18 +84,27 @@ def import_model(source: Path, store: Path, *, limits: Limits | None = None) -> 
 
 
 def _publish(work: Path, target: Path) -> None:
-    if target.exists():
-        return
-    work.chmod(0o755)
-    _sync(work)
-    try:
-        work.rename(target)
-    except OSError:
-        # Another import of the same content was first; a rename never replaces a folder that holds something.
-        if not target.is_dir():
-            raise
-        return
+    if not target.exists():
+        work.chmod(0o755)
+        _sync(work)
+        try:
+            work.rename(target)
+        except OSError:
+            # Another import of the same content was first; a rename never replaces a folder that holds something.
+            if not target.is_dir():
+                raise
+    # Whoever was first: a row that names it outlives a power cut, and so must its name here.
     _sync_entry(target.parent)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, so that what is in them stays."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+    # One that we may not read is not ours.
+    with suppress(PermissionError):
+        _sync_entry(folder.parent)
 
 
 def _sync_entry(folder: Path) -> None:

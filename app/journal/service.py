@@ -148,7 +148,9 @@ def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Ma
     connection what of these the ledger does not have is gone, in a gap from its last batch to `at` (ns).
     """
     rows, batches = table(LedgerRow), table(BatchRow)
-    later = (batches.c.epoch > begins.epoch) | ((batches.c.epoch == begins.epoch) & (batches.c.number >= begins.number))
+    later = (batches.c.epoch > begins.epoch) | (
+        (batches.c.epoch == begins.epoch) & (batches.c.number >= begins.number)
+    )
     of_ledger = select(rows.c.connection_id, func.sum(rows.c.readings)).where(
         rows.c.journal == journal, rows.c.fate.in_(("stored", "refused", "dropped"))
     )

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import random
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from app.selftest.writes import Frame, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from app.selftest.writes import Entry, Node
@@ -64,7 +65,7 @@ class Naming:
 
 Image = dict[str, tuple[int, bytes | None]]
 """Path below the folder -> mode (st_mode) and content; None for a folder. Parents come before what is in them."""
-Fate = Callable[[random.Random, int], int] if TYPE_CHECKING else object
+Fate = Callable[[random.Random, int], int]
 """How many of so many changes, the oldest first, are on the disk."""
 
 
@@ -200,6 +201,9 @@ class Disk:
 
     def _synced(self, frame: Frame) -> None:
         found = self._nodes.get(frame.of)
+        if frame.number > frame.at:
+            # It began before the notes were begun anew.
+            return
         if isinstance(found, File):
             found.sync(frame.number)
             return
@@ -290,8 +294,8 @@ def _content(file: File, way: Way, chance: random.Random | None) -> bytes:
     made = bytearray(max(sizes))
     made[: len(file.durable)] = file.durable
     for _, changes in sorted(touched.items()):
-        for offset, data in changes[: way.sector(chance, len(changes))]:
-            made[offset : offset + len(data)] = data
+        for offset, piece in changes[: way.sector(chance, len(changes))]:
+            made[offset : offset + len(piece)] = piece
     return bytes(made[:size])
 
 

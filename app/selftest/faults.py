@@ -19,18 +19,23 @@ from app.db import UnreachableError
 from app.launcher.probes import command
 from app.launcher.usage import members
 from app.selftest import queries
-from app.selftest.box import DEVICE, PROCESS
-from app.selftest.schedule import BY_NAME, KINDS
+from app.selftest.box import BOX, DEVICE, PROCESS
+from app.selftest.power import BlindError
+from app.selftest.schedule import BROKER, BY_NAME, KINDS, REDIS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from app.selftest.box import Rig
     from app.selftest.gate import Gate
     from app.selftest.schedule import Fault
 
-    Action = Callable[[Rig], AbstractAsyncContextManager[None]]
+    Action = Callable[[Rig], AbstractAsyncContextManager[str | None]]
+    """What it enters with says how it was done, where there is more than one way."""
 
 BACK_S: Final = 60.0
 """How long a process that was killed may take until it is ready again."""
@@ -65,6 +70,8 @@ class Done:
     """When it was undone; of a kill, when the process was ready again."""
     note: str = ""
     """Why it was not done; empty when it was."""
+    how: str = ""
+    """In which way, where there is more than one."""
 
 
 def _pid(there: Rig, name: str) -> int:
@@ -87,11 +94,17 @@ async def _killed(there: Rig, name: str) -> AsyncIterator[None]:
     before = there.status(name).restarts
     _tell(members(_pid(there, name)), signal.SIGKILL)
     yield
+    await _back(there, {name: before})
+
+
+async def _back(there: Rig, restarts: Mapping[str, int]) -> None:
+    """Wait until each of these has been started again, after so many times, and is ready."""
     deadline = time.monotonic() + BACK_S
-    while (now := there.status(name)).restarts == before or now.state != "ready":
-        if time.monotonic() > deadline:
-            return
-        await asyncio.sleep(LOOK_S)
+    for name, before in restarts.items():
+        while (now := there.status(name)).restarts == before or now.state != "ready":
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(LOOK_S)
 
 
 @asynccontextmanager
@@ -102,21 +115,52 @@ async def _broker_killed(there: Rig) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _power_cut(there: Rig, *others: str) -> AsyncIterator[str]:
+    """Everything ends at once, and the disk has what was durable; the plant and its log go on.
+
+    What Redis had is gone. So is what the broker had, where it is one of the `others` that end too.
+    """
+    if there.power is None:
+        raise AbsentError(there.left_out)
+    if others:
+        await _empty(there, DEVICE)
+    names = (*BOX, REDIS, *others)
+    restarts = {name: there.status(name).restarts for name in names}
+    pids = {pid for name in names for pid in members(_pid(there, name))}
+    for name in others:
+        _tell(members(_pid(there, name)), signal.SIGSTOP)
+        _forget(there.settings.data_dir / name)
+    async with there.quiet():
+        try:
+            how = await asyncio.to_thread(there.power.cut, pids, there.engine.dispose)
+        except BlindError as error:
+            raise AbsentError(str(error)) from error
+    yield how
+    await _back(there, restarts)
+
+
+def _forget(folder: Path) -> None:
+    """What a broker has written down of sessions and messages (mosquitto.conf(5), persistence_file)."""
+    for path in folder.glob("*.db*"):
+        path.unlink()
+
+
 async def _empty(there: Rig, *connections: str) -> None:
     """Wait until the gateway has taken what its peers have: what they then forget was on its way, and no more."""
     deadline = time.monotonic() + EMPTY_S
     while time.monotonic() < deadline:
-        if all([await asyncio.to_thread(_arrives, there, name) for name in connections]):
+        if all([await there.ask(partial(_arrives, connection=name)) for name in connections]):
             return
         await asyncio.sleep(LOOK_S)
     message = "the gateway has not taken yet what its peers hold"
     raise AbsentError(message)
 
 
-def _arrives(there: Rig, connection: str) -> bool:
+def _arrives(engine: Engine, connection: str) -> bool:
     """Whether readings of this connection arrive as they are stamped."""
     try:
-        arrived, stamped = queries.arrival(there.engine, connection)
+        arrived, stamped = queries.arrival(engine, connection)
     except UnreachableError:
         return False
     return arrived - stamped < FRESH_NS and times.now() - arrived < LATE_NS
@@ -282,6 +326,8 @@ _OTHERS: Final[dict[str, Action]] = {
     "gateway_fsync_fails": _sync_fails,
     "gateway_clock_ahead": partial(_clock, ahead_ns=STEP_NS),
     "gateway_clock_behind": partial(_clock, ahead_ns=-STEP_NS),
+    "power_cut": _power_cut,
+    "power_cut_with_broker": lambda there: _power_cut(there, BROKER),
 }
 
 
@@ -348,10 +394,10 @@ async def pulled(there: Rig, faults: Iterable[Fault], tell: Callable[[Done], Non
 
 async def _done(there: Rig, fault: Fault) -> Done:
     """Raises AbsentError when it cannot be done now."""
-    async with ACTIONS[fault.kind](there):
+    async with ACTIONS[fault.kind](there) as how:
         since = times.now()
         await asyncio.sleep(fault.ends_s - fault.begins_s)
-    return Done(fault.kind, since, times.now())
+    return Done(fault.kind, since, times.now(), how=how or "")
 
 
 async def _until(moment: float) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from sqlalchemy import Engine
+
     from app.selftest.faults import Done
     from app.selftest.schedule import Fault
     from app.selftest.sums import Freshness, Span
@@ -56,7 +58,7 @@ class Plan:
 async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
     """Raises LaunchError when the box cannot be started, ValueError for a fault that there is not."""
     available((), plan.only)
-    async with rig(folder, plan.database) as there:
+    async with rig(folder, plan.database, plan.seed) as there:
         faults = schedule(plan.seed, plan.seconds, available(there.there, plan.only)) if plan.plug else ()
         since, fresh = 0, None
         async with plant(there):
@@ -82,31 +84,31 @@ async def _through(there: Rig, plan: Plan, faults: Sequence[Fault], tell: Callab
 async def _flows(there: Rig, since: int) -> bool:
     """Whether readings of both connections, and answers, that are newer than this (ns) are stored in time."""
 
-    def new() -> bool:
-        newest = queries.newest(there.engine)
+    def new(engine: Engine) -> bool:
+        newest = queries.newest(engine)
         readings = all(newest.get(name, 0) > since for name in (PROCESS, DEVICE))
-        return readings and queries.newest_window(there.engine) > since
+        return readings and queries.newest_window(engine) > since
 
-    return await _within(FLOWS_S, new)
+    return await _within(there, FLOWS_S, new)
 
 
 async def _at_rest(there: Rig) -> bool:
     """Whether all that was read is stored, counted and sent, in time: every account balances with nothing held."""
     ended = times.now()
 
-    def rests() -> bool:
-        accounts = ledger.accounts(there.engine)
+    def rests(engine: Engine) -> bool:
+        accounts = ledger.accounts(engine)
         counted = bool(accounts) and all(one.balanced and not one.held and one.at > ended for one in accounts)
-        return counted and not queries.overdue(there.engine, times.now() - MAY_WAIT_NS)
+        return counted and not queries.overdue(engine, times.now() - MAY_WAIT_NS)
 
-    return await _within(RESTS_S, rests)
+    return await _within(there, RESTS_S, rests)
 
 
-async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+async def _within(there: Rig, seconds: float, condition: Callable[[Engine], bool]) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if await asyncio.to_thread(condition):
+            if await there.ask(condition):
                 return True
         except UnreachableError:
             pass
@@ -131,7 +133,7 @@ async def _watched(there: Rig, since: int) -> AsyncIterator[Freshness]:
     async def watch() -> None:
         while True:
             try:
-                newest = await asyncio.to_thread(queries.newest, there.engine)
+                newest = await there.ask(queries.newest)
             except UnreachableError:
                 newest = None
             fresh.look(times.now(), newest)
@@ -170,5 +172,7 @@ def _result(
 def _forgets(done: list[Done]) -> list[Span]:
     """When a broker was down that had lost what it had confirmed, and a moment around it."""
     return [
-        (one.began - AROUND_NS, one.ended + AROUND_NS) for one in done if BY_NAME[one.kind].forgets and not one.note
+        (one.began - AROUND_NS, one.ended + AROUND_NS)
+        for one in done
+        if BY_NAME[one.kind].forgets and not one.note
     ]

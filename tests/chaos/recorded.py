@@ -1,4 +1,4 @@
-"""Runs a program whose every write is noted, and gives the disk as it may look after a power cut at each moment of it."""
+"""Runs a program whose every write is noted, and gives the disk as it may be after a power cut at each moment of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from app.selftest.writes import Frame, Kind, Writes, frames
 ROOT: Final = Path(__file__).parents[2]
 SAID: Final = "said"
 """What the program was promised, a line each, in the order of all its writes; no part of what is cut."""
-SEEDS: Final = (1, 2)
 WITHIN_S: Final = 120
+_TRIES: Final = (*((way, 1) for way in WAYS), (WAYS[-1], 2))
 MOST: Final = 5
 """So many that went wrong are enough to see why."""
 
@@ -86,7 +86,7 @@ def cuts(run: Run) -> Iterator[Cut]:
             of = frame.of
         said += bytes(frame.data) if frame.kind == Kind.WRITE and frame.of == of else b""
         promised = tuple(said.decode().splitlines())
-        for way, seed in [(way, seed) for way in WAYS for seed in (SEEDS if way is WAYS[-1] else SEEDS[:1])]:
+        for way, seed in _TRIES:
             image = run.disk.cut(way, seed)
             image.pop(SAID, None)
             key = hashlib.sha256(repr((sorted(image.items()), len(promised))).encode()).digest()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.journal import Journal, Position
 from app.selftest.disk import unlike
-from tests.chaos.recorded import SAID, broken, recorded
+from tests.chaos.recorded import broken, recorded
 
 WRITING = "tests.chaos.writing"
 
