@@ -88,7 +88,7 @@ class Inbox:
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Every trusted certificate: a peer's own, or an authority's. RefusedError names a file that is none."""
-        (self._folder / "trusted").mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder / "trusted")
         return tuple(one.certificate for one in self._held("trusted"))
 
     def _put(self, certificate: x509.Certificate, why: str) -> str:
@@ -96,7 +96,7 @@ class Inbox:
         shown = certificates.described(certificate)
         said = f"the peer's certificate is not trusted, {why}: {shown.subject} {shown.application_uri}".rstrip()
         folder = self._folder / "pending"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / f"{shown.fingerprint}.der"
         if not path.exists() and sum(1 for _ in folder.iterdir()) >= MOST_PENDING:
             return (

@@ -95,15 +95,21 @@ def cuts(run: Run) -> Iterator[Cut]:
                 yield Cut(frame, way, seed, image, promised)
 
 
-def broken(run: Run, folder: Path, check: Callable[[Path, tuple[str, ...]], str]) -> list[str]:
+def broken(run: Run, folder: Path, check: Callable[[Path, Cut], str]) -> list[str]:
     """What `check` says of each cut, where it says something: it opens the disk and looks for what was promised."""
     found = []
-    for cut in cuts(run):
-        folder.mkdir()
-        put(cut.image, folder)
-        if said := check(folder, cut.promised):
+    for number, cut in enumerate(cuts(run)):
+        # Each has a folder of its own: what is remembered by its path belongs to one disk.
+        disk = folder / f"cut-{number}"
+        disk.mkdir()
+        put(cut.image, disk)
+        try:
+            said = check(disk, cut)
+        except Exception as error:
+            raise AssertionError(str(cut)) from error
+        shutil.rmtree(disk)
+        if said:
             found.append(f"{cut}: {said}")
-        shutil.rmtree(folder)
         if len(found) == MOST:
             break
     return found
