@@ -22,6 +22,7 @@ from app.launcher.process import Process
 from app.launcher.servers import HERE
 from app.launcher.stack import Stack, module, module_path, prepare
 from app.launcher.supervisor import Supervisor
+from app.selftest.caller import Caller
 from app.selftest.gate import Gate
 from app.selftest.power import Power
 from app.selftest.preload import NoCompilerError, Preload
@@ -82,6 +83,7 @@ class Rig:
     """Why the faults that need a compiler are left out; empty when they are not."""
     preload: Preload | None
     power: Power | None
+    caller: Caller
     supervisors: list[Supervisor] = field(default_factory=list)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -125,6 +127,10 @@ def chosen(folder: Path, database_url: str) -> Settings:
     )
 
 
+def _password(mine: Settings) -> str:
+    return "" if mine.admin_password is None else mine.admin_password.get_secret_value()
+
+
 @asynccontextmanager
 async def rig(folder: Path, database: str, seed: int) -> AsyncIterator[Rig]:
     """A whole box from an empty folder, without its plant. Raises LaunchError with what to do.
@@ -153,7 +159,8 @@ async def rig(folder: Path, database: str, seed: int) -> AsyncIterator[Rig]:
         if power:
             engine.dispose()
             await asyncio.to_thread(power.begin)
-        made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, power, supervisors)
+        caller = Caller(int(stack.api_url.rpartition(":")[2]), _password(mine))
+        made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, power, caller, supervisors)
         listener = (_listener(folder, stack),)
         supervisors.append(await held.enter_async_context(stack.running(listener)))
         yield made

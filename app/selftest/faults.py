@@ -131,6 +131,9 @@ async def _power_cut(there: Rig, *others: str) -> AsyncIterator[str]:
     for name in others:
         _tell(members(_pid(there, name)), signal.SIGSTOP)
         _forget(there.settings.data_dir / name)
+    # Nothing is confirmed by an API that does not answer now.
+    with suppress(OSError):
+        await there.caller.log_in()
     async with there.quiet():
         try:
             how = await asyncio.to_thread(there.power.cut, pids, there.engine.dispose)

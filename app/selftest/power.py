@@ -48,9 +48,10 @@ class Power:
         return self._writes.environment
 
     def begin(self) -> None:
-        """From here on: what is there now is durable. Nobody in this process may have the database open. Blocking. OSError.
+        """From here on: what is there now is durable. Blocking. Raises OSError.
 
-        SQLite's locks are POSIX's: they go when any descriptor of the file is closed, and files are read here.
+        Nobody in this process may have the database open: SQLite's locks are POSIX's, which go when any descriptor of
+        the file is closed, and files are read here.
         """
         with self._writes.held():
             self._begin()

@@ -15,7 +15,7 @@ from app.ledger import service as ledger
 from app.selftest import queries, sums
 from app.selftest.box import DEVICE, PROCESS, Rig, plant, rig
 from app.selftest.faults import pulled
-from app.selftest.report import Result
+from app.selftest.report import Came, Result
 from app.selftest.schedule import BY_NAME, available, schedule
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
                 flows = await _flows(there, times.now())
         until = times.now() - LATE_NS
         rests = await _at_rest(there)
-        api = await _answers(there)
-        return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, (flows, rests, api))
+        api, forgot = await _answers(there)
+        came = Came(flows, rests, api, forgot)
+        return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, came)
 
 
 async def _through(there: Rig, plan: Plan, faults: Sequence[Fault], tell: Callable[[Done], None]) -> list[Done]:
@@ -116,13 +117,13 @@ async def _within(there: Rig, seconds: float, condition: Callable[[Engine], bool
     return False
 
 
-async def _answers(there: Rig) -> bool:
-    """Whether the API serves."""
+async def _answers(there: Rig) -> tuple[bool, int]:
+    """Whether the API serves, and how much it does not know of what it had confirmed."""
     port = int(there.stack.api_url.rpartition(":")[2])
     try:
-        return await http_answers(port, "/readyz")()
+        return await http_answers(port, "/readyz")(), await there.caller.forgotten()
     except OSError:
-        return False
+        return False, 0
 
 
 @asynccontextmanager
@@ -148,7 +149,7 @@ async def _watched(there: Rig, since: int) -> AsyncIterator[Freshness]:
 
 
 def _result(
-    there: Rig, plan: Plan, done: list[Done], span: Span, fresh: Freshness, came: tuple[bool, bool, bool]
+    there: Rig, plan: Plan, done: list[Done], span: Span, fresh: Freshness, came: Came
 ) -> Result:
     logs, forgets = there.logs, _forgets(done)
     since, until = span
@@ -163,10 +164,7 @@ def _result(
     windows, published = queries.windows(there.engine, until).values(), queries.published(there.engine)
     answers = sums.north(windows, published, sums.heard(logs / "listener"), forgets)
     ledgers = [one for one in ledger.accounts(there.engine) if one.name in sent]
-    flows, rests, api = came
-    return Result.of(
-        plan, done, rows, answers, ledgers, fresh.worst, left_out=there.left_out, flows=flows, rests=rests, api=api,
-    )  # fmt: skip
+    return Result.of(plan, done, rows, answers, ledgers, fresh.worst, came, left_out=there.left_out)
 
 
 def _forgets(done: list[Done]) -> list[Span]:

@@ -1,4 +1,4 @@
-"""What must be true of a box whose power was cut: each part is opened as the product opens it, and nobody repairs it."""
+"""What must be true of a box whose power was cut: each part is opened as the product opens it, without repair."""
 
 from __future__ import annotations
 
