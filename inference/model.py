@@ -94,7 +94,8 @@ def _publish(work: Path, target: Path) -> None:
             if not target.is_dir():
                 raise
     # Whoever was first: a row that names it outlives a power cut, and so must its name here.
-    _sync_entry(target.parent)
+    for folder in (work.parent, target.parent):
+        _sync_entry(folder)
 
 
 def _make(folder: Path) -> None:

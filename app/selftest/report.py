@@ -64,7 +64,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return cls.of(plan, [], [], None, [], Stall(), Came(), left_out=left_out)
 
     @classmethod
-    def of(  # noqa: PLR0913 - each is one part of the result
+    def of(
         cls, plan: Plan, done: Sequence[Done], rows: Sequence[Account], north: North | None, ledgers: Sequence[Ledger],
         stall: Stall, came: Came, *, left_out: str,
     ) -> Self:  # fmt: skip
@@ -155,7 +155,8 @@ def markdown(result: Result, say: Say) -> str:
         lines += ["", f"## {say('Answers')}", ""]
         lines += _table([*map(say, ANSWERS.values())], [[result.north[name] for name in ANSWERS]])
     lines += ["", f"## {say('Faults')}", ""]
-    lines += _table([say("fault"), say("began"), say("seconds"), say("note")], [_fault(one, say) for one in result.faults])
+    rows = [_fault(one, say) for one in result.faults]
+    lines += _table([say("fault"), say("began"), say("seconds"), say("note")], rows)
     for one in result.connections:
         lines += _named(one, say)
     return "\n".join(lines) + "\n"
