@@ -24,8 +24,8 @@ from tests.chaos.writing import URI, journal_of
 
 Check = Callable[[Path, Sequence[str]], str]
 """The data folder, and what was promised -> what is wrong; empty when nothing is."""
-UNSEEN: Final = "/package"
-"""Foreign files are unpacked by a child with a bare environment, and by no library of ours."""
+UNSEEN: Final = ("/package", "/golden.npz")
+"""Foreign files are unpacked and run by a child with a bare environment, and with no library of ours."""
 LAST: Final = Position(2**31, 0)
 
 
