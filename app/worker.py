@@ -69,16 +69,24 @@ class FinishedLimits(bootsteps.StartStopStep):  # type: ignore[misc]  # the libr
 celery.steps["worker"].add(FinishedLimits)
 
 
+def fresh_calendar(folder: Path) -> str:
+    """Where the calendar is written down; nothing is read of what an earlier one has left there.
+
+    The library never syncs it: after a power cut it may be half of one, of which the library dies.
+    """
+    for left in folder.glob(f"{SCHEDULE}*"):
+        left.unlink()
+    return str(folder / SCHEDULE)
+
+
 class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is not typed
     """The calendar of periodic work, in a thread beside the work that this process does itself."""
 
     requires = ("celery.worker.components:Pool",)
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - a worker of the library
-        """Once, when the worker starts. What an earlier one has left may be half of it, after a power cut."""
-        for left in settings().data_dir.glob(f"{SCHEDULE}*"):
-            left.unlink()
-        self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=str(settings().data_dir / SCHEDULE))
+        """Once, when the worker starts."""
+        self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=fresh_calendar(settings().data_dir))
         self._beat.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - a worker of the library
