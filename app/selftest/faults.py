@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from app.selftest.gate import Gate
     from app.selftest.schedule import Fault
 
-    Action = Callable[[Rig], AbstractAsyncContextManager["How | None"]]
-
 HELD_S: Final = 60.0
 """How long a fault waits for an earlier one that takes longer than it should."""
 EMPTY_S: Final = 20.0
@@ -66,6 +64,10 @@ class How:
     way: str
     began: int
     """ns since 1970."""
+
+
+if TYPE_CHECKING:
+    Action = Callable[[Rig], AbstractAsyncContextManager[How | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def session(data: Path, said: Promises) -> None:
     folder = data / "connections" / "1"
     for sequence in (4, 9):
         handles = Handles((0,), 1, {0: 7}, {})
-        keep(folder, "fingerprint", Kept(ua.NodeId(5), b"n", 3, 10.0, handles, Revised(), sequence))
+        keep(folder, "fingerprint", Kept(ua.NodeId.from_string("i=5"), b"n", 3, 10.0, handles, Revised(), sequence))
         said.say(sequence)
     forget(folder)
     said.say("forgotten")
