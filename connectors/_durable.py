@@ -32,12 +32,14 @@ def remove(path: Path) -> None:
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder, and those above it that are not there, so that what is in them stays. Raises OSError."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(mode=mode, exist_ok=True)
-    # Also when it is there: whoever made it may have been killed before this. One that we may not read is not ours.
-    with suppress(PermissionError):
-        sync_folder(folder.parent)
+    if folder.is_dir():
+        # Whoever made it may have been killed before this. Where it is a mount, or not ours, it has long been there.
+        with suppress(OSError):
+            sync_folder(folder.parent)
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=mode, exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -100,12 +100,14 @@ def _publish(work: Path, target: Path) -> None:
 
 def _make(folder: Path) -> None:
     """Make a folder, and those above it that are not there, so that what is in them stays."""
-    if not folder.is_dir():
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-    # One that we may not read is not ours.
-    with suppress(PermissionError):
-        _sync_entry(folder.parent)
+    if folder.is_dir():
+        # Whoever made it may have been killed before this. Where it is a mount, or not ours, it has long been there.
+        with suppress(OSError):
+            _sync_entry(folder.parent)
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_entry(folder.parent)
 
 
 def _sync_entry(folder: Path) -> None:

@@ -142,5 +142,7 @@ async def test_the_power_is_cut_and_every_reading_has_its_fate(tmp_path: Path) -
     if found.left_out:
         pytest.skip(found.left_out)
     assert {one["kind"] for one in found.faults} == set(kinds)
-    assert [one["note"] for one in found.faults if one["kind"] == "power_cut" and one["note"]] == []
+    # A slow host may have no time for one of them, but every write must have been seen.
+    assert "power_cut" in {one["kind"] for one in found.faults if not one["note"]}
+    assert [one["note"] for one in found.faults if "was seen" in one["note"]] == []
     assert all(one["sent"] > 500 for one in found.connections)
