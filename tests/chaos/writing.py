@@ -35,6 +35,8 @@ from tests.chaos.recorded import SAID
 
 DATA: Final = "data"
 URI: Final = "urn:headrace:power"
+FIRST: Final = 4
+"""So many batches come before any note, which sets anew how the connection waits for the disk."""
 
 
 class Promises:
@@ -89,15 +91,16 @@ def snapshots(data: Path, said: Promises) -> None:
 
 
 def database(data: Path, said: Promises) -> None:
-    """Batches, one in each transaction, notes that wait for no disk between them, and a checkpoint."""
+    """Batches, one in each transaction, later with notes between them that wait for no disk, and checkpoints."""
     make_folder(data)
     engine = make_engine(f"sqlite:///{data / 'headrace.db'}")
     with writing(engine) as session:
         session.execute(text("CREATE TABLE batch (number INTEGER PRIMARY KEY, content BLOB)"))
         session.execute(text("CREATE TABLE note (number INTEGER)"))
     for number in range(1, 9):
-        with noting(engine) as session:
-            session.execute(text("INSERT INTO note VALUES (:n)"), {"n": number})
+        if number > FIRST:
+            with noting(engine) as session:
+                session.execute(text("INSERT INTO note VALUES (:n)"), {"n": number})
         with writing(engine) as session:
             session.execute(text("INSERT INTO batch VALUES (:n, :c)"), {"n": number, "c": bytes([number]) * 3000})
         said.say(number)
