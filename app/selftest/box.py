@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from app import settings
 from app.commands.box import prepared
+from app.field.blocking import blocking
 from app.launcher.files import write_private
 from app.launcher.ports import Port
 from app.launcher.postgres import postgres_server
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from app.launcher.supervisor import Status
 
 T = TypeVar("T")
+FOLLOW_S: Final = 5.0
+"""How often what was written is taken in."""
 TAGS: Final = 5
 HZ: Final = 10.0
 BOX: Final = (GATEWAY, WORKER, BEAT, API)
@@ -132,10 +135,10 @@ def _password(mine: Settings) -> str:
 
 
 @asynccontextmanager
-async def rig(folder: Path, database: str, seed: int) -> AsyncIterator[Rig]:
+async def rig(folder: Path, database: str, seed: int | None) -> AsyncIterator[Rig]:
     """A whole box from an empty folder, without its plant. Raises LaunchError with what to do.
 
-    `seed`: of what is on its disk after a power cut.
+    `seed`: of what is on its disk after a power cut; None where there is to be none.
     """
     async with AsyncExitStack() as held:
         # What the environment says of a customer's box, its database above all, must reach neither us nor a child.
@@ -148,9 +151,11 @@ async def rig(folder: Path, database: str, seed: int) -> AsyncIterator[Rig]:
         server = held.enter_context(Port())
         ways = await _ways(held, stack, server.number, gate)
         preload, power, left_out = _preload(folder, mine.data_dir, seed)
-        if preload and power:
-            stack = _with(_with(stack, BOX, power.environment), ("gateway",), preload.environment)
+        if power:
+            stack = _with(stack, BOX, power.environment)
             held.callback(power.close)
+        if preload:
+            stack = _with(stack, (GATEWAY,), preload.environment)
         file = _plant_file(folder, stack, ways)
         straight = mine.model_copy(update={"database_url": SecretStr(direct)})
         engine, _ = await asyncio.to_thread(prepared, straight, file)
@@ -159,6 +164,7 @@ async def rig(folder: Path, database: str, seed: int) -> AsyncIterator[Rig]:
         if power:
             engine.dispose()
             await asyncio.to_thread(power.begin)
+            await held.enter_async_context(_followed(power))
         caller = Caller(int(stack.api_url.rpartition(":")[2]), _password(mine))
         made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, power, caller, supervisors)
         listener = (_listener(folder, stack),)
@@ -205,11 +211,28 @@ def broker_of(stack: Stack) -> Broker:
     return stack.broker
 
 
-def _preload(folder: Path, data: Path, seed: int) -> tuple[Preload | None, Power | None, str]:
+def _preload(folder: Path, data: Path, seed: int | None) -> tuple[Preload | None, Power | None, str]:
     try:
-        return Preload(folder), Power(folder, data, seed), ""
+        return Preload(folder), None if seed is None else Power(folder, data, seed), ""
     except NoCompilerError as error:
         return None, None, str(error)
+
+
+@asynccontextmanager
+async def _followed(power: Power) -> AsyncIterator[None]:
+    """What is written is followed all the while."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            await blocking(power.follow)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _with(stack: Stack, names: Collection[str], environment: Mapping[str, str]) -> Stack:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 
 KEPT: Final = frozenset(("log", "redis", "broker"))
 """Folders that are not cut: what supervised processes print, and servers whose state is treated by itself."""
-MOST_NOTED: Final = 512 * 2**20
-"""Bytes of notes that are followed; more would not fit the memory of a small box."""
 GONE_S: Final = 10.0
 LOOK_S: Final = 0.005
 
 
 class BlindError(Exception):
-    """The disk cannot be cut: something was written that the library has not seen, or more than can be followed."""
+    """The disk cannot be cut: something was written that the library has not seen."""
 
 
 class Power:
@@ -40,7 +39,10 @@ class Power:
         self._writes = Writes(folder)
         self._chance = random.Random(seed)  # noqa: S311 - repeatable is what is wanted
         self._ways = self._turns()
-        self._disk: Disk | None = None
+        self._disk = Disk(data, KEPT)
+        self._followed = 0
+        """Up to here the notes are in it."""
+        self._one = threading.Lock()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -53,12 +55,23 @@ class Power:
         Nobody in this process may have the database open: SQLite's locks are POSIX's, which go when any descriptor of
         the file is closed, and files are read here.
         """
-        with self._writes.held():
+        with self._one, self._writes.held():
             self._begin()
 
     def _begin(self) -> None:
-        self._disk = Disk(self._data, KEPT)
+        self._disk, self._followed = Disk(self._data, KEPT), 0
         self._writes.clear()
+
+    def follow(self) -> None:
+        """Take in what was noted meanwhile: what is durable by then needs no notes in memory. Blocking. OSError."""
+        with self._one:
+            with self._writes.held():
+                notes = self._writes.read(self._followed)
+            self._note(notes)
+
+    def _note(self, notes: bytes) -> None:
+        self._disk.note(frames(notes, self._followed))
+        self._followed += len(notes)
 
     def cut(self, pids: Collection[int], let_go: Callable[[], None]) -> str:
         """Kill them and change the disk; whoever starts them again waits meanwhile. What became of the disk. Blocking.
@@ -66,7 +79,7 @@ class Power:
         `let_go`: closes what this process has of the database; called when all are gone, before any file is changed.
         Raises BlindError, OSError.
         """
-        with self._writes.held():
+        with self._one, self._writes.held():
             try:
                 self._kill(pids)
                 try:
@@ -96,10 +109,7 @@ class Power:
             time.sleep(LOOK_S)
 
     def _seen(self) -> Disk:
-        if self._disk is None or self._writes.size() > MOST_NOTED:
-            message = "more was written since the last power cut than can be followed"
-            raise BlindError(message)
-        self._disk.note(frames(self._writes.read()))
+        self._note(self._writes.read(self._followed))
         blind = [
             path for path in unlike(self._disk.whole(), self._data, KEPT) if not self._disk.is_mapped(path)
         ]  # fmt: skip

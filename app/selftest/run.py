@@ -16,7 +16,7 @@ from app.selftest import queries, sums
 from app.selftest.box import DEVICE, PROCESS, Rig, plant, rig
 from app.selftest.faults import pulled
 from app.selftest.report import Came, Result
-from app.selftest.schedule import BY_NAME, available, schedule
+from app.selftest.schedule import BY_NAME, POWER, available, schedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -58,7 +58,8 @@ class Plan:
 async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
     """Raises LaunchError when the box cannot be started, ValueError for a fault that there is not."""
     available((), plan.only)
-    async with rig(folder, plan.database, plan.seed) as there:
+    cuts = plan.plug and not POWER.isdisjoint(plan.only or POWER)
+    async with rig(folder, plan.database, plan.seed if cuts else None) as there:
         faults = schedule(plan.seed, plan.seconds, available(there.there, plan.only)) if plan.plug else ()
         since, fresh = 0, None
         async with plant(there):

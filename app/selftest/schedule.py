@@ -90,6 +90,8 @@ KINDS: Final = (
     _kind("power_cut_with_broker", *EVERYTHING, settles_s=6.0, needs=PRELOAD, forgets=True),
 )
 """Every kind of fault. `server` is the plant's OPC UA server, `device` the one that publishes over MQTT."""
+POWER: Final = frozenset(one.name for one in KINDS if one.name.startswith("power_cut"))
+"""Those for which all that is written has to be noted."""
 BY_NAME: Final = {one.name: one for one in KINDS}
 
 REST_S: Final = (1.0, 3.0)

@@ -62,8 +62,11 @@ _LOCK: Final = struct.Struct("hhqqi")
 _SIZE_OF_LOCK: Final = 32
 
 
-def frames(notes: bytes) -> Iterator[Frame]:
-    """All of them, in order. The notes end with a whole frame, since whoever writes one holds the lock."""
+def frames(notes: bytes, begin: int = 0) -> Iterator[Frame]:
+    """All of them, in order. The notes end with a whole frame, since whoever writes one holds the lock.
+
+    `begin`: where in all notes these lie.
+    """
     data, at = memoryview(notes), 0
     while at < len(data):
         kind, first, second, size, *nodes, number = _HEAD.unpack_from(data, at)
@@ -72,7 +75,7 @@ def frames(notes: bytes) -> Iterator[Frame]:
         start += first + second
         folders = ((nodes[2], nodes[3]), (nodes[4], nodes[5]))
         entries = tuple((folder, os.fsdecode(name)) for folder, name in zip(folders, names, strict=True) if name)
-        yield Frame(at, Kind(kind), (nodes[0], nodes[1]), entries, number, data[start : start + size])
+        yield Frame(begin + at, Kind(kind), (nodes[0], nodes[1]), entries, number, data[start : start + size])
         at = start + size
 
 
@@ -90,9 +93,9 @@ class Writes:
         """Bytes noted so far."""
         return os.fstat(self._file).st_size
 
-    def read(self) -> bytes:
-        """All that was noted; a process may be in the middle of a frame unless the notes are held."""
-        return os.pread(self._file, self.size(), 0)
+    def read(self, begin: int = 0) -> bytes:
+        """What was noted from this place on; only while they are held does it end with a whole frame."""
+        return os.pread(self._file, self.size() - begin, begin)
 
     def clear(self) -> None:
         """Begin anew; only while they are held and none of those processes lives."""
