@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from app.access.seal import unseal
 from app.backup.archive import Reader
+from app.commands.conform_report import own_key
 from app.db import make_engine, reading
 from app.field.snapshots import Snapshots
 from app.journal import Position
@@ -72,9 +73,12 @@ def database(data: Path, promised: Sequence[str]) -> str:
 
 
 def key(data: Path, promised: Sequence[str]) -> str:
-    """What was sealed can be opened."""
+    """What was sealed can be opened, and what was signed bears the key that we have."""
     use(Settings(data_dir=data, secret_key=None))
-    return "" if all(unseal(json.loads(one)) == "open sesame" for one in promised) else "another text"
+    if not all(unseal(json.loads(one)) == "open sesame" for one in promised[:1]):
+        return "another text"
+    public = own_key(data / "conform.key", make=True).public_key().public_bytes_raw().hex()
+    return "" if promised[1:] in ([], [public]) else "another key"
 
 
 def models(data: Path, promised: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from app.access.seal import seal
 from app.backup.archive import VERSION, Header, Writer
+from app.commands.conform_report import own_key
 from app.db import make_engine, noting, writing
 from app.durable import make_folder
 from app.field.snapshots import VERSION as OF_SNAPSHOT
@@ -111,9 +112,10 @@ def database(data: Path, said: Promises) -> None:
 
 
 def key(data: Path, said: Promises) -> None:
-    """Something is sealed that must be opened later."""
+    """Something is sealed that must be opened later, and something signed."""
     use(Settings(data_dir=data, secret_key=None))
     said.say(json.dumps(seal("open sesame")))
+    said.say(own_key(data / "conform.key", make=True).public_key().public_bytes_raw().hex())
 
 
 def models(data: Path, said: Promises) -> None:
