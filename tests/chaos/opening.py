@@ -78,7 +78,7 @@ def key(data: Path, promised: Sequence[str]) -> str:
     if not all(unseal(json.loads(one)) == "open sesame" for one in promised[:1]):
         return "another text"
     public = own_key(data / "conform.key", make=True).public_key().public_bytes_raw().hex()
-    return "" if promised[1:] in ([], [public]) else "another key"
+    return "" if list(promised[1:]) in ([], [public]) else "another key"
 
 
 def models(data: Path, promised: Sequence[str]) -> str:
