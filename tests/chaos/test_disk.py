@@ -146,6 +146,16 @@ def test_a_sync_covers_what_was_there_when_it_began(notes: Notes) -> None:
     assert contents(images(notes.disk, way("nothing that was not synced")), "old") == {b"A" + BEFORE[1:]}
 
 
+def test_a_sync_of_a_folder_covers_the_names_of_when_it_began(notes: Notes) -> None:
+    """A file that was made while it went on may be missing."""
+    began = notes.note(Kind.GONE, OURS, (TOP, "old"))
+    notes.made("new", AFTER)
+    notes.synced(NEW)
+    notes.note(Kind.SYNCED, TOP, number=began + 1)
+    assert contents(images(notes.disk), "old") == {None}
+    assert contents(images(notes.disk), "new") == {AFTER, None}
+
+
 @given(st.lists(st.tuples(st.integers(0, 5000), st.binary(min_size=1, max_size=1500)), max_size=4), st.integers(0, 99))
 def test_each_sector_is_as_it_was_at_some_moment(
     tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[int, bytes]], seed: int
