@@ -21,6 +21,7 @@ from app.field.publisher import Publisher
 from app.field.shedding import HOUR_S, Shedding
 from app.field.snapshots import Snapshots
 from app.field.status import Reporter
+from app.field.steps import Steps, audited
 from app.field.windowing import Windowing
 from app.journal import Journal, JournalError
 from app.log import (
@@ -82,6 +83,7 @@ class Gateway:
             max_age_h=chosen.journal_max_age_h,
         )
         self._clock = Clock(self.journal.append)
+        self._steps = Steps(audited(self._engine, chosen.gateway_id))
         self._bell = queue.bell()
         self.publisher = Publisher(
             self._engine,
@@ -135,6 +137,7 @@ class Gateway:
             for name, one in {
                 "dispatcher": self.dispatcher.run(),
                 "clock": self._clock.run(),
+                "steps": self._steps.run(),
                 "publisher": self.publisher.run(),
                 "reporter": self.reporter.run(),
                 "checkpoints": self._checkpoints.run(),

@@ -69,6 +69,16 @@ class FinishedLimits(bootsteps.StartStopStep):  # type: ignore[misc]  # the libr
 celery.steps["worker"].add(FinishedLimits)
 
 
+def fresh_calendar(folder: Path) -> str:
+    """Where the calendar is written down; nothing is read of what an earlier one has left there.
+
+    The library never syncs it: after a power cut it may be half of one, of which the library dies.
+    """
+    for left in folder.glob(f"{SCHEDULE}*"):
+        left.unlink()
+    return str(folder / SCHEDULE)
+
+
 class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is not typed
     """The calendar of periodic work, in a thread beside the work that this process does itself."""
 
@@ -76,7 +86,7 @@ class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - a worker of the library
         """Once, when the worker starts."""
-        self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=str(settings().data_dir / SCHEDULE))
+        self._beat = EmbeddedService(parent.app, thread=True, schedule_filename=fresh_calendar(settings().data_dir))
         self._beat.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - a worker of the library

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
+
+from connectors._durable import write
 
 FILE: Final = "untold"
 """It is there while something is missing that nobody has been told of for certain."""
@@ -31,12 +32,7 @@ class Continuity:
         """
         self._unbroken = self._unbroken and took_up and not self._written
         if not self._unbroken and self._file is not None and not self._written:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            write(self._file, b"")
             self._written = True
 
     @property

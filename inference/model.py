@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +67,7 @@ def import_model(source: Path, store: Path, *, limits: Limits | None = None) -> 
     is visible in the store before it is whole. Raises InvalidModelError; its message has one line for each mistake.
     """
     home = store / "sha256"
-    home.mkdir(parents=True, exist_ok=True)
+    _make(home)
     if not source.exists():
         message = f"{source} does not exist: give a folder, a .zip or an .onnx file"
         raise InvalidModelError(message)
@@ -83,18 +84,30 @@ def import_model(source: Path, store: Path, *, limits: Limits | None = None) -> 
 
 
 def _publish(work: Path, target: Path) -> None:
-    if target.exists():
+    if not target.exists():
+        work.chmod(0o755)
+        _sync(work)
+        try:
+            work.rename(target)
+        except OSError:
+            # Another import of the same content was first; a rename never replaces a folder that holds something.
+            if not target.is_dir():
+                raise
+    # Whoever was first: a row that names it outlives a power cut, and so must its name here.
+    for folder in (work.parent, target.parent):
+        _sync_entry(folder)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, so that what is in them stays."""
+    if folder.is_dir():
+        # Whoever made it may have been killed before this. Where it is a mount, or not ours, it has long been there.
+        with suppress(OSError):
+            _sync_entry(folder.parent)
         return
-    work.chmod(0o755)
-    _sync(work)
-    try:
-        work.rename(target)
-    except OSError:
-        # Another import of the same content was first; a rename never replaces a folder that holds something.
-        if not target.is_dir():
-            raise
-        return
-    _sync_entry(target.parent)
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_entry(folder.parent)
 
 
 def _sync_entry(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.durable import make_folder, sync_folder
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class SealError(ValueError):
 def _read_or_make(path: Path) -> bytes:
     """The key in this file; made atomically, mode 0600, when it is not there."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -46,6 +47,8 @@ def _read_or_make(path: Path) -> bytes:
             pass  # another process was first: its key counts
         finally:
             fresh.unlink()
+    # Before anything is sealed with it, whoever has made it: what is sealed outlives a power cut.
+    sync_folder(path.parent)
     key = path.read_bytes()
     if len(key) != _KEY:
         message = f"{path} is no key of {_KEY} bytes: restore it from the backup"

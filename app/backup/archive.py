@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn, Self
 import msgspec
 import zstandard
 
-from app.journal.store import sync_folder
+from app.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

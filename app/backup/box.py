@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from app.backup.archive import CHUNK, BackupError, Header, Reader, Writer
 from app.backup.archive import VERSION as ARCHIVE
 from app.backup.secret import Sealer, fresh_salt
 from app.db import make_engine, snapshot, upgrade, writing
-from app.journal.store import replace
+from app.durable import make_folder, replace, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,7 @@ def restore(chosen: Settings, path: Path, phrase: str | None, who: str) -> Told:
         raise BackupError(message)
     sealer = Sealer(phrase, header.salt) if header.salt and phrase is not None else None
     _must_be_empty(chosen)
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(chosen.data_dir)
     url, draft = chosen.database(), None
     if chosen.database_url is None:
         draft = chosen.data_dir / "headrace.db.restoring"
@@ -130,6 +131,7 @@ def restore(chosen: Settings, path: Path, phrase: str | None, who: str) -> Told:
         # The last connection that was closed has taken the write-ahead log in.
         draft.replace(chosen.data_dir / "headrace.db")
         _remove(draft)
+        sync_folder(chosen.data_dir)
     return Told(header.made_at, sum(contents.rows.values()), files, sealer is not None, missing)
 
 
@@ -172,7 +174,7 @@ def _fill(data_dir: Path, reader: Reader, header: Header, url: str, sealer: Seal
                     files += 1
                 elif room == "sealed" and sealer is not None:
                     target = data_dir / rest
-                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    make_folder(target.parent, 0o700)
                     replace(target, sealer.open(name, stream.read(min(size, LARGEST_SECRET + CHUNK))), mode=0o600)
                     files += 1
             loading.numbered()
@@ -185,9 +187,12 @@ def _fill(data_dir: Path, reader: Reader, header: Header, url: str, sealer: Seal
 
 
 def _write(target: Path, stream: IO[bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     draft = target.with_name(f".{target.name}.restoring")
     with draft.open("wb") as file:
         while data := stream.read(CHUNK):
             file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(target)
+    sync_folder(target.parent)

@@ -13,6 +13,7 @@ from app.commands import running
 from app.commands.console import out, t
 from app.commands.plant import apply_file
 from app.db import make_engine, upgrade
+from app.durable import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -48,7 +49,7 @@ def prepared(chosen: Settings, config: Path | None) -> tuple[Engine, str | None]
 @asynccontextmanager
 async def started(chosen: Settings, stack: Stack, extra: Iterable[Process] = ()) -> AsyncIterator[Supervisor]:
     """The stack as long as this context; other commands find it by the data folder."""
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(chosen.data_dir)
 
     def tell(name: str, seconds: float) -> None:
         out.print(t("{name} is ready after {seconds:.1f} s", name=name, seconds=seconds), markup=False)

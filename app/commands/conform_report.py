@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from app.commands.console import chinese, t
+from app.durable import make_folder, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,13 +93,11 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def own_key(path: Path, *, make: bool) -> Ed25519PrivateKey:
     """The private key in a PEM file; made once, mode 0600, where `make` allows. Raises ReportError."""
     if make and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
-            os.fsync(file.fileno())
+        replace(path, pem, 0o600)
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -95,7 +95,8 @@ async def _stoppable(plan: Plan, folder: Path) -> Result:
 
 def _tell(done: Done) -> None:
     seconds = f"{(done.ended - done.began) / times.NANOS:.1f}"
-    note = f" ({done.note})" if done.note else ""
+    told = done.note or (t(done.how) if done.how else "")
+    note = f" ({told})" if told else ""
     out.print(f"{times.rfc3339(done.began)[11:19]} {done.kind} {seconds} s{note}", markup=False)
 
 
@@ -118,8 +119,9 @@ def _show(result: Result) -> None:
         (result.flows, t("nothing new came after the faults")),
         (result.rests, t("what was under way did not come to rest, or the ledger does not balance")),
         (result.api, t("the API does not serve")),
+        (not result.forgot, t("what the API had confirmed before a power cut is gone")),
     ):
         if not good:
             out.print(t("NOT met: {what}", what=what), style="red", markup=False)
     if result.left_out:
-        out.print(t("Left out, clock and fsync faults: {reason}", reason=result.left_out), markup=False)
+        out.print(t("Left out, clock and fsync faults and power cuts: {reason}", reason=result.left_out), markup=False)

@@ -17,6 +17,7 @@ from app.config.document import DocumentError
 from app.config.tag_edit import EditError, edited
 from app.config.tag_import import planned, tags_of
 from app.config.tag_rows import attributes, cells_of
+from app.durable import sync_folder
 
 if TYPE_CHECKING:
     from app.config.document import Document
@@ -101,6 +102,7 @@ def _write(before: Document, plant: Path, after: str, count: int, *, asked: bool
     fresh = Path(made.name)
     fresh.chmod(target.stat().st_mode & 0o7777)
     fresh.replace(target)
+    sync_folder(target.parent)
     if not quiet:
         done = t("{count} tags were written into {file}. Then: headrace apply {file}", count=count, file=plant)
         out.print(done, markup=False)

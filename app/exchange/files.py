@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import importlib
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 
 from app.config.sheets import escaped, unescaped
+from app.durable import sync_folder
 from app.plain import plain
 from app.times import rfc3339
 
@@ -78,7 +80,10 @@ def writing(path: Path) -> Iterator[Writer]:
                 yield made
             finally:
                 made.close()
+        with draft.open("rb") as whole:
+            os.fsync(whole.fileno())
         draft.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from app.durable import make_folder, replace, sync_folder
 from app.field.latest import Kept
 from app.journal import Position
-from app.journal.store import replace, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ class Snapshots:
 
     def save(self, snapshot: Snapshot) -> None:
         """Make it durable. Raises OSError; older ones are untouched then."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         content = msgspec.msgpack.encode(snapshot)
         replace(self._path(snapshot.position), zlib.crc32(content).to_bytes(_CRC, "little") + content)
 

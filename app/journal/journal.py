@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from app.durable import make_folder
+from app.durable import replace as replace_file
 from app.journal import remains as dropping
 from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
 from app.journal.segment import TornError, Writing, totals_frame
 from app.journal.store import JournalError, explain, lock, next_identity
-from app.journal.store import replace as replace_file
 from app.log import JOURNAL_WRITER_FAILED, get_logger
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Journal:
         `sync`: makes what was written to a descriptor durable. `segment_s`: a new segment begins after so long.
         `counts_s`: so often the running counts are written between records.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._folder = folder
         self._interval = commit_interval_s
         self._budget = budget

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from app.durable import sync_folder
 from app.journal.frames import (
     OVERHEAD,
     DamagedError,
@@ -23,7 +24,6 @@ from app.journal.frames import (
     totals,
     totals_payload,
 )
-from app.journal.store import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The folder of a journal: identity, epoch, one owner at a time, and files that a crash leaves old or new but whole."""
+"""The folder of a journal: identity, epoch, and one owner at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+from app.durable import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,30 +33,6 @@ class Identity(msgspec.Struct, frozen=True):
     journal: str
     """Unique for ever: the database knows batches by it, so a wiped folder must not come back under its name."""
     epoch: int
-
-
-def replace(path: Path, content: bytes, mode: int = 0o640) -> None:
-    """Write a file so that after a crash either the old or the new one is there, whole."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names durable: a file that was fsynced may still be missing from its folder after a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def lock(folder: Path) -> int:

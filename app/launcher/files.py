@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
+from app.durable import make_folder, replace
 from app.launcher.ports import Port
 from app.launcher.process import LaunchError
 
@@ -13,17 +13,14 @@ from app.launcher.process import LaunchError
 def private_folder(data_dir: Path, name: str) -> Path:
     """A folder of the data folder that only its owner enters; made if need be."""
     folder = data_dir.absolute() / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 0o700)
     folder.chmod(0o700)
     return folder
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads; it replaces what was there."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(text)
+    replace(path, text.encode(), 0o600)
 
 
 def kept_secret(path: Path) -> str:
@@ -44,5 +41,5 @@ def kept_port(folder: Path, wanted: int = 0) -> Port:
         held.close()
         message = f"port {wanted} of 127.0.0.1 is in use: choose another, or stop the program that listens on it"
         raise LaunchError(message)
-    remembered.write_text(f"{held.number}\n")
+    replace(remembered, f"{held.number}\n".encode())
     return held

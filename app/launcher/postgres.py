@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
+from app.durable import sync_folder
 from app.launcher import files
 from app.launcher.probes import postgres_answers
 from app.launcher.process import Account, LaunchError, Process
@@ -80,6 +81,8 @@ async def _initialise(program: Program, cluster: Path, account: Account | None, 
     process = Process("initdb", command, directory=cluster.parent, account=account, one_shot=True)
     async with Supervisor((process,), data_dir / "log"):
         unfinished.rename(cluster)
+        # What is in it initdb has synced.
+        sync_folder(cluster.parent)
 
 
 def _account() -> Account | None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from app.durable import make_folder
 from app.launcher.ports import Port
 from app.launcher.probes import http_answers
 from app.launcher.process import LaunchError, Probe, Process
@@ -94,7 +95,7 @@ def prepare(
     Without `broker` the box runs one of its own, unless `own_broker` is false.
     """
     data_dir = settings.data_dir.absolute()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(data_dir, 0o700)
     with ExitStack() as held:
         api_port = held.enter_context(_api_port(settings))
         servers: list[Process] = []

@@ -7,13 +7,14 @@ import secrets
 import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 from pydantic import SecretStr
 
 from app import settings
 from app.commands.box import prepared
+from app.field.blocking import blocking
 from app.launcher.files import write_private
 from app.launcher.ports import Port
 from app.launcher.postgres import postgres_server
@@ -22,13 +23,15 @@ from app.launcher.process import Process
 from app.launcher.servers import HERE
 from app.launcher.stack import Stack, module, module_path, prepare
 from app.launcher.supervisor import Supervisor
+from app.selftest.caller import Caller
 from app.selftest.gate import Gate
+from app.selftest.power import Power
 from app.selftest.preload import NoCompilerError, Preload
-from app.selftest.schedule import PRELOAD, SQLITE
+from app.selftest.schedule import API, BEAT, GATEWAY, PRELOAD, SQLITE, WORKER
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -36,8 +39,13 @@ if TYPE_CHECKING:
     from app.launcher.servers import Broker
     from app.launcher.supervisor import Status
 
+T = TypeVar("T")
+FOLLOW_S: Final = 5.0
+"""How often what was written is taken in."""
 TAGS: Final = 5
 HZ: Final = 10.0
+BOX: Final = (GATEWAY, WORKER, BEAT, API)
+"""Processes that write into the data folder."""
 PROCESS, DEVICE = "process", "device"
 """Connections: the plant's OPC UA server, and the device at the broker."""
 URI: Final = "urn:headrace:acceptance"
@@ -77,12 +85,26 @@ class Rig:
     left_out: str
     """Why the faults that need a compiler are left out; empty when they are not."""
     preload: Preload | None
+    power: Power | None
+    caller: Caller
     supervisors: list[Supervisor] = field(default_factory=list)
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def logs(self) -> Path:
         """The plant's own logs."""
         return self.folder / "plant-log"
+
+    async def ask(self, query: Callable[[Engine], T]) -> T:
+        """What this says of the database."""
+        async with self.quiet():
+            return await asyncio.to_thread(query, self.engine)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nobody of ours reads the database meanwhile."""
+        async with self._asking:
+            yield
 
     def status(self, name: str) -> Status:
         """How one process is, whoever keeps it. KeyError where there is none of this name."""
@@ -108,9 +130,16 @@ def chosen(folder: Path, database_url: str) -> Settings:
     )
 
 
+def _password(mine: Settings) -> str:
+    return "" if mine.admin_password is None else mine.admin_password.get_secret_value()
+
+
 @asynccontextmanager
-async def rig(folder: Path, database: str) -> AsyncIterator[Rig]:
-    """A whole box from an empty folder, without its plant. Raises LaunchError with what to do."""
+async def rig(folder: Path, database: str, seed: int | None) -> AsyncIterator[Rig]:
+    """A whole box from an empty folder, without its plant. Raises LaunchError with what to do.
+
+    `seed`: of what is on its disk after a power cut; None where there is to be none.
+    """
     async with AsyncExitStack() as held:
         # What the environment says of a customer's box, its database above all, must reach neither us nor a child.
         # Libraries leave files where temporary ones belong; ours go with the folder.
@@ -121,14 +150,23 @@ async def rig(folder: Path, database: str) -> AsyncIterator[Rig]:
         stack = prepare(mine)
         server = held.enter_context(Port())
         ways = await _ways(held, stack, server.number, gate)
-        preload, left_out = _preload(folder)
-        stack = _with(stack, "gateway", preload.environment if preload else {})
+        preload, power, left_out = _preload(folder, mine.data_dir, seed)
+        if power:
+            stack = _with(stack, BOX, power.environment)
+            held.callback(power.close)
+        if preload:
+            stack = _with(stack, (GATEWAY,), preload.environment)
         file = _plant_file(folder, stack, ways)
         straight = mine.model_copy(update={"database_url": SecretStr(direct)})
         engine, _ = await asyncio.to_thread(prepared, straight, file)
         held.callback(engine.dispose)
         there = frozenset((database, *([PRELOAD] if preload else [])))
-        made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, supervisors)
+        if power:
+            engine.dispose()
+            await asyncio.to_thread(power.begin)
+            await held.enter_async_context(_followed(power))
+        caller = Caller(int(stack.api_url.rpartition(":")[2]), _password(mine))
+        made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, power, caller, supervisors)
         listener = (_listener(folder, stack),)
         supervisors.append(await held.enter_async_context(stack.running(listener)))
         yield made
@@ -173,17 +211,34 @@ def broker_of(stack: Stack) -> Broker:
     return stack.broker
 
 
-def _preload(folder: Path) -> tuple[Preload | None, str]:
+def _preload(folder: Path, data: Path, seed: int | None) -> tuple[Preload | None, Power | None, str]:
     try:
-        return Preload(folder), ""
+        return Preload(folder), None if seed is None else Power(folder, data, seed), ""
     except NoCompilerError as error:
-        return None, str(error)
+        return None, None, str(error)
 
 
-def _with(stack: Stack, name: str, environment: Mapping[str, str]) -> Stack:
-    """The stack, one of whose processes has these variables too."""
+@asynccontextmanager
+async def _followed(power: Power) -> AsyncIterator[None]:
+    """What is written is followed all the while."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            await blocking(power.follow)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _with(stack: Stack, names: Collection[str], environment: Mapping[str, str]) -> Stack:
+    """The stack, some of whose processes have these variables too."""
     processes = tuple(
-        replace(one, environment={**one.environment, **environment}) if one.name == name else one
+        replace(one, environment={**one.environment, **environment}) if one.name in names else one
         for one in stack.processes
     )
     return replace(stack, processes=processes)

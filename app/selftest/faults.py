@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import signal
 import sqlite3
 import time
@@ -19,22 +17,32 @@ from app.db import UnreachableError
 from app.launcher.probes import command
 from app.launcher.usage import members
 from app.selftest import queries
-from app.selftest.box import DEVICE, PROCESS
-from app.selftest.schedule import BY_NAME, KINDS
+from app.selftest.box import BOX, DEVICE, PROCESS
+from app.selftest.power import BlindError
+from app.selftest.processes import (
+    LOOK_S,
+    AbsentError,
+    back,
+    disk_full,
+    killed,
+    killed_when_full,
+    pid_of,
+    stopped,
+    tell,
+)
+from app.selftest.schedule import BROKER, BY_NAME, KINDS, REDIS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from app.selftest.box import Rig
     from app.selftest.gate import Gate
     from app.selftest.schedule import Fault
 
-    Action = Callable[[Rig], AbstractAsyncContextManager[None]]
-
-BACK_S: Final = 60.0
-"""How long a process that was killed may take until it is ready again."""
-LOOK_S: Final = 0.05
 HELD_S: Final = 60.0
 """How long a fault waits for an earlier one that takes longer than it should."""
 EMPTY_S: Final = 20.0
@@ -47,12 +55,19 @@ SLOW_S: Final = 0.15
 STEP_NS: Final = 3 * times.NANOS
 """How far the clock of the gateway is put off."""
 ANSWER_S: Final = 5.0
-DISK_FULL: Final = 0
-"""Bytes up to which a process may write a file when its disk is full."""
 
 
-class AbsentError(Exception):
-    """What the fault is about does not run at this moment, because an earlier one still has it down."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """Of a fault that can be done in more than one way, or takes its time to be done."""
+
+    way: str
+    began: int
+    """ns since 1970."""
+
+
+if TYPE_CHECKING:
+    Action = Callable[[Rig], AbstractAsyncContextManager[How | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,105 +80,71 @@ class Done:
     """When it was undone; of a kill, when the process was ready again."""
     note: str = ""
     """Why it was not done; empty when it was."""
-
-
-def _pid(there: Rig, name: str) -> int:
-    status = there.status(name)
-    if status.pid is None or status.state != "ready":
-        message = f"{name} is {status.state}"
-        raise AbsentError(message)
-    return status.pid
-
-
-def _tell(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-@asynccontextmanager
-async def _killed(there: Rig, name: str) -> AsyncIterator[None]:
-    """SIGKILL for the process and all that descends from it."""
-    before = there.status(name).restarts
-    _tell(members(_pid(there, name)), signal.SIGKILL)
-    yield
-    deadline = time.monotonic() + BACK_S
-    while (now := there.status(name)).restarts == before or now.state != "ready":
-        if time.monotonic() > deadline:
-            return
-        await asyncio.sleep(LOOK_S)
+    how: str = ""
+    """In which way, where there is more than one."""
 
 
 @asynccontextmanager
 async def _broker_killed(there: Rig) -> AsyncIterator[None]:
-    """As `_killed`, at a moment at which it holds nothing for us."""
+    """As `killed`, at a moment at which it holds nothing for us."""
     await _empty(there, DEVICE)
-    async with _killed(there, "broker"):
+    async with killed(there, "broker"):
         yield
+
+
+@asynccontextmanager
+async def _power_cut(there: Rig, *others: str) -> AsyncIterator[How]:
+    """Everything ends at once, and the disk has what was durable; the plant and its log go on.
+
+    What Redis had is gone. So is what the broker had, where it is one of the `others` that end too.
+    """
+    if there.power is None:
+        raise AbsentError(there.left_out)
+    # An API that does not answer now has confirmed nothing.
+    with suppress(OSError):
+        await there.caller.log_in()
+    if others:
+        await _empty(there, DEVICE)
+    names = (*BOX, REDIS, *others)
+    restarts = {name: there.status(name).restarts for name in names}
+    pids = {pid for name in names for pid in members(pid_of(there, name))}
+    async with there.quiet():
+        began = times.now()
+        for name in others:
+            tell(members(pid_of(there, name)), signal.SIGSTOP)
+            _forget(there.settings.data_dir / name)
+        try:
+            way = await asyncio.to_thread(there.power.cut, pids, there.engine.dispose)
+        except BlindError as error:
+            raise AbsentError(str(error)) from error
+    yield How(way, began)
+    await back(there, restarts)
+
+
+def _forget(folder: Path) -> None:
+    """What a broker has written down of sessions and messages (mosquitto.conf(5), persistence_file)."""
+    for path in folder.glob("*.db*"):
+        path.unlink()
 
 
 async def _empty(there: Rig, *connections: str) -> None:
     """Wait until the gateway has taken what its peers have: what they then forget was on its way, and no more."""
     deadline = time.monotonic() + EMPTY_S
     while time.monotonic() < deadline:
-        if all([await asyncio.to_thread(_arrives, there, name) for name in connections]):
+        if all([await there.ask(partial(_arrives, connection=name)) for name in connections]):
             return
         await asyncio.sleep(LOOK_S)
     message = "the gateway has not taken yet what its peers hold"
     raise AbsentError(message)
 
 
-def _arrives(there: Rig, connection: str) -> bool:
+def _arrives(engine: Engine, connection: str) -> bool:
     """Whether readings of this connection arrive as they are stamped."""
     try:
-        arrived, stamped = queries.arrival(there.engine, connection)
+        arrived, stamped = queries.arrival(engine, connection)
     except UnreachableError:
         return False
     return arrived - stamped < FRESH_NS and times.now() - arrived < LATE_NS
-
-
-@asynccontextmanager
-async def _stopped(there: Rig, name: str) -> AsyncIterator[None]:
-    """It stands still, as in a debugger or on a host that has no time for it; its connections stay."""
-    pids = members(_pid(there, name))
-    _tell(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        _tell(pids, signal.SIGCONT)
-
-
-@asynccontextmanager
-async def _disk_full(there: Rig, name: str) -> AsyncIterator[None]:
-    """Nothing that it writes into a file is taken: the kernel refuses it for want of room (setrlimit(2), FSIZE)."""
-    pids = members(_pid(there, name))
-    _limit(pids, DISK_FULL)
-    try:
-        yield
-    finally:
-        _limit(pids, resource.RLIM_INFINITY)
-
-
-@asynccontextmanager
-async def _killed_when_full(there: Rig) -> AsyncIterator[None]:
-    """Killed while its disk takes nothing: what it has read and not written down, it must not have acknowledged."""
-    async with _disk_full(there, "gateway"):
-        yield
-        async with _killed(there, "gateway"):
-            pass
-
-
-def _limit(pids: Iterable[int], size: int) -> None:
-    for pid in pids:
-        try:
-            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            soft = hard if size == resource.RLIM_INFINITY else size
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
-        except ProcessLookupError:
-            continue
-        except PermissionError as error:
-            message = "the system lets us limit no process of another user"
-            raise AbsentError(message) from error
 
 
 @asynccontextmanager
@@ -272,16 +253,18 @@ _LINES: Final[dict[str, Callable[[Rig], Gate]]] = {
     "device_line": lambda there: there.ways.device,
     "server_line": lambda there: there.ways.server,
 }
-_OF_PROCESS: Final = {"killed": _killed, "stopped": _stopped, "disk_full": _disk_full}
+_OF_PROCESS: Final = {"killed": killed, "stopped": stopped, "disk_full": disk_full}
 _OF_LINE: Final = {"cut": _cut, "refuses": _cut, "silent": _silent, "slow": _slow}
 _OTHERS: Final[dict[str, Action]] = {
-    "gateway_killed_when_full": _killed_when_full,
+    "gateway_killed_when_full": killed_when_full,
     "broker_killed": _broker_killed,
     "redis_flushed": _flushed,
     "database_locked": _locked,
     "gateway_fsync_fails": _sync_fails,
     "gateway_clock_ahead": partial(_clock, ahead_ns=STEP_NS),
     "gateway_clock_behind": partial(_clock, ahead_ns=-STEP_NS),
+    "power_cut": _power_cut,
+    "power_cut_with_broker": lambda there: _power_cut(there, BROKER),
 }
 
 
@@ -348,10 +331,10 @@ async def pulled(there: Rig, faults: Iterable[Fault], tell: Callable[[Done], Non
 
 async def _done(there: Rig, fault: Fault) -> Done:
     """Raises AbsentError when it cannot be done now."""
-    async with ACTIONS[fault.kind](there):
-        since = times.now()
+    async with ACTIONS[fault.kind](there) as how:
+        since = how.began if how else times.now()
         await asyncio.sleep(fault.ends_s - fault.begins_s)
-    return Done(fault.kind, since, times.now())
+    return Done(fault.kind, since, times.now(), how=how.way if how else "")
 
 
 async def _until(moment: float) -> None:

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+int synced(int file, long number);
+
 static const int64_t nothing[2] = {0, 0};
 static const volatile int64_t *told = nothing;
 
@@ -65,7 +67,7 @@ int fsync(int file)
         errno = EIO;
         return -1;
     }
-    return (int)syscall(SYS_fsync, file);
+    return synced(file, SYS_fsync);
 }
 
 int fdatasync(int file)
@@ -74,5 +76,5 @@ int fdatasync(int file)
         errno = EIO;
         return -1;
     }
-    return (int)syscall(SYS_fdatasync, file);
+    return synced(file, SYS_fdatasync);
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     Say = Callable[[str], str]
 
 SCHEMA: Final = 1
+
+
+class Came(NamedTuple):
+    """What came after the faults; see `Result`."""
+
+    flows: bool = False
+    rests: bool = False
+    api: bool = False
+    forgot: int = 0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,16 +55,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """All that was read was stored, counted and sent; every account of the ledger balances."""
     api: bool
     """The API serves at the end."""
+    forgot: int = 0
+    """What the API had confirmed just before a power cut, and did not know at the end."""
 
     @classmethod
     def stillborn(cls, plan: Plan, left_out: str) -> Self:
         """Nothing came from the plant at all."""
-        return cls.of(plan, [], [], None, [], Stall(), left_out=left_out, flows=False, rests=False, api=False)
+        return cls.of(plan, [], [], None, [], Stall(), Came(), left_out=left_out)
 
     @classmethod
-    def of(  # noqa: PLR0913 - each is one part of the result
+    def of(
         cls, plan: Plan, done: Sequence[Done], rows: Sequence[Account], north: North | None, ledgers: Sequence[Ledger],
-        stall: Stall, *, left_out: str, flows: bool, rests: bool, api: bool,
+        stall: Stall, came: Came, *, left_out: str,
     ) -> Self:  # fmt: skip
         """Put it together."""
         accounts = {one.name: one for one in ledgers}
@@ -70,9 +81,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             connections=[_connection(one, accounts.get(one.connection)) for one in rows],
             north={} if north is None else _north(north),
             stall=stall,
-            flows=flows,
-            rests=rests,
-            api=api,
+            flows=came.flows,
+            rests=came.rests,
+            api=came.api,
+            forgot=came.forgot,
         )
 
     def total(self, name: str) -> int:
@@ -85,7 +97,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         # The plant sends nothing that has to be refused, and this box is told to drop nothing.
         wrong = ("lost", "doubled", "invented", "refused", "dropped")
         return (
-            self.flows and self.rests and self.api and bool(self.connections)
+            self.flows and self.rests and self.api and not self.forgot and bool(self.connections)
             and not any(self.total(name) for name in wrong)
             and self.north["windows"] > 0
             and not (self.north["missing"] or self.north["unsent"] or self.north["unheard"])
@@ -143,7 +155,8 @@ def markdown(result: Result, say: Say) -> str:
         lines += ["", f"## {say('Answers')}", ""]
         lines += _table([*map(say, ANSWERS.values())], [[result.north[name] for name in ANSWERS]])
     lines += ["", f"## {say('Faults')}", ""]
-    lines += _table([say("fault"), say("began"), say("seconds"), say("note")], [_fault(one) for one in result.faults])
+    rows = [_fault(one, say) for one in result.faults]
+    lines += _table([say("fault"), say("began"), say("seconds"), say("note")], rows)
     for one in result.connections:
         lines += _named(one, say)
     return "\n".join(lines) + "\n"
@@ -160,13 +173,15 @@ def _about(result: Result, say: Say) -> list[str]:
         (say("flows again after the faults"), say("yes") if result.flows else say("NO")),
         (say("came to rest, ledger balanced"), say("yes") if result.rests else say("NO")),
         (say("API serves"), say("yes") if result.api else say("NO")),
+        (say("API knows what it had confirmed"), say("NO") if result.forgot else say("yes")),
         *([(say("left out"), result.left_out)] if result.left_out else []),
     ]
     return _table([say("what"), ""], rows)
 
 
-def _fault(one: Mapping[str, Any]) -> tuple[object, ...]:
-    return (one["kind"], times.rfc3339(one["began"]), f"{(one['ended'] - one['began']) / 1e9:.1f}", one["note"])
+def _fault(one: Mapping[str, Any], say: Say) -> tuple[object, ...]:
+    told = one["note"] or (say(one["how"]) if one["how"] else "")
+    return (one["kind"], times.rfc3339(one["began"]), f"{(one['ended'] - one['began']) / 1e9:.1f}", told)
 
 
 def _named(one: Mapping[str, Any], say: Say) -> list[str]:

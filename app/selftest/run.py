@@ -15,12 +15,14 @@ from app.ledger import service as ledger
 from app.selftest import queries, sums
 from app.selftest.box import DEVICE, PROCESS, Rig, plant, rig
 from app.selftest.faults import pulled
-from app.selftest.report import Result
-from app.selftest.schedule import BY_NAME, available, schedule
+from app.selftest.report import Came, Result
+from app.selftest.schedule import BY_NAME, POWER, available, schedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from app.selftest.faults import Done
     from app.selftest.schedule import Fault
@@ -56,7 +58,8 @@ class Plan:
 async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
     """Raises LaunchError when the box cannot be started, ValueError for a fault that there is not."""
     available((), plan.only)
-    async with rig(folder, plan.database) as there:
+    cuts = plan.plug and not POWER.isdisjoint(plan.only or POWER)
+    async with rig(folder, plan.database, plan.seed if cuts else None) as there:
         faults = schedule(plan.seed, plan.seconds, available(there.there, plan.only)) if plan.plug else ()
         since, fresh = 0, None
         async with plant(there):
@@ -68,8 +71,9 @@ async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
                 flows = await _flows(there, times.now())
         until = times.now() - LATE_NS
         rests = await _at_rest(there)
-        api = await _answers(there)
-        return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, (flows, rests, api))
+        api, forgot = await _answers(there)
+        came = Came(flows, rests, api, forgot)
+        return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, came)
 
 
 async def _through(there: Rig, plan: Plan, faults: Sequence[Fault], tell: Callable[[Done], None]) -> list[Done]:
@@ -82,31 +86,31 @@ async def _through(there: Rig, plan: Plan, faults: Sequence[Fault], tell: Callab
 async def _flows(there: Rig, since: int) -> bool:
     """Whether readings of both connections, and answers, that are newer than this (ns) are stored in time."""
 
-    def new() -> bool:
-        newest = queries.newest(there.engine)
+    def new(engine: Engine) -> bool:
+        newest = queries.newest(engine)
         readings = all(newest.get(name, 0) > since for name in (PROCESS, DEVICE))
-        return readings and queries.newest_window(there.engine) > since
+        return readings and queries.newest_window(engine) > since
 
-    return await _within(FLOWS_S, new)
+    return await _within(there, FLOWS_S, new)
 
 
 async def _at_rest(there: Rig) -> bool:
     """Whether all that was read is stored, counted and sent, in time: every account balances with nothing held."""
     ended = times.now()
 
-    def rests() -> bool:
-        accounts = ledger.accounts(there.engine)
+    def rests(engine: Engine) -> bool:
+        accounts = ledger.accounts(engine)
         counted = bool(accounts) and all(one.balanced and not one.held and one.at > ended for one in accounts)
-        return counted and not queries.overdue(there.engine, times.now() - MAY_WAIT_NS)
+        return counted and not queries.overdue(engine, times.now() - MAY_WAIT_NS)
 
-    return await _within(RESTS_S, rests)
+    return await _within(there, RESTS_S, rests)
 
 
-async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+async def _within(there: Rig, seconds: float, condition: Callable[[Engine], bool]) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if await asyncio.to_thread(condition):
+            if await there.ask(condition):
                 return True
         except UnreachableError:
             pass
@@ -114,13 +118,13 @@ async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
     return False
 
 
-async def _answers(there: Rig) -> bool:
-    """Whether the API serves."""
+async def _answers(there: Rig) -> tuple[bool, int]:
+    """Whether the API serves, and how much it does not know of what it had confirmed."""
     port = int(there.stack.api_url.rpartition(":")[2])
     try:
-        return await http_answers(port, "/readyz")()
+        return await http_answers(port, "/readyz")(), await there.caller.forgotten()
     except OSError:
-        return False
+        return False, 0
 
 
 @asynccontextmanager
@@ -131,7 +135,7 @@ async def _watched(there: Rig, since: int) -> AsyncIterator[Freshness]:
     async def watch() -> None:
         while True:
             try:
-                newest = await asyncio.to_thread(queries.newest, there.engine)
+                newest = await there.ask(queries.newest)
             except UnreachableError:
                 newest = None
             fresh.look(times.now(), newest)
@@ -146,7 +150,7 @@ async def _watched(there: Rig, since: int) -> AsyncIterator[Freshness]:
 
 
 def _result(
-    there: Rig, plan: Plan, done: list[Done], span: Span, fresh: Freshness, came: tuple[bool, bool, bool]
+    there: Rig, plan: Plan, done: list[Done], span: Span, fresh: Freshness, came: Came
 ) -> Result:
     logs, forgets = there.logs, _forgets(done)
     since, until = span
@@ -161,10 +165,7 @@ def _result(
     windows, published = queries.windows(there.engine, until).values(), queries.published(there.engine)
     answers = sums.north(windows, published, sums.heard(logs / "listener"), forgets)
     ledgers = [one for one in ledger.accounts(there.engine) if one.name in sent]
-    flows, rests, api = came
-    return Result.of(
-        plan, done, rows, answers, ledgers, fresh.worst, left_out=there.left_out, flows=flows, rests=rests, api=api,
-    )  # fmt: skip
+    return Result.of(plan, done, rows, answers, ledgers, fresh.worst, came, left_out=there.left_out)
 
 
 def _forgets(done: list[Done]) -> list[Span]:

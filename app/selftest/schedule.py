@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 GATEWAY, WORKER, BEAT, API = "gateway", "worker", "beat", "api"
 REDIS, DATABASE, BROKER, SERVER, DEVICE = "redis", "database", "broker", "server", "device"
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+EVERYTHING: Final = (GATEWAY, WORKER, BEAT, API, REDIS, DATABASE, BROKER, SERVER, DEVICE)
 PRELOAD: Final = "preload"
 """Needs a library that is put before the system's own: a C compiler, and Linux."""
 
@@ -85,8 +86,12 @@ KINDS: Final = (
     _kind("server_stopped", SERVER, lasts_s=SHORT),
     _kind("server_line_cut", SERVER, lasts_s=SHORT),
     _kind("server_line_silent", SERVER, lasts_s=LONG),
+    _kind("power_cut", *EVERYTHING, settles_s=6.0, needs=PRELOAD),
+    _kind("power_cut_with_broker", *EVERYTHING, settles_s=6.0, needs=PRELOAD, forgets=True),
 )
 """Every kind of fault. `server` is the plant's OPC UA server, `device` the one that publishes over MQTT."""
+POWER: Final = frozenset(one.name for one in KINDS if one.name.startswith("power_cut"))
+"""Those for which all that is written has to be noted."""
 BY_NAME: Final = {one.name: one for one in KINDS}
 
 REST_S: Final = (1.0, 3.0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from connectors import Batch, ConnectionConfig, NotConnectedError
 from connectors._continuity import Continuity
+from connectors._durable import write
 from connectors.mqtt.change import Change, change
 from connectors.mqtt.link import Link, Will
 from connectors.mqtt.mapping import Mapping, Rows, columns
@@ -169,11 +170,7 @@ class MqttSource:
         return []
 
     def _note_filters(self, filters: list[str]) -> None:
-        path = Path(self._config.data_dir) / FILTERS_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(sorted(set(filters))))
-        draft.replace(path)
+        write(Path(self._config.data_dir) / FILTERS_FILE, json.dumps(sorted(set(filters))).encode())
 
     def _arrived(self, message: Message) -> None:
         self._put((message, "", message.mid, message.qos, time.time_ns()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors import PeerCertificate, RefusedError, TrustState
+from connectors._durable import make_folder, remove, sync_folder, write
 from connectors.opcua import certificates
 
 STATES: Final[tuple[TrustState, ...]] = ("pending", "trusted", "rejected")
@@ -88,7 +88,7 @@ class Inbox:
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Every trusted certificate: a peer's own, or an authority's. RefusedError names a file that is none."""
-        (self._folder / "trusted").mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder / "trusted")
         return tuple(one.certificate for one in self._held("trusted"))
 
     def _put(self, certificate: x509.Certificate, why: str) -> str:
@@ -96,7 +96,7 @@ class Inbox:
         shown = certificates.described(certificate)
         said = f"the peer's certificate is not trusted, {why}: {shown.subject} {shown.application_uri}".rstrip()
         folder = self._folder / "pending"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / f"{shown.fingerprint}.der"
         if not path.exists() and sum(1 for _ in folder.iterdir()) >= MOST_PENDING:
             return (
@@ -104,7 +104,7 @@ class Inbox:
                 "see `headrace trust`, and remove what nobody needs"
             )
         if not path.exists():
-            _write(path, certificate.public_bytes(Encoding.DER))
+            write(path, certificate.public_bytes(Encoding.DER), FILE_MODE)
         return f"{said}. If it is the right one: headrace trust accept {shown.fingerprint}"
 
     def pending(self) -> int:
@@ -154,16 +154,19 @@ class Inbox:
             found = found[1:]
         for one in found:
             if one.state != state and self._ours(one):
-                one.path.unlink(missing_ok=True)
+                remove(one.path)
 
     def _move(self, held: _Held, state: TrustState) -> None:
         target = self._folder / state / f"{held.fingerprint}{held.path.suffix if held.alone else '.der'}"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         if self._ours(held):
             # It keeps its owner and its time, so that a command of another account leaves it readable.
             held.path.rename(target)
+            # A decision outlives a power cut: what was rejected is not trusted again.
+            sync_folder(held.path.parent)
+            sync_folder(target.parent)
         else:
-            _write(target, held.certificate.public_bytes(Encoding.DER))
+            write(target, held.certificate.public_bytes(Encoding.DER), FILE_MODE)
 
     def forget(self, fingerprint: str) -> None:
         """See `connectors.Trust`."""
@@ -171,7 +174,7 @@ class Inbox:
             if not self._ours(one):
                 message = f"it stands in {one.path}, which is not changed by us: take it out there"
                 raise RefusedError(message)
-            one.path.unlink(missing_ok=True)
+            remove(one.path)
 
     def _ours(self, held: _Held) -> bool:
         return held.alone and held.path.parent == self._folder / held.state
@@ -201,14 +204,3 @@ def _existing(path: Path) -> list[Path]:
         message = f"there is no certificate {path}"
         raise RefusedError(message)
     return _files(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A whole file or none; certificates are no secret."""
-    draft = path.with_suffix(".new")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

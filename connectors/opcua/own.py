@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from connectors import OwnCertificate, RefusedError
+from connectors._durable import make_folder, sync_folder, write
 from connectors.opcua import certificates
 
 LIFETIME: Final = timedelta(days=3650)
@@ -51,17 +52,6 @@ def host_name() -> str:
     return socket.gethostname() or "localhost"
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a whole file that only we may read, or none."""
-    draft = path.with_suffix(".new")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
 def make(
     folder: Path, uri: str, *, key: rsa.RSAPrivateKey | None = None, since: datetime | None = None,
     lifetime: timedelta = LIFETIME,
@@ -72,10 +62,12 @@ def make(
     certificate = _self_signed(key, uri, since or datetime.now(UTC) - BACKDATED, lifetime)
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True, mode=0o700)
-    write_private(draft / KEY, pem)
-    write_private(draft / CERTIFICATE, certificate.public_bytes(serialization.Encoding.DER))
+    make_folder(draft, 0o700)
+    write(draft / KEY, pem)
+    write(draft / CERTIFICATE, certificate.public_bytes(serialization.Encoding.DER))
+    # Peers are told to trust it: the one that they trust must outlive a power cut.
     draft.replace(folder)
+    sync_folder(folder.parent)
 
 
 def _self_signed(key: rsa.RSAPrivateKey, uri: str, since: datetime, lifetime: timedelta) -> x509.Certificate:
@@ -179,16 +171,20 @@ class Own:
                 message = f"the next certificate {problem}: there is nothing to switch to"
                 raise RefusedError(message)
             shutil.rmtree(self._previous, ignore_errors=True)
-            self._next.rename(self._switching)
-            self._current.rename(self._previous)
-            self._switching.rename(self._current)
+            # Each is on the disk before the next: what is found after a power cut is one of them (`_recover`).
+            for source, target in (
+                (self._next, self._switching), (self._current, self._previous), (self._switching, self._current),
+            ):  # fmt: skip
+                source.rename(target)
+                sync_folder(source.parent)
+                sync_folder(target.parent)
             certificate = certificates.described(self._read(self._current))
         return OwnCertificate(certificate, "current", str(self._current / CERTIFICATE))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """A command and the gateway must not move the same files at once."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -203,8 +199,10 @@ class Own:
         if self._current.exists():
             shutil.rmtree(self._next, ignore_errors=True)
             self._switching.rename(self._next)
+            sync_folder(self._current)
         else:
             self._switching.rename(self._current)
+        sync_folder(self._folder)
 
     def _first(self) -> None:
         key = self._current / KEY
@@ -246,7 +244,7 @@ class Own:
             if not self._problem(self._next) and self._fits(self._read(self._next)):
                 return
             shutil.rmtree(self._next)
-        self._current.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._current, 0o700)
         make(self._next, self.uri)
 
     def _fits(self, certificate: x509.Certificate) -> bool:

@@ -13,7 +13,7 @@ from asyncua import ua
 from asyncua.ua.uaerrors import UaError
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from connectors.opcua.own import write_private
+from connectors._durable import remove, write
 from connectors.opcua.revised import Revised
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def keep(folder: Path, wanted: str, kept: Kept) -> None:
         sequence=kept.sequence,
         tries=kept.tries,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_private(folder / FILE, file.model_dump_json().encode())
+    write(folder / FILE, file.model_dump_json().encode())
 
 
 def failed(folder: Path, wanted: str, kept: Kept) -> None:
@@ -143,4 +142,4 @@ def failed(folder: Path, wanted: str, kept: Kept) -> None:
 
 def forget(folder: Path) -> None:
     """Nothing is to be resumed any more."""
-    (folder / FILE).unlink(missing_ok=True)
+    remove(folder / FILE)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from celery.beat import PersistentScheduler
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 
 from app.queue import COMPACT, HISTORY, HOUSEKEEPING, celery
 from app.settings import settings
-from app.worker import FORGET_S, FinishedLimits, forget_cancelled
+from app.worker import FORGET_S, FinishedLimits, forget_cancelled, fresh_calendar
 
 
 def _timer() -> Any:  # noqa: ANN401 - the library is not typed
@@ -65,3 +68,25 @@ def test_the_history_is_compacted_once_a_minute_by_beat_and_not_by_workers() -> 
     (entry,) = (one for one in celery.conf.beat_schedule.values() if one["task"] == COMPACT)
     assert (entry["schedule"], entry["options"]["queue"]) == (60.0, HISTORY)
     assert HISTORY not in (HOUSEKEEPING, settings().queue)
+
+
+@pytest.mark.parametrize("left", [0, 700])
+def test_a_calendar_of_which_a_power_cut_has_left_half_keeps_beat_from_nothing(tmp_path: Path, left: int) -> None:
+    """The library reads what an earlier one wrote, never synced, and would die of it."""
+
+    def calendar(file: str) -> Any:  # noqa: ANN401 - the library is not typed
+        made = PersistentScheduler(app=celery, schedule_filename=file, lazy=True)
+        made.setup_schedule()
+        return made
+
+    file = fresh_calendar(tmp_path)
+    calendar(file).close()
+    data = Path(f"{file}.dat")
+    if not data.exists():
+        pytest.skip("this Python has another kind of dbm")
+    data.write_bytes(data.read_bytes()[:left])
+    with pytest.raises(EOFError):
+        calendar(file)
+    made = calendar(fresh_calendar(tmp_path))
+    assert set(celery.conf.beat_schedule) <= set(made.schedule)
+    made.close()

@@ -129,3 +129,20 @@ async def test_a_fault_that_is_none_is_refused(tmp_path: Path) -> None:
     assert code == 1
     assert "there is no fault gatway_killed" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_power_is_cut_and_every_reading_has_its_fate(tmp_path: Path) -> None:
+    """All processes at once, Redis and then the broker empty, and of the disk what was synced: nothing is repaired."""
+    kinds = ("power_cut", "power_cut_with_broker")
+    only = (word for kind in kinds for word in ("--only", kind))
+    seed = int.from_bytes(os.urandom(3), "big")
+    code, printed = await selftest("--plug", "--for", "30", "--seed", str(seed), "--report", str(tmp_path), *only)
+    assert code == 0, printed
+    found = report(tmp_path)
+    if found.left_out:
+        pytest.skip(found.left_out)
+    assert {one["kind"] for one in found.faults} == set(kinds)
+    # A slow host may have no time for one of them, but every write must have been seen.
+    assert "power_cut" in {one["kind"] for one in found.faults if not one["note"]}
+    assert [one["note"] for one in found.faults if "was seen" in one["note"]] == []
+    assert all(one["sent"] > 500 for one in found.connections)

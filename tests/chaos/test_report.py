@@ -11,7 +11,7 @@ import pytest
 from app.commands.messages import ZH
 from app.ledger.service import Account as Ledger
 from app.selftest.faults import Done
-from app.selftest.report import Result, markdown, write
+from app.selftest.report import Came, Result, markdown, write
 from app.selftest.run import Plan
 from app.selftest.sums import Account, North, Stall
 
@@ -21,6 +21,7 @@ NORTH = North(40, (), 0, 0, ())
 LEDGER = Ledger("plant", 98, 98, 0, 0, 0, 0, {}, 0)
 DROPPED = Ledger("plant", 100, 98, 0, 2, 0, 0, {}, 0)
 REFUSED = Ledger("plant", 100, 98, 2, 0, 0, 0, {}, 0)
+CUT = Done("power_cut", 1_795_960_801_000_000_000, 1_795_960_809_000_000_000, how="content before names")
 FAULT = Done("redis_killed", 1_795_960_800_000_000_000, 1_795_960_801_500_000_000)
 
 
@@ -28,7 +29,7 @@ def result(**change: Any) -> Result:  # noqa: ANN401 - one part of it
     """A good run, but for this."""
     given = {"rows": [ACCOUNT], "north": NORTH, "flows": True, "rests": True, "api": True, **change}
     rows, north, ledger = given.pop("rows"), given.pop("north"), given.pop("ledger", LEDGER)
-    return Result.of(PLAN, [FAULT], rows, north, [ledger], Stall("plant", 3.5, 0), left_out="", **given)
+    return Result.of(PLAN, [FAULT, CUT], rows, north, [ledger], Stall("plant", 3.5, 0), Came(**given), left_out="")
 
 
 def test_a_good_run_is_passed() -> None:
@@ -42,6 +43,7 @@ def test_a_good_run_is_passed() -> None:
         {"flows": False},
         {"rests": False},
         {"api": False},
+        {"forgot": 1},
         {"rows": []},
         {"rows": [Account("plant", 100, 99, 0, 0, 0, (("a", 1, 2.0),), (), ())]},
         {"rows": [Account("plant", 100, 100, 0, 0, 0, (), (("a", 1, 2.0),), ())]},
