@@ -237,16 +237,16 @@ class Dispatcher:
                 self._moved.set()
 
     async def _forward(self, entry: Entry) -> None:
-        versions = entry.versions
+        versions, leased = entry.versions, entry.leased
         if entry.remains is not None:
             self._windowing.lose(entry.remains)
-            versions = entry.remains.versions
+            versions, leased = entry.remains.versions, entry.remains.leased
             by_damage = entry.remains.reason in {DAMAGED, MISSING}
             if by_damage and entry.position.number > self._mark_of(entry.position.epoch):
                 self._hole = entry.position
         if versions is not None:
             await self.learn(versions)
-            self._windowing.switch(entry.position, versions, self.known)
+            self._windowing.switch(entry.position, versions, self.known, leased)
         if entry.remains is not None:
             return
         windows = self._windowing.feed(entry)
@@ -259,8 +259,9 @@ class Dispatcher:
         if entry.record is None or not _matters(entry.record, windows):
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
+        record, term = entry.record, self._windowing.term(entry.record.connection)
         message = msgspec.msgpack.encode(
-            Message(MESSAGE_VERSION, self._journal.id, *entry.position, entry.record, tuple(windows)),
+            Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term),
         )
         await self._flight.room(len(message))
         await self._send(entry.position, message)
