@@ -102,6 +102,11 @@ def make_engine(url: str) -> Engine:
             "options": "-c synchronous_commit=on -c lock_timeout=30s",
             "connect_timeout": 10,
             "client_encoding": "utf8",
+            # A line that is cut without a word is noticed in time for a lease, not after hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
         },
     )
 

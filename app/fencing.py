@@ -20,7 +20,7 @@ from app.records import decode_columns, encode_columns
 from connectors import NO_TIME, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from sqlalchemy import Engine
@@ -63,23 +63,33 @@ def look(session: Session, message: Message) -> Fence:
         names.add(leases.connection(message.record.connection))
     if not names:
         return OPEN
-    now = leases.terms(session, names)
+    # Two gateways' messages with the same readings must not pass each other. Whoever shares a lock first and then
+    # wants it alone waits for others who do the same.
+    guess = _judged(message, leases.terms(session, names, lock=leases.Lock.NONE))
+    found = _judged(message, leases.terms(session, names, lock=_lock(guess)))
+    if found.overlaps and not guess.overlaps:
+        leases.terms(session, names, lock=leases.Lock.ALONE)
+    return found
+
+
+def _lock(fence: Fence) -> leases.Lock:
+    return leases.Lock.ALONE if fence.overlaps else leases.Lock.SHARED
+
+
+def _judged(message: Message, now: Mapping[str, leases.Term]) -> Fence:
+    """A lease that the database does not know (any more) stands: a backup may be older than it."""
+    terms = {name: one.term for name, one in now.items()}
     stale = frozenset(
         (one.version_id, one.term)
         for one in message.windows
-        if one.term and one.term < now[leases.connection(one.leased)].term
+        if one.term < terms.get(leases.connection(one.leased), 0) and one.term
     )
-    if not message.term:
+    mine = now.get(leases.connection(message.record.connection))
+    if not message.term or mine is None:
         return Fence(stale=stale)
-    mine = leases.connection(message.record.connection)
-    late = message.term < now[mine].term
-    overlaps = bool(message.record.count) and (
-        late or (message.term > 1 and message.record.received_time < now[mine].since + OVERLAP_NS)
-    )
-    if overlaps:
-        # Two gateways' messages with the same readings must not pass each other.
-        leases.terms(session, [mine], alone=True)
-    return Fence(late, stale, overlaps)
+    late = message.term < mine.term
+    soon = message.term > 1 and message.record.received_time < mine.since + OVERLAP_NS
+    return Fence(late, stale, bool(message.record.count) and (late or soon))
 
 
 def without_stored(engine: Engine, record: Record) -> tuple[Record, int]:

@@ -5,8 +5,8 @@ from app.backfill import tables as backfill
 from app.db import Base
 from app.events import tables as events
 from app.history import tables as history
-from app.ledger import tables as ledger
 from app.leases import tables as leases
+from app.ledger import tables as ledger
 from app.letters import tables as letters
 from app.models import tables as models
 from app.northbound import tables as northbound

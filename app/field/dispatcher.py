@@ -61,11 +61,11 @@ MESSAGE_VERSION: Final = 1
 class Outage:
     """Says once that something is away and once that it is back."""
 
-    def __init__(self, lost: str, back: str) -> None:
-        """`lost`, `back`: log events."""
+    def __init__(self, lost: str, back: str, cap_s: float = OUTAGE_CAP_S) -> None:
+        """`lost`, `back`: log events; `cap_s`: the longest wait between two tries."""
         self._lost, self._back = lost, back
         self._away = False
-        self._backoff = Backoff(OUTAGE_CAP_S, first_s=0.2)
+        self._backoff = Backoff(cap_s, first_s=0.2)
 
     @property
     def away(self) -> bool:
@@ -215,6 +215,14 @@ class Dispatcher:
                 while self._windowing.position != self._journal.head:
                     self._moved.clear()
                     await self._moved.wait()
+
+    async def landed(self, timeout_s: float) -> None:
+        """Wait until whatever was sent is applied, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # The database is asked elsewhere, and rings no bell.
+                while self.busy():  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
         """Let go of the thread that talks to the queue; call after `run` has ended."""

@@ -83,10 +83,15 @@ class Windowing:
         before, self.versions = self.versions, tuple(versions)
         self._specs = _specs(self.versions, known)
         self._cells = _cells(self._specs, known)
-        anew = self._lease(leased or NO_LEASES)
+        anew = self._lease(leased or self._unleased())
         self._router = Router.restore(self._specs, self._router.snapshot(), _heirs(before, self.versions, known), anew)
         self._latest.prime(self._router)
         self.position = position
+
+    def _unleased(self) -> Leased:
+        """There is one gateway now: numbers go on where they were."""
+        kept = {key: one for key, one in self._leased.starts.items() if key in self.versions}
+        return Leased({}, {key: msgspec.structs.replace(one, term=0) for key, one in kept.items()})
 
     def _lease(self, leased: Leased) -> set[int]:
         """Other leases are in force; returns the versions that are cut under a term that is new here."""
@@ -98,7 +103,7 @@ class Windowing:
             if known is not None and (known.connection, known.term) == (start.connection, start.term):
                 # Windows were cut under it: their numbers go on from there.
                 self._leased.starts[version] = known
-            elif before.terms.get(start.connection) != start.term:
+            elif start.term and before.terms.get(start.connection) != start.term:
                 anew.add(version)
         return anew
 

@@ -109,6 +109,11 @@ def _gateways() -> Iterator[Metric]:
         "Source time to taken by the peer, last minute.",
         labels=["gateway", "quantile"],
     )
+    held = GaugeMetricFamily(
+        "headrace_lease_held", "1 for the gateway that owns it, where there are several.", labels=["gateway", "lease"]
+    )
+    term_of = GaugeMetricFamily("headrace_lease_term", "Grows with each new owner.", labels=["lease"])
+    terms: dict[str, int] = {}
     for gateway in live.gateways():
         size.add_metric([gateway.gateway], gateway.journal_bytes)
         stopped.add_metric([gateway.gateway], int(gateway.journal_state.startswith("stopped")))
@@ -116,10 +121,17 @@ def _gateways() -> Iterator[Metric]:
         for quantile, value in (("0.5", gateway.latency_p50_ms), ("0.99", gateway.latency_p99_ms)):
             if value is not None:
                 latency.add_metric([gateway.gateway, quantile], value / 1000)
+        for lease in gateway.leases:
+            held.add_metric([gateway.gateway, lease.name], int(lease.mine))
+            terms[lease.name] = max(terms.get(lease.name, 0), lease.term)
         for connection in gateway.connections:
+            if connection.state == live.STANDBY:
+                continue
             up.add_metric([connection.name], int(connection.state == "connected"))
             notes.add_metric([connection.name], len(connection.notes))
-    yield from (up, notes, size, stopped, dropped, latency)
+    for name, term in terms.items():
+        term_of.add_metric([name], term)
+    yield from (up, notes, size, stopped, dropped, latency, held, term_of)
 
 
 def _serving(serving: Serving) -> Iterator[Metric]:

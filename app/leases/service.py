@@ -7,9 +7,10 @@ one owner at a time. A lease that ran out and that nobody took is still its hold
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, exists, literal, select, tuple_, update
+from sqlalchemy import BigInteger, bindparam, exists, false, literal, select, tuple_, update
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -25,8 +26,8 @@ from app.sources.tables import ConnectionRow
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Engine, Row
-    from sqlalchemy.orm import Session
+    from sqlalchemy import ColumnElement, Engine
+    from sqlalchemy.orm import InstrumentedAttribute, Session
     from sqlalchemy.sql.compiler import SQLCompiler
 
     Group = tuple[str, ...]
@@ -44,13 +45,13 @@ class _Now(FunctionElement[int]):
 
 
 @compiles(_Now)
-def _now(_element: _Now, _compiler: SQLCompiler, **_: Any) -> str:  # noqa: ANN401 - the library's signature
+def _now(_element: _Now, _compiler: SQLCompiler, **_: object) -> str:
     # Not that of the transaction's beginning: it may have waited for a lock.
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000000 AS BIGINT)"
 
 
 @compiles(_Now, "sqlite")
-def _now_of_sqlite(_element: _Now, _compiler: SQLCompiler, **_: Any) -> str:  # noqa: ANN401 - the library's signature
+def _now_of_sqlite(_element: _Now, _compiler: SQLCompiler, **_: object) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000"
 
 
@@ -118,7 +119,7 @@ def _look(engine: Engine, holder: Holder, names: Sequence[str]) -> dict[str, Lea
         return {row.name: _lease(row, holder) for row in session.execute(_SEEN, {"names": names})}
 
 
-def _lease(row: Row[Any], holder: Holder) -> Lease:
+def _lease(row: Any, holder: Holder) -> Lease:  # noqa: ANN401 - of any width
     mine = row.holder == holder.journal
     free = not row.holder or (bool(row.over) and not mine)
     return Lease(row.name, row.gateway, row.term, row.since, mine, free)
@@ -204,11 +205,9 @@ def give_back(engine: Engine, holder: Holder) -> None:
         _give_back(session, holder, list(session.scalars(query.with_for_update())))
 
 
-def others(engine: Engine, holder: Holder) -> list[str]:
+def others(engine: Engine, journal: str) -> list[str]:
     """Gateways that hold anything now: one that knows of no leases must not run beside them."""
-    query = select(_leases.c.gateway).where(
-        _leases.c.holder.not_in(("", holder.journal)), _leases.c.expires_at > _Now()
-    )
+    query = select(_leases.c.gateway).where(_leases.c.holder.not_in(("", journal)), _leases.c.expires_at > _Now())
     with reading(engine) as session:
         return sorted(set(session.scalars(query)))
 
@@ -218,9 +217,23 @@ _TERMS: Final = (
     .where(_leases.c.name.in_(bindparam("names", expanding=True)))
     .order_by(_leases.c.name)
 )
-_SHARED: Final = _TERMS.with_for_update(read=True, key_share=True)
-"""Renewals do not wait for it; whoever takes the lease does."""
-_ALONE: Final = _TERMS.with_for_update()
+
+
+class Lock(Enum):
+    """What keeps a term as it is until a transaction ends."""
+
+    NONE = "none"
+    SHARED = "shared"
+    """Renewals do not wait for it; whoever takes the lease does."""
+    ALONE = "alone"
+    """Others wait who want the same."""
+
+
+_LOCKED: Final = {
+    Lock.NONE: _TERMS,
+    Lock.SHARED: _TERMS.with_for_update(read=True, key_share=True),
+    Lock.ALONE: _TERMS.with_for_update(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +244,22 @@ class Term:
     since: int
 
 
-def terms(session: Session, names: Collection[str], *, alone: bool = False) -> dict[str, Term]:
-    """What is in force until this transaction ends, by name. `alone`: others that ask so wait until then."""
-    rows = session.execute(_ALONE if alone else _SHARED, {"names": sorted(names)})
+def terms(session: Session, names: Collection[str], lock: Lock = Lock.SHARED) -> dict[str, Term]:
+    """What is in force, by name: until this transaction ends, with a lock."""
+    rows = session.execute(_LOCKED[lock], {"names": sorted(names)})
     return {row.name: Term(row.term, row.since) for row in rows}
 
 
 def stands(
-    of: ColumnElement[int], holder: str, held: Mapping[int, int], *, now: bool = False
+    of: InstrumentedAttribute[int], holder: str, held: Mapping[int, int], *, now: bool = False
 ) -> ColumnElement[bool]:
     """Whether the lease of a row's subscription is still this holder's, for a statement that reads or writes it.
 
     `of`: the column with the subscription; `held`: subscription → term under which it is published. `now`: it has not
     run out either.
     """
+    if not held:
+        return false()
     pairs = [(subscription(key), term) for key, term in held.items()]
     mine = (_leases.c.name == literal(SUBSCRIPTION).concat(of)) & (_leases.c.holder == holder)
     mine &= tuple_(_leases.c.name, _leases.c.term).in_(pairs)
@@ -253,4 +268,6 @@ def stands(
     return exists().where(mine)
 
 
-__all__ = ["Holder", "Lease", "Term", "connection", "give_back", "keep", "others", "stands", "subscription", "terms"]
+__all__ = [
+    "Holder", "Lease", "Lock", "Term", "connection", "give_back", "keep", "others", "stands", "subscription", "terms",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
@@ -31,21 +32,22 @@ _predictions = table(PredictionRow)
 _NAMES: Final = tuple(one.name for one in _predictions.c)
 
 
-def begin(engine: Engine, version: Version, connection: int, term: int) -> Start | None:
+def begin(engine: Engine, version: Version, connection: int, term: int, *, fresh: bool = False) -> Start | None:
     """Where a version goes on in this term, the same however often it is asked; None when the term is over.
 
     From here on nothing of an older term gets a number. What is missing below the newest number was under way: its
-    place is taken by a tombstone, so that no rule waits for it for ever.
+    place is taken by a tombstone, so that no rule waits for it for ever. `fresh`: it is put in force within the term,
+    and counts from 1.
     """
     with writing(engine) as session:
         name = leases.connection(connection)
-        found = leases.terms(session, [name], alone=True).get(name)
+        found = leases.terms(session, [name], leases.Lock.ALONE).get(name)
         if found is None or found.term != term:
             return None
         known = session.get(TakeoverRow, version.id)
-        if known is not None and (known.connection_id, known.term) == (connection, term):
+        if known is not None and (known.connection_id, known.term) == (connection, term) and not fresh:
             return Start(connection, term, known.first, known.after)
-        first, after = _next(session, version)
+        first, after = (1, 0) if fresh else _next(session, version)
         made = {"connection_id": connection, "term": term, "first": first, "after": after, "at": times.now()}
         if known is None:
             insert_new(session, TakeoverRow, {"version_id": version.id, **made})
@@ -74,8 +76,8 @@ def _fill_holes(session: Session, newest: Row[Any]) -> None:
     mine &= _predictions.c.sequence.between(newest.sequence - LOOK_BACK, newest.sequence)
     columns = (_predictions.c.sequence, _predictions.c.end_time)
     rows = session.execute(select(*columns).where(mine).order_by(_predictions.c.end_time.desc())).all()
-    made = []
-    for later, earlier in zip(rows, rows[1:], strict=False):
+    made: list[dict[str, Any]] = []
+    for later, earlier in pairwise(rows):
         if later.sequence <= earlier.sequence:
             # Numbers began anew here: what lies before is of another time in force.
             break
@@ -83,7 +85,7 @@ def _fill_holes(session: Session, newest: Row[Any]) -> None:
     insert_all(session, PredictionRow, made)
 
 
-def _tombstones(like: Row[Any], earlier: Row[Any], later: Row[Any]) -> Sequence[dict[str, Any]]:
+def _tombstones(like: Row[Any], earlier: Row[int, int], later: Row[int, int]) -> Sequence[dict[str, Any]]:
     """Between two that are there, at even times: on a grid these are the windows that are missing."""
     missing, span = later.sequence - earlier.sequence - 1, later.end_time - earlier.end_time
     same = {name: like._mapping[name] for name in _NAMES}  # noqa: SLF001 - public name
