@@ -24,6 +24,7 @@ from app.log import CONFIGURATION_APPLIED, DATABASE_BACK, DATABASE_LOST, PIPELIN
 from app.northbound import service as northbound
 from app.pipelines import service as pipelines
 from app.sources import service as sources
+from connectors import NotInstalledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -147,6 +148,7 @@ class Follower:
             if (await blocking(sources.revision, self._engine), changes) == self._followed:
                 return
             wanted = await blocking(self._load)
+            await self._load_connectors(wanted)
             self._holding.want(all_of(wanted.connections, wanted.versions.values(), wanted.subscriptions))
             if not self._holding.settled:
                 # What is stored of a connection is looked up again, once nobody else adds to it.
@@ -162,6 +164,16 @@ class Follower:
         await self._reconcile(mine, leased)
         self._stand_by(wanted, mine)
         self._followed, self._looks = (wanted.revision, changes), 0
+
+    async def _load_connectors(self, wanted: _Wanted) -> None:
+        """Before anything is ours: a library takes seconds to load, and a lease is renewed meanwhile or lost."""
+        if not self._holding.lasts:
+            return
+        names = {one.connector for one in wanted.connections.values()}
+        names |= {one.connector for one in wanted.subscriptions.values()}
+        for name in sorted(names):
+            with suppress(KeyError, NotInstalledError):
+                await blocking(self._load_connector, name)
 
     def _mine(self, wanted: _Wanted) -> _Wanted:
         """What of it is this gateway's now; it does nothing by that while it cannot be sure of it."""

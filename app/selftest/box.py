@@ -123,14 +123,14 @@ async def rig(folder: Path, database: str) -> AsyncIterator[Rig]:
         ways = await _ways(held, stack, server.number, gate)
         preload, left_out = _preload(folder)
         stack = _with(stack, "gateway", preload.environment if preload else {})
-        file = _plant_file(folder, stack, ways)
+        file = plant_file(folder, stack, ways)
         straight = mine.model_copy(update={"database_url": SecretStr(direct)})
         engine, _ = await asyncio.to_thread(prepared, straight, file)
         held.callback(engine.dispose)
         there = frozenset((database, *([PRELOAD] if preload else [])))
         made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, supervisors)
-        listener = (_listener(folder, stack),)
-        supervisors.append(await held.enter_async_context(stack.running(listener)))
+        beside = (listener(folder, stack),)
+        supervisors.append(await held.enter_async_context(stack.running(beside)))
         yield made
 
 
@@ -189,7 +189,8 @@ def _with(stack: Stack, name: str, environment: Mapping[str, str]) -> Stack:
     return replace(stack, processes=processes)
 
 
-def _plant_file(folder: Path, stack: Stack, ways: Ways) -> Path:
+def plant_file(folder: Path, stack: Stack, ways: Ways) -> Path:
+    """Write the plant file, with the model and the password that it names; returns where it is."""
     model = folder / "mean.onnx"
     command = module("examples.acceptance.model", (str(model), "--columns", str(TAGS)))
     environment = {**settings.inherited(), **module_path()}
@@ -249,7 +250,8 @@ def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
     }
 
 
-def _listener(folder: Path, stack: Stack) -> Process:
+def listener(folder: Path, stack: Stack) -> Process:
+    """A consumer of the answers, which notes what it has heard."""
     return _beside("listener", "examples.acceptance.listener", _login(folder, stack, broker_of(stack).port), folder)
 
 
