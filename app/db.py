@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-UnreachableError: Final = (OperationalError, InterfaceError)
-"""The database does not answer; also what it says of a statement that it cannot carry out now."""
+UnreachableError: Final = (OperationalError, InterfaceError, InternalError)
+"""The database does not answer; also what it says of a statement that it cannot carry out now, or of a transaction
+that it has ended because we stood still in it."""
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer that SQLite also takes as an auto-incremented key (its INTEGER is 64 bits)."""
@@ -156,6 +157,15 @@ def writing(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+def hurried(session: Session) -> None:
+    """Let the database end this transaction soon after whoever began it stands still, with the locks it has.
+
+    A process that is stopped, or cut off, in the middle of it would hold up a takeover for as long. SQLite cannot.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '4s'; SET LOCAL lock_timeout = '4s'"))
+
+
 def table(row: type[Base]) -> Table:
     """The table behind a row class: statements on it cost a fraction of those on the class."""
     found = row.__table__
@@ -234,6 +244,7 @@ __all__ = [
     "Json",
     "UnreachableError",
     "add_to",
+    "hurried",
     "insert_all",
     "insert_new",
     "make_engine",

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from app import times
+from app.db import hurried
 from app.field.repeats import marks_of, picked
 from app.leases import service as leases
 from app.readings import service as readings
@@ -63,6 +64,7 @@ def look(session: Session, message: Message) -> Fence:
         names.add(leases.connection(message.record.connection))
     if not names:
         return OPEN
+    hurried(session)
     # Two gateways' messages with the same readings must not pass each other. Whoever shares a lock first and then
     # wants it alone waits for others who do the same.
     guess = _judged(message, leases.terms(session, names, lock=leases.Lock.NONE))

@@ -208,8 +208,13 @@ def _show_leases(gateways: list[live.GatewayLive]) -> None:
     """Who owns what, as the newest report has it; nothing where there is one gateway."""
     found = {one.name: one for g in sorted(gateways, key=lambda g: g.at) for one in g.leases}
     if found:
-        owners = [(one.name, one.gateway or "-", one.since, one.term) for one in found.values()]
+        owners = [(_named(one.name), one.gateway or "-", one.since, one.term) for one in found.values()]
         table("", [t("lease"), t("gateway"), t("since"), t("term")], owners, numbers=(3,))
+
+
+def _named(lease: str) -> str:
+    kind, _, name = lease.partition(" ")
+    return f"{t(kind)} {name}"
 
 
 def _ms(value: float | None) -> str:

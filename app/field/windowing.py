@@ -95,7 +95,7 @@ class Windowing:
 
     def _lease(self, leased: Leased) -> set[int]:
         """Other leases are in force; returns the versions that are cut under a term that is new here."""
-        before, self._leased = self._leased, leased
+        before, self._leased = self._leased, msgspec.structs.replace(leased, starts=dict(leased.starts))
         self._latest.forget(key for key, term in leased.terms.items() if before.terms.get(key) != term)
         anew = set()
         for version, start in leased.starts.items():

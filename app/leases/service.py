@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, bindparam, exists, false, literal, select, tu
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from app.db import insert_all, insert_new, reading, table, writing
+from app.db import hurried, insert_all, insert_new, reading, table, writing
 from app.events.tables import EventRow
 from app.leases.schemas import Taken, announcement, event
 from app.leases.tables import LeaseRow
@@ -107,6 +107,7 @@ def keep(engine: Engine, holder: Holder, groups: Collection[Group], ttl_ns: int)
     if all(name in found and not found[name].mine and not found[name].free for name in names):
         return found
     with writing(engine) as session:
+        hurried(session)
         mine = _renew(session, holder, names, ttl_ns)
         for group in groups:
             if _unsettled(group, found):

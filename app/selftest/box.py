@@ -189,7 +189,7 @@ def _with(stack: Stack, name: str, environment: Mapping[str, str]) -> Stack:
     return replace(stack, processes=processes)
 
 
-def plant_file(folder: Path, stack: Stack, ways: Ways) -> Path:
+def plant_file(folder: Path, stack: Stack, ways: Ways, hz: float = HZ) -> Path:
     """Write the plant file, with the model and the password that it names; returns where it is."""
     model = folder / "mean.onnx"
     command = module("examples.acceptance.model", (str(model), "--columns", str(TAGS)))
@@ -197,7 +197,7 @@ def plant_file(folder: Path, stack: Stack, ways: Ways) -> Path:
     subprocess.run(command, check=True, timeout=MODEL_WITHIN_S, env=environment)  # noqa: S603 - our own module
     write_private(_secret(folder), broker_of(stack).password or "")
     path = folder / "plant.yaml"
-    path.write_text(yaml.safe_dump(document(folder, stack, ways), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(document(folder, stack, ways, hz), sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -205,8 +205,11 @@ def _secret(folder: Path) -> Path:
     return folder / "broker-password"
 
 
-def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
-    """The plant file: two connections, a pipeline over the first, and its answers at the broker."""
+def document(folder: Path, stack: Stack, ways: Ways, hz: float = HZ) -> dict[str, Any]:
+    """The plant file: two connections, a pipeline over the first, and its answers at the broker.
+
+    `hz`: how often each tag changes, a second.
+    """
     login: dict[str, object] = {"url": f"mqtt://127.0.0.1:{ways.broker.port}", "timeout_s": TIMEOUT_S}
     login |= {"username": broker_of(stack).user, "password": {"file": str(_secret(folder))}}
     opcua = {
@@ -242,7 +245,7 @@ def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
                 "name": "mean",
                 "model": "mean",
                 "asset": "plant",
-                "window": {"step_s": 1 / HZ, "length": 10, "hop": 2, "lateness_s": 0.2},
+                "window": {"step_s": 1 / hz, "length": 10, "hop": 2, "lateness_s": 0.2},
                 "inputs": {"tags": [f"s{i}" for i in names]},
             }
         ],
@@ -268,10 +271,10 @@ def _beside(name: str, command: str, arguments: Iterable[str], folder: Path, por
 
 
 @asynccontextmanager
-async def plant(there: Rig) -> AsyncIterator[None]:
+async def plant(there: Rig, hz: float = HZ) -> AsyncIterator[None]:
     """The plant runs as long as this context; it ends cleanly, so that its logs are whole."""
     port = there.ways.server.target[1]
-    load = ("--tags", str(TAGS), "--hz", str(HZ))
+    load = ("--tags", str(TAGS), "--hz", str(hz))
     server = _beside("server", "examples.acceptance.server", ("--port", str(port), *load), there.folder, port)
     login = _login(there.folder, there.stack, there.ways.device.port)
     device = _beside("device", "examples.acceptance.device", (*login, *load), there.folder)

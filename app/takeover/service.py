@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from app import times
-from app.db import insert_all, insert_new, table, writing
+from app.db import hurried, insert_all, insert_new, table, writing
 from app.leases import service as leases
 from app.records import Start
 from app.scoring.service import prediction_id
@@ -40,6 +40,7 @@ def begin(engine: Engine, version: Version, connection: int, term: int, *, fresh
     and counts from 1.
     """
     with writing(engine) as session:
+        hurried(session)
         name = leases.connection(connection)
         found = leases.terms(session, [name], leases.Lock.ALONE).get(name)
         if found is None or found.term != term:

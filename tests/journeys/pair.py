@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LEASE_S: Final = 6.0
 FIRST, SECOND = "gateway-1", "gateway-2"
 LINE: Final = "connection:1"
+HZ: Final = 2.0
+"""Changes of a tag a second: what matters here is what is missing, not how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ async def pair(folder: Path, url: str) -> AsyncIterator[Pair]:
         line = held.enter_context(Port())
         ways = [await held.enter_async_context(_gate(port)) for port in (line.number, *[box.broker_of(stack).port] * 2)]
         rig = _rig(folder, chosen, stack, box.Ways(ways[0], ways[1], ways[2], None))
-        rig.engine, _ = await asyncio.to_thread(prepared, chosen, box.plant_file(folder, stack, rig.ways))
+        rig.engine, _ = await asyncio.to_thread(prepared, chosen, box.plant_file(folder, stack, rig.ways, HZ))
         held.callback(rig.engine.dispose)
         command = next(one for one in stack.processes if one.name == "gateway")
         others = replace(stack, processes=tuple(one for one in stack.processes if one.name != "gateway"))

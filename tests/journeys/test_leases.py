@@ -19,7 +19,7 @@ from app.events.tables import EventRow
 from app.ledger import service as ledger
 from app.scoring.tables import PredictionRow
 from app.selftest import box, queries, sums
-from tests.journeys.pair import FIRST, LEASE_S, SECOND, Held, Pair, pair
+from tests.journeys.pair import FIRST, HZ, LEASE_S, SECOND, Held, Pair, pair
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ async def story(tmp_path_factory: pytest.TempPathFactory, postgres_server_url: s
     with psycopg.connect(postgres_server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     url = postgres_server_url.rpartition("/")[0] + f"/{name}"
-    async with pair(folder, url) as two, box.plant(two.rig):
+    async with pair(folder, url) as two, box.plant(two.rig, HZ):
         await two.start(FIRST)
         await two.owned(FIRST)
         await _flows(two)
@@ -208,13 +208,13 @@ async def test_nothing_is_lost_or_doubled_across_takeovers(story: Story) -> None
     """Each reading of the plant's own log is stored once, or lies in a recorded gap; the ledger balances."""
     for one in story.accounts.values():
         assert one.good, (one, story.log)
-        assert one.sent > 1000
+        assert one.sent > 300
     assert story.balanced
 
 
 async def test_numbers_go_on_without_a_hole_or_a_double(story: Story) -> None:
     """Windows of all terms count on from one to the next, no window has two answers in time, each is published."""
-    assert story.north.windows > 100
+    assert story.north.windows > 30
     assert story.north.missing == ()
     assert story.doubled_windows == ()
     assert story.north.unheard == ()

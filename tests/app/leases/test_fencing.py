@@ -106,7 +106,7 @@ def test_what_both_gateways_journaled_is_stored_once(works: Works) -> None:
     for first, second in (((same, 1), (more, 2)), ((more, 2), (same, 1))):
         works.number += 1
         shifted = [
-            (record(1, [1.0, 2.0, 3.0] if of is same else [2.0, 4.0], at=of.first_time + works.number * 60 * SECOND), t)
+            (record(1, [1.0, 2.0, 3.0] if of is same else [2.0, 4.0], at=of.first_time + works.number * 9 * SECOND), t)
             for of, t in (first, second)
         ]
         for of, term in shifted:
@@ -207,5 +207,5 @@ def _at_once(works: Works, bodies: list[bytes]) -> None:
         one.start()
     for one in threads:
         one.join()
-    for one in workers:
-        one.close()
+    for worker in workers:
+        worker.close()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
+import pytest
 from sqlalchemy import select
 
-from app.db import make_engine, reading
+from app.db import UnreachableError, hurried, make_engine, reading, writing
 from app.events.tables import EventRow
 from app.leases import service as leases
 from app.leases.service import Holder
 from app.northbound import service as northbound
 from app.northbound.service import Failure, Fence
 from app.northbound.tables import OutboxRow
-
-if TYPE_CHECKING:
-    from tests.app.works import Works
+from tests.app.works import Works
+from tests.waiting import wait_for
 
 A, B = Holder("gateway-1-aa", "gateway-1"), Holder("gateway-2-bb", "gateway-2")
 LINE, PRESS, NORTH = "connection:1", "connection:2", "subscription:1"
@@ -99,6 +100,27 @@ def test_of_many_at_once_one_gets_it(works: Works) -> None:
         engine.dispose()
     assert sum(one[LINE].mine for one in found) == 1
     assert {one[LINE].term for one in found} == {2}
+
+
+async def test_who_stands_still_in_the_middle_holds_up_nobody(postgres_url: str, tmp_path: Path) -> None:
+    """A worker or a gateway that is stopped with a lease locked loses its transaction, and the lease is taken."""
+    works = Works(postgres_url, tmp_path)
+    keep(works, A, (LINE,), ttl_ns=OVER)
+    frozen = make_engine(works.url)
+    with pytest.raises(UnreachableError, match="idle"), writing(frozen) as session:  # noqa: PT012 - what stands still
+        hurried(session)
+        assert leases.terms(session, [LINE], leases.Lock.ALONE)[LINE].term == 1
+        await wait_for(lambda: _took(works), 60, "the other has it")
+        leases.terms(session, [LINE])
+    frozen.dispose()
+    works.close()
+
+
+def _took(works: Works) -> bool:
+    try:
+        return keep(works, B, (LINE,)) == {LINE: 2}
+    except UnreachableError:
+        return False
 
 
 def test_nothing_is_due_and_nothing_is_marked_under_a_term_that_is_over(works: Works) -> None:
