@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.asyncio(loop_scope="session")]
 
 TRIES_NS: Final = round(LEASE_S / 6 * times.NANOS)
-SLOW_NS: Final = 3 * times.NANOS
-"""For a machine that has much else to do."""
+SLOW_NS: Final = 20 * times.NANOS
+"""For a machine that has much else to do: what is held here is that it is the lease that is waited for."""
 LATE_NS: Final = 3 * times.NANOS
 
 

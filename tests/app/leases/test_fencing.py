@@ -74,7 +74,7 @@ def numbered(works: Works) -> list[Any]:
 
 
 def test_an_old_term_takes_no_number_and_its_readings_are_kept(works: Works) -> None:
-    """Acknowledged readings of the old holder are stored, as late; its windows are late revisions, no rule sees them."""
+    """Acknowledged readings of the old holder are stored, as late; its windows are late revisions that no rule sees."""
     take(works, A, B)
     of = record(1, [1.0, 2.0], at=START)
     assert works.scorer.apply(message(of, 1, 1, works.block([5.0, 6.0], 1)))
@@ -103,11 +103,12 @@ def test_what_both_gateways_journaled_is_stored_once(works: Works) -> None:
     take(works, A, B)
     same = record(1, [1.0, 2.0, 3.0], at=times.now())
     more = record(1, [2.0, 4.0], at=int(same.first_time) + SECOND)
+    values = {id(same): [1.0, 2.0, 3.0], id(more): [2.0, 4.0]}
     for first, second in (((same, 1), (more, 2)), ((more, 2), (same, 1))):
         works.number += 1
         shifted = [
-            (record(1, [1.0, 2.0, 3.0] if of is same else [2.0, 4.0], at=of.first_time + works.number * 9 * SECOND), t)
-            for of, t in (first, second)
+            (record(1, values[id(of)], at=of.first_time + works.number * 9 * SECOND), term)
+            for of, term in (first, second)
         ]
         for of, term in shifted:
             assert works.scorer.apply(message(of, works.number, term))
