@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -87,8 +88,13 @@ def gateways() -> list[GatewayLive]:
 
 
 def connections() -> dict[str, ConnectionLive]:
-    """How each connection stands, by name: with the gateway that reads it, where there are several."""
-    found = [connection for gateway in gateways() for connection in gateway.connections]
+    """How each connection stands, by name."""
+    return by_name(gateways())
+
+
+def by_name(reports: Iterable[GatewayLive]) -> dict[str, ConnectionLive]:
+    """How each connection stands: as the gateway says that reads it."""
+    found = [connection for gateway in reports for connection in gateway.connections]
     return {one.name: one for one in sorted(found, key=lambda one: one.state != STANDBY)}
 
 

@@ -18,7 +18,7 @@ from app.ledger import service as ledger
 from app.retention import service as retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
@@ -88,7 +88,8 @@ def _results(engine: Engine) -> Iterator[Metric]:
     yield due
 
 
-def _gateways() -> Iterator[Metric]:
+def gateways(reports: Sequence[live.GatewayLive]) -> Iterator[Metric]:
+    """What they say of themselves. A connection that another one reads has its figures from there."""
     up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
     notes = GaugeMetricFamily(
         "headrace_connection_notes",
@@ -114,7 +115,7 @@ def _gateways() -> Iterator[Metric]:
     )
     term_of = GaugeMetricFamily("headrace_lease_term", "Grows with each new owner.", labels=["lease"])
     terms: dict[str, int] = {}
-    for gateway in live.gateways():
+    for gateway in reports:
         size.add_metric([gateway.gateway], gateway.journal_bytes)
         stopped.add_metric([gateway.gateway], int(gateway.journal_state.startswith("stopped")))
         dropped.add_metric([gateway.gateway, gateway.journal_policy], gateway.dropped)
@@ -160,7 +161,7 @@ class _Now:
     def collect(self) -> Iterator[Metric]:
         yield from _ledger(self._engine)
         yield from _results(self._engine)
-        yield from _gateways()
+        yield from gateways(live.gateways())
         yield from _serving(self._offered)
 
 
