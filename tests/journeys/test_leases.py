@@ -78,6 +78,16 @@ async def _flows(two: Pair) -> None:
     await wait_for(new, 150, f"readings and answers come: {two.log(FIRST)}\n{two.log(SECOND)}")
 
 
+async def _standing_by(two: Pair, gateway: str) -> None:
+    """Start it, and wait until it has looked at what others hold."""
+    await two.start(gateway)
+    await wait_for(
+        lambda: "configuration_applied" in two.log(gateway).rpartition("gateway_ready")[2],
+        120,
+        f"{gateway} stands by: {two.log(gateway)}",
+    )
+
+
 async def _still(two: Pair) -> Held:
     """The lease of a holder that renews it no more."""
     seen = two.lease()
@@ -94,7 +104,7 @@ async def _still(two: Pair) -> Held:
 async def _killed(two: Pair) -> Takeover:
     await two.end(FIRST, signal.SIGKILL)
     found = await _taken(two, "killed", FIRST, SECOND, await _still(two))
-    await two.start(FIRST)
+    await _standing_by(two, FIRST)
     return found
 
 
@@ -138,8 +148,7 @@ async def story(tmp_path_factory: pytest.TempPathFactory, postgres_server_url: s
         await two.owned(FIRST)
         await _flows(two)
         since = times.now()
-        await two.start(SECOND)
-        await wait_for(lambda: "gateway_ready" in two.log(SECOND), 60)
+        await _standing_by(two, SECOND)
         takeovers = [await step(two) for step in (_killed, _stopped, _cut, _handed_over)]
         await _flows(two)
         until = times.now() - LATE_NS

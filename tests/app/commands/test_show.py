@@ -136,8 +136,9 @@ def test_status_shows_what_a_gateway_reports(
     queue.put_live(f"{live.PREFIX}status-test", msgspec.json.encode(report))
     found = run("status")
     assert found.exit_code == 0, found.output
-    for part in ("status-test", "plc", "lost", "nobody answers", "80.0", "press: our own certificate ends on 2027", "connection plc"):
+    for part in ("status-test", "plc", "lost", "nobody answers", "80.0", "press: our own certificate ends on 2027"):
         assert part in found.stdout
+    assert "connection plc" in found.stdout
     gateways = json.loads(run("status", "--json").stdout)["gateways"]
     assert [one["watermark"] for one in gateways if one["gateway"] == "status-test"] == [4]
 
