@@ -71,8 +71,9 @@ class Alone:
         """For ever."""
         await asyncio.Event().wait()
 
-    async def turn(self) -> None:
+    async def turn(self) -> bool:
         """There is nothing to ask."""
+        return True
 
     async def give_back(self) -> None:
         """There is nobody to give it to."""
@@ -174,8 +175,8 @@ class Holding:
             now = time.monotonic()
             whole = all(name in self._held for group in self._wanted.groups for name in group)
             if not whole or now - renewed_at >= self._lasts_s / RENEWALS:
-                renewed_at = now
-                await self.turn()
+                # What was not answered is asked again at the next look.
+                renewed_at = now if await self.turn() else renewed_at
             self._wake.clear()
             try:
                 async with asyncio.timeout(self._lasts_s / TRIES):
@@ -183,8 +184,8 @@ class Holding:
             except TimeoutError:
                 continue
 
-    async def turn(self) -> None:
-        """Ask the database once."""
+    async def turn(self) -> bool:
+        """Ask the database once; whether it answered."""
         async with self._asking:
             sent_at, wanted = time.monotonic(), self._wanted
             ttl = round(self._lasts_s * NANOS)
@@ -192,12 +193,13 @@ class Holding:
                 found = await blocking(leases.keep, self._engine, self._holder, wanted.groups, ttl)
             except DatabaseError as error:
                 await self._outage.wait(error)
-                return
+                return False
             self._outage.over()
             if self._asked != wanted:
                 self._asked = wanted
                 self.changed.set()
             self._take_over(found, sent_at + self._lasts_s * (1 - 1 / MARGIN))
+            return True
 
     def _take_over(self, found: dict[str, Lease], deadline: float) -> None:
         """`found`: as the database said; what of it is ours is so until `deadline`."""
