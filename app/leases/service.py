@@ -183,13 +183,12 @@ def _tell(session: Session, taken: Sequence[Taken]) -> None:
         return
     query = select(ConnectionRow.id, ConnectionRow.name).where(ConnectionRow.id.in_(ids.values()))
     names = {row.id: row.name for row in session.execute(query)}
-    query = select(_leases.c.name, _leases.c.term, _leases.c.since).where(_leases.c.name.in_(ids))
-    made = []
-    terms = {row.name: row for row in session.execute(query)}
-    for one in taken:
-        if (key := ids.get(one.name)) in names and key is not None:
-            row = terms[one.name]
-            made.append((names[key], event(one, key, names[key], row.term, row.since)))
+    began = terms(session, ids, Lock.NONE)
+    made = [
+        (names[key], event(one, key, names[key], began[one.name].term, began[one.name].since))
+        for one in taken
+        if (key := ids.get(one.name)) is not None and key in names
+    ]
     insert_all(session, EventRow, [row for _, row in made])
     insert_all(session, OutboxRow, outbox_rows(north(session), [announcement(*one) for one in made]))
 
