@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import connectors
 from app import notify
 from app.db import make_engine
+from app.field.blocking import blocking
 from app.field.checkpoints import Checkpoints
 from app.field.clock import Clock
 from app.field.dispatcher import Dispatcher
 from app.field.filling import Means
 from app.field.follower import Follower
+from app.field.holding import Alone, Holding
 from app.field.publisher import Publisher
 from app.field.shedding import HOUR_S, Shedding
 from app.field.snapshots import Snapshots
@@ -24,6 +26,7 @@ from app.field.status import Reporter
 from app.field.steps import Steps, audited
 from app.field.windowing import Windowing
 from app.journal import Journal, JournalError
+from app.leases import service as leases
 from app.log import (
     GATEWAY_FAILED,
     GATEWAY_READY,
@@ -46,6 +49,8 @@ log = get_logger(__name__)
 THREADS: Final = 16
 """For calls that block: a database that hangs must not keep the journal from being read."""
 DRAIN_S: Final = 2.0
+HAND_OVER_S: Final = 5.0
+"""For workers, before leases are given back."""
 
 
 class Gateway:
@@ -84,6 +89,9 @@ class Gateway:
         )
         self._clock = Clock(self.journal.append)
         self._steps = Steps(audited(self._engine, chosen.gateway_id))
+        self.holding: Alone | Holding = Alone()
+        if chosen.lease_s is not None:
+            self.holding = Holding(self._engine, self.journal.id, chosen.gateway_id, chosen.lease_s)
         self._bell = queue.bell()
         self.publisher = Publisher(
             self._engine,
@@ -92,9 +100,10 @@ class Gateway:
             rung=self._bell.heard,
             load=load,
             cap_s=chosen.reconnect_cap_s,
+            holding=self.holding,
         )
         self.follower = Follower(
-            Means(self._engine, self.journal.append, lambda: self.journal.head, self.dispatcher.applied),
+            Means(self._engine, self.journal.append, lambda: self.journal.head, self.dispatcher.applied, self.holding),
             data_dir,
             self.journal,
             clock=self._clock,
@@ -114,6 +123,7 @@ class Gateway:
             published=lambda: self.publisher.published,
             shedding=self.shedding,
         )
+        self.reporter.holding = self.holding
 
     def _taken(self, source_time: int, at: int) -> None:
         self.reporter.taken(source_time, at)
@@ -131,6 +141,7 @@ class Gateway:
     async def _work(self, stop: asyncio.Event) -> None:
         if not await _unless(stop, self._prepare()):
             return
+        holding = asyncio.create_task(self.holding.run(), name="leases")
         field = asyncio.create_task(self.follower.run(), name="follower")
         inside = [
             asyncio.create_task(one, name=name)
@@ -148,18 +159,23 @@ class Gateway:
         log.info(GATEWAY_READY)
         notify.ready()
         try:
-            done, _ = await asyncio.wait([field, *inside, waiting], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([field, holding, *inside, waiting], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             await _cancel([field, waiting])
             await self._drain(inside)
+            await _cancel([holding])
+            await self.holding.give_back()
 
     async def _prepare(self) -> None:
         for connection, readings in self.journal.damaged.items():
             log.error(JOURNAL_DAMAGED, connection=connection, readings=readings)
         log.info(JOURNAL_OPENED, journal=self.journal.id, epoch=self.journal.epoch, bytes=self.journal.state.bytes)
         await self.dispatcher.prepare()
+        if not self.holding.lasts and (others := await blocking(leases.others, self._engine, self.journal.id)):
+            message = f"{', '.join(others)} holds leases in this database: set HEADRACE_LEASE_S here too, as it has it"
+            raise JournalError(message)
         await self.dispatcher.learn(tuple(await asyncio.to_thread(self._snapshots.versions)))
         self._windowing.start(self.journal.first, self.dispatcher.safe(), self._snapshots, self.dispatcher.known)
 
@@ -167,6 +183,9 @@ class Gateway:
         """What is journaled goes to the queue while it answers; then the rest stops, and a last snapshot is made."""
         if all(not task.done() for task in inside):
             await self.dispatcher.drained(DRAIN_S)
+            if self.holding.lasts:
+                # What is applied under our lease keeps its numbers, and is not late.
+                await self.dispatcher.landed(HAND_OVER_S)
         await _cancel(inside)
         await self._checkpoints.save()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ from app import queue, times
 from app.errors import QueueError
 
 PREFIX: Final = "headrace:gateway:"
+STANDBY: Final = "standby"
 FRESH_S: Final = 10
 """Older figures are not shown: unknown is better than stale."""
 
@@ -19,13 +21,27 @@ class ConnectionLive(msgspec.Struct, frozen=True):
 
     name: str
     state: str
-    """connecting, connected, lost, refused, stopped, ended, unknown."""
+    """connecting, connected, lost, refused, stopped, ended, unknown; standby: another gateway reads it."""
     error: str = ""
     readings_per_s: float | None = None
     readings: int = 0
     """Since the gateway started."""
     notes: tuple[str, ...] = ()
     """What the operator should know though it works, such as a certificate that ends soon."""
+
+
+class LeaseLive(msgspec.Struct, frozen=True):
+    """Who owns a connection or a subscription, where several gateways share a database."""
+
+    name: str
+    """`connection NAME` or `subscription NAME`."""
+    gateway: str
+    """Its owner; empty while there is none."""
+    since: str
+    """RFC 3339: when its term began, by the clock of the database."""
+    term: int
+    mine: bool
+    """Whether the gateway that reports is its owner, and sure of it."""
 
 
 class GatewayLive(msgspec.Struct, frozen=True):
@@ -53,6 +69,8 @@ class GatewayLive(msgspec.Struct, frozen=True):
     """What happens when the journal is full: `stop`, `drop_oldest`."""
     dropped: int = 0
     """Readings that were dropped since the gateway started."""
+    leases: tuple[LeaseLive, ...] = ()
+    """As it sees them; empty where there is one gateway."""
 
 
 UNKNOWN: Final = ConnectionLive(name="", state="unknown")
@@ -71,7 +89,13 @@ def gateways() -> list[GatewayLive]:
 
 def connections() -> dict[str, ConnectionLive]:
     """How each connection stands, by name."""
-    return {connection.name: connection for gateway in gateways() for connection in gateway.connections}
+    return by_name(gateways())
+
+
+def by_name(reports: Iterable[GatewayLive]) -> dict[str, ConnectionLive]:
+    """How each connection stands: as the gateway says that reads it."""
+    found = [connection for gateway in reports for connection in gateway.connections]
+    return {one.name: one for one in sorted(found, key=lambda one: one.state != STANDBY)}
 
 
 def queue_answers() -> str:

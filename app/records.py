@@ -117,6 +117,27 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
         return self.count + sum(r.readings for r in self.refused)
 
 
+class Start(msgspec.Struct, array_like=True, frozen=True):
+    """Under which lease the windows of a pipeline version are cut, and where their numbers go on."""
+
+    connection: int
+    """Whose lease it is."""
+    term: int
+    first: int = 1
+    """Number of the first window."""
+    after: int = 0
+    """ns: windows that end at or before this were answered in an earlier term."""
+
+
+class Leased(msgspec.Struct, array_like=True, frozen=True):
+    """The leases in force from a record of the journal on; empty where there is one gateway."""
+
+    terms: dict[int, int]
+    """Connection → term of its lease."""
+    starts: dict[int, Start]
+    """By pipeline version."""
+
+
 class WindowBlock(msgspec.Struct, array_like=True, frozen=True):
     """`inference.window.Windows` of one pipeline version, as raw little-endian bytes."""
 
@@ -138,6 +159,10 @@ class WindowBlock(msgspec.Struct, array_like=True, frozen=True):
     refused: tuple[tuple[int, str], ...]
     context: tuple[dict[str, object], ...]
     newest: int
+    leased: int = 0
+    """The connection under whose lease they were cut; 0 where there is one gateway."""
+    term: int = 0
+    """Of that lease."""
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
@@ -150,6 +175,8 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     number: int
     record: Record
     windows: tuple[WindowBlock, ...]
+    term: int = 0
+    """Of the lease under which the record was read; 0 where there is one gateway."""
 
 
 class Columns(msgspec.Struct, array_like=True, frozen=True):
@@ -188,8 +215,10 @@ def to_record(connection: int, batch: Batch, gap_since: int = 0, fill: FillRecor
     )
 
 
-def to_block(version: int, windows: Windows, cells: str) -> WindowBlock:
+def to_block(version: int, windows: Windows, cells: str, start: Start | None = None) -> WindowBlock:
     """Windows as they travel: the same bytes on any machine, in the element type `cells`.
+
+    `start`: where they are cut under a lease.
 
     What is too large for that becomes infinite, and is refused as out of range.
     """
@@ -213,6 +242,8 @@ def to_block(version: int, windows: Windows, cells: str) -> WindowBlock:
         refused=windows.refused,
         context=windows.context,
         newest=windows.newest,
+        leased=start.connection if start else 0,
+        term=start.term if start else 0,
     )
 
 

@@ -45,7 +45,10 @@ class Settings(BaseSettings):
     admin_password: SecretStr | None = None
     """First password of `admin`; a random one is made and shown once where this is absent."""
     gateway_id: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,30}$")
-    """Names this gateway's journal."""
+    """Names this gateway's journal, and the gateway where there are several."""
+    lease_s: float | None = Field(default=None, ge=3, le=120)
+    """Set on each of several gateways over one database: each connection is read by one of them, which proves within
+    this time that it lives, or another takes over. Without it there is one gateway, and nothing is asked."""
     queue: str = Field(default="infer.cpu", pattern=r"^[a-z0-9.]{1,40}$")
     """The Celery queue a worker of this box serves and a gateway sends to."""
     api_host: str = "127.0.0.1"

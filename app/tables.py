@@ -5,6 +5,7 @@ from app.backfill import tables as backfill
 from app.db import Base
 from app.events import tables as events
 from app.history import tables as history
+from app.leases import tables as leases
 from app.ledger import tables as ledger
 from app.letters import tables as letters
 from app.models import tables as models
@@ -15,6 +16,7 @@ from app.readings import tables as readings
 from app.retention import tables as retention
 from app.scoring import tables as scoring
 from app.sources import tables as sources
+from app.takeover import tables as takeover
 
 metadata = Base.metadata
 
@@ -23,6 +25,7 @@ __all__ = [
     "backfill",
     "events",
     "history",
+    "leases",
     "ledger",
     "letters",
     "metadata",
@@ -34,4 +37,5 @@ __all__ = [
     "retention",
     "scoring",
     "sources",
+    "takeover",
 ]

@@ -28,7 +28,7 @@ from inference.windower_together import Together
 from inference.windower_trigger import Trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import ArrayLike
 
@@ -268,10 +268,13 @@ class Router:
         return msgspec.msgpack.encode({key: one.snapshot() for key, one in self._windowers.items()})
 
     @classmethod
-    def restore(cls, specs: Mapping[int, Spec], data: bytes, heirs: Mapping[int, int] | None = None) -> Self:
+    def restore(
+        cls, specs: Mapping[int, Spec], data: bytes, heirs: Mapping[int, int] | None = None, anew: Collection[int] = ()
+    ) -> Self:
         """The router as it was; ids it lacks start anew, ids that are gone are left out. Raises SnapshotError.
 
-        `heirs`: ids that take up the open windows of another, whose spec is the same, and number theirs from 1.
+        `heirs`: ids that take up the open windows of another, whose spec is the same, and number theirs from 1;
+        `anew`: ids that start anew though it has them.
         """
         made = cls(specs)
         try:
@@ -280,6 +283,8 @@ class Router:
             message = f"the snapshot is damaged: {error}"
             raise SnapshotError(message) from error
         for key, spec in specs.items():
+            if key in anew:
+                continue
             if key in found:
                 made._windowers[key] = Windower.restore(spec, found[key])
             elif (heirs or {}).get(key) in found:

@@ -186,6 +186,7 @@ def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]])
         for c in g.connections
     ]
     table("", [t("connection"), t("state"), t("readings/s"), t("error")], peers, numbers=(2,))
+    _show_leases(gateways)
     for g in gateways:
         if g.journal_policy:
             what = t("when full: {policy}; dropped since the start: {readings} readings")
@@ -201,6 +202,19 @@ def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]])
         [(name, totals.get((name, False), 0), totals.get((name, True), 0)) for name in pipelines],
         numbers=(1, 2),
     )
+
+
+def _show_leases(gateways: list[live.GatewayLive]) -> None:
+    """Who owns what, as the newest report has it; nothing where there is one gateway."""
+    found = {one.name: one for g in sorted(gateways, key=lambda g: g.at) for one in g.leases}
+    if found:
+        owners = [(_named(one.name), one.gateway or "-", one.since, one.term) for one in found.values()]
+        table("", [t("lease"), t("gateway"), t("since"), t("term")], owners, numbers=(3,))
+
+
+def _named(lease: str) -> str:
+    kind, _, name = lease.partition(" ")
+    return f"{t(kind)} {name}"
 
 
 def _ms(value: float | None) -> str:

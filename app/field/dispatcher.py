@@ -61,11 +61,11 @@ MESSAGE_VERSION: Final = 1
 class Outage:
     """Says once that something is away and once that it is back."""
 
-    def __init__(self, lost: str, back: str) -> None:
-        """`lost`, `back`: log events."""
+    def __init__(self, lost: str, back: str, cap_s: float = OUTAGE_CAP_S) -> None:
+        """`lost`, `back`: log events; `cap_s`: the longest wait between two tries."""
         self._lost, self._back = lost, back
         self._away = False
-        self._backoff = Backoff(OUTAGE_CAP_S, first_s=0.2)
+        self._backoff = Backoff(cap_s, first_s=0.2)
 
     @property
     def away(self) -> bool:
@@ -216,6 +216,14 @@ class Dispatcher:
                     self._moved.clear()
                     await self._moved.wait()
 
+    async def landed(self, timeout_s: float) -> None:
+        """Wait until whatever was sent is applied, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # The database is asked elsewhere, and rings no bell.
+                while self.busy():  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
+
     async def close(self) -> None:
         """Let go of the thread that talks to the queue; call after `run` has ended."""
         await blocking(self._thread.shutdown, cancel_futures=True)
@@ -237,16 +245,16 @@ class Dispatcher:
                 self._moved.set()
 
     async def _forward(self, entry: Entry) -> None:
-        versions = entry.versions
+        versions, leased = entry.versions, entry.leased
         if entry.remains is not None:
             self._windowing.lose(entry.remains)
-            versions = entry.remains.versions
+            versions, leased = entry.remains.versions, entry.remains.leased
             by_damage = entry.remains.reason in {DAMAGED, MISSING}
             if by_damage and entry.position.number > self._mark_of(entry.position.epoch):
                 self._hole = entry.position
         if versions is not None:
             await self.learn(versions)
-            self._windowing.switch(entry.position, versions, self.known)
+            self._windowing.switch(entry.position, versions, self.known, leased)
         if entry.remains is not None:
             return
         windows = self._windowing.feed(entry)
@@ -259,8 +267,9 @@ class Dispatcher:
         if entry.record is None or not _matters(entry.record, windows):
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
+        record, term = entry.record, self._windowing.term(entry.record.connection)
         message = msgspec.msgpack.encode(
-            Message(MESSAGE_VERSION, self._journal.id, *entry.position, entry.record, tuple(windows)),
+            Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term),
         )
         await self._flight.room(len(message))
         await self._send(entry.position, message)

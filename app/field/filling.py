@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from app import times
 from app.backfill import service as backfill
 from app.field.backoff import Backoff
 from app.field.blocking import blocking
+from app.field.holding import Alone
 from app.field.repeats import marks_of, picked
 from app.journal import JournalError
 from app.journal.service import DatabaseError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.backfill.service import OpenGap
+    from app.field.holding import Holding
     from app.journal import Position
     from app.records import Record
     from app.sources.service import Connection
@@ -71,6 +73,8 @@ class Means:
     """The newest durable record."""
     applied: Callable[[Position], Awaitable[None]]
     """Waits until everything up to a record is in the database."""
+    holding: Alone | Holding = field(default_factory=Alone)
+    """The leases."""
 
 
 class Filling:

@@ -17,7 +17,7 @@ from app.records import decode_columns, encode_columns
 from connectors import NO_TIME, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -105,6 +105,11 @@ class Latest:
         mine.alive_until = max(mine.alive_until, alive_until)
         if columns is not None:
             mine.take(columns)
+
+    def forget(self, connections: Iterable[int]) -> None:
+        """Another gateway has read these meanwhile: what was in force then is not known here."""
+        for connection in connections:
+            self._connections.pop(connection, None)
 
     def alive_until(self, connection: int) -> int:
         """ns: up to when a connection was alive; negative when it never was."""

@@ -24,7 +24,7 @@ from app.log import (
 )
 from app.northbound import service as northbound
 from app.northbound.service import Due, Failure
-from connectors import ConnectionConfig, ConnectorError, NotInstalledError, RefusedError, Status
+from connectors import ConnectionConfig, ConnectorError, NotConnectedError, NotInstalledError, RefusedError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 Result = TypeVar("Result")
 
+LAPSED: Final = "its lease was not renewed in time: another gateway may publish"
 AGE_CHECK_S: Final = 0.5
 CLOSE_S: Final = 5.0
 PUBLISH_S: Final = 30.0
@@ -64,10 +65,11 @@ class Outlet:
         *,
         load: Load = connectors.load,
         cap_s: float,
+        mine: Callable[[], bool] = lambda: True,
     ) -> None:
         """`max_age_s`: by order key, after how long without a newer value its nodes turn Bad; None: never.
 
-        `done` is told whenever it is ready for more.
+        `done` is told whenever it is ready for more. `mine`: whether no other gateway may publish for it.
         """
         self._subscription = subscription
         self._data_dir = data_dir
@@ -75,6 +77,7 @@ class Outlet:
         self._backoff = Backoff(cap_s)
         self._max_age = max_age_s
         self._done = done
+        self._mine = mine
         self._offered: asyncio.Queue[list[Due]] = asyncio.Queue(1)
         self._sent: list[tuple[Due, int]] = []
         self._failed: list[Failure] = []
@@ -141,6 +144,7 @@ class Outlet:
     async def _once(self, sink: Sink, tending: Tending) -> bool:
         """One connection from its opening to its loss; False when there must not be another."""
         try:
+            self._check()
             await sink.connect()
             self._up()
             tending.begin()
@@ -167,7 +171,7 @@ class Outlet:
         self._stale()
         shown = [one.publication for one in self._shown.values()]
         if shown:
-            await _in_time(sink.publish(shown), PUBLISH_S)
+            await self._give(sink, shown)
         while True:
             await tending.look()
             rows: list[Due] = []
@@ -182,12 +186,12 @@ class Outlet:
                     self._done()
             stale = self._stale()
             if stale:
-                await _in_time(sink.publish(stale), PUBLISH_S)
+                await self._give(sink, stale)
 
     async def _take(self, sink: Sink, rows: Sequence[Due]) -> None:
         """All at once; when the sink itself cannot, one by one, so that only the culprit stays behind."""
         try:
-            await _in_time(sink.publish([row.publication for row in rows]), PUBLISH_S)
+            await self._give(sink, [row.publication for row in rows])
         except (ValueError, TypeError) as error:
             if len(rows) == 1:
                 self._put_off(rows[0], error)
@@ -199,6 +203,14 @@ class Outlet:
         self._sent.extend((row, now) for row in rows)
         self._remember(rows)
         self._backoff.reset()
+
+    def _check(self) -> None:
+        if not self._mine():
+            raise NotConnectedError(LAPSED)
+
+    async def _give(self, sink: Sink, items: Sequence[Publication]) -> None:
+        self._check()
+        await _in_time(sink.publish(items), PUBLISH_S)
 
     def _put_off(self, row: Due, error: Exception) -> None:
         log.error(SUBSCRIPTION_FAILED, subscription=self._subscription.name, row=row.row, reason=str(error))

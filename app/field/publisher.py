@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from app import times
 from app.errors import QueueError
 from app.field.blocking import blocking
 from app.field.dispatcher import Outage
+from app.field.holding import Alone
 from app.field.outlet import Outlet
 from app.journal.service import DatabaseError
+from app.leases import service as leases
 from app.log import DATABASE_BACK, DATABASE_LOST, OUTBOX_REPLAYED, get_logger
 from app.northbound import service
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.field.holding import Holding
     from app.field.runner import Load
     from app.northbound.service import Failure, Subscription
 
@@ -67,12 +71,14 @@ class Publisher:
         load: Load,
         cap_s: float,
         look_s: float = LOOK_S,
+        holding: Alone | Holding | None = None,
     ) -> None:
         """`taken(source_time, sent_at)` is told of each publication, ns.
 
         `rung` waits until the outbox has something new; QueueError when that cannot be heard. `look_s`: between two
-        looks while it is silent and nobody is done.
+        looks while it is silent and nobody is done. `holding`: the leases under which it publishes.
         """
+        self._holding = holding or Alone()
         self._engine = engine
         self._data_dir = data_dir
         self._rung = rung
@@ -102,10 +108,29 @@ class Publisher:
         for key, subscription in wanted.items():
             if key not in self._running:
                 told = self._news.set
-                outlet = Outlet(subscription, self._data_dir, self._age_limit, told, load=self._load, cap_s=self._cap)
+                mine = partial(self._holding.holds, leases.subscription(key))
+                outlet = Outlet(
+                    subscription,
+                    self._data_dir,
+                    self._age_limit,
+                    told,
+                    load=self._load,
+                    cap_s=self._cap,
+                    mine=mine,
+                )
                 shown = await blocking(service.newest_sent, self._engine, key)
                 task = asyncio.create_task(outlet.run(shown), name=f"subscription {subscription.name}")
                 self._running[key] = _Running(subscription, outlet, task)
+
+    async def lapse(self) -> None:
+        """Stop what another gateway may publish."""
+        for key in [key for key in self._running if not self._holding.holds(leases.subscription(key))]:
+            await self._stop(self._running.pop(key))
+
+    def _fence(self) -> service.Fence | None:
+        if not self._holding.lasts:
+            return None
+        return service.Fence(self._holding.holder, self._holding.published())
 
     def _age_limit(self, key: str) -> float | None:
         return self._max_age.get(key)
@@ -138,7 +163,7 @@ class Publisher:
         finally:
             listening.cancel()
             await asyncio.wait([listening])
-            for one in self._running.values():
+            for one in list(self._running.values()):
                 await self._stop(one)
             await self._settle()
 
@@ -162,7 +187,8 @@ class Publisher:
             return
         try:
             await self._replay(wanted)
-            rows = await blocking(service.due, self._engine, times.now(), wanted, LIMIT, self._settling.rows())
+            known, fence = self._settling.rows(), self._fence()
+            rows = await blocking(service.due, self._engine, times.now(), wanted, LIMIT, known, fence)
         except DatabaseError as error:
             await self._outage.wait(error)
             return
@@ -197,7 +223,7 @@ class Publisher:
         if not now.rows():
             return
         try:
-            await blocking(service.settle, self._engine, now.sent, now.failed)
+            await blocking(service.settle, self._engine, now.sent, now.failed, self._fence())
         except DatabaseError as error:
             self._settling.sent.update(now.sent)
             self._settling.failed.extend(now.failed)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+LAPSED: Final = "its lease was not renewed in time: another gateway may read it"
 CLOSE_S: Final = 5.0
 """A peer that does not let go in this time is left behind."""
 
@@ -52,7 +53,7 @@ class Standing:
 
     name: str
     state: str = "connecting"
-    """connecting, connected, lost, refused, stopped, ended."""
+    """connecting, connected, lost, refused, stopped, ended; standby: another gateway reads it."""
     error: str = ""
     notes: tuple[str, ...] = ()
     """What the operator should know though it works."""
@@ -88,6 +89,8 @@ class Runner:
         self._load = load
         self._repeats = repeats or Repeats()
         self._alive = alive
+        self.mine: Callable[[], bool] = lambda: True
+        """Whether no other gateway may read it."""
         self.filling: Filling | None = None
         """Fills its gaps, if anybody does."""
         self._backoff = Backoff(cap_s)
@@ -154,6 +157,7 @@ class Runner:
         return True
 
     async def _read(self, source: Source, tending: Tending) -> None:
+        self._check()
         await source.connect()
         await asyncio.to_thread(self._repeats.expect, self._connection.config.name)
         self._up()
@@ -176,7 +180,8 @@ class Runner:
             await self._take(await self._rebinding.read(source))
 
     async def _take(self, batch: Batch) -> None:
-        """Journal a batch, then acknowledge it."""
+        """Journal a batch, then acknowledge it; neither of it once another gateway may read."""
+        self._check()
         record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
         # Before: it is journaled even when we are cancelled while we wait for that.
         self._repeats.note(record)
@@ -185,8 +190,13 @@ class Runner:
             self.filling.look()
         self._standing.readings += record.readings()
         self._seen(self._connection.id, record, batch)
+        self._check()
         await batch.ack()
         self._backoff.reset()
+
+    def _check(self) -> None:
+        if not self.mine():
+            raise NotConnectedError(LAPSED)
 
     def _gap_since(self, batch: Batch) -> int:
         """When the connection was last alive, if the batch does not take up there (ns); 0 when nothing is missing."""

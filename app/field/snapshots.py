@@ -11,6 +11,7 @@ import msgspec
 from app.durable import make_folder, replace, sync_folder
 from app.field.latest import Kept
 from app.journal import Position
+from app.records import Leased
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,8 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
     clock: int
     latest: tuple[Kept, ...]
     """What `app.field.latest.Latest` knows."""
+    leased: Leased | None = None
+    """The leases in force, where several gateways share a database."""
 
     @property
     def position(self) -> Position:

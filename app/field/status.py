@@ -11,6 +11,7 @@ from app import times
 from app.errors import QueueError
 from app.field.blocking import blocking
 from app.field.dispatcher import Outage
+from app.field.holding import Alone
 from app.field.latency import Latencies
 from app.journal import Position
 from app.journal import service as applied
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.field.dispatcher import Dispatcher
+    from app.field.holding import Holding
     from app.field.runner import Standing
     from app.field.shedding import Shedding
     from app.journal import Journal
@@ -53,6 +55,8 @@ class Reporter:
         shedding: Shedding,
     ) -> None:
         """`standings`: the runners', by connection id, kept up to date by others."""
+        self.holding: Alone | Holding = Alone()
+        """The leases."""
         self._shedding = shedding
         self._gateway = gateway
         self._journal = journal
@@ -142,6 +146,7 @@ class Reporter:
             run_latency_p99_ms=self._latencies.run(0.99),
             journal_policy=self._shedding.policy,
             dropped=self._journal.dropped_readings,
+            leases=self.holding.standing(),
         )
 
     def _journal_state(self) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
 
 from app.field.latest import Latest, kept_in
 from app.field.snapshots import VERSION, Snapshot
 from app.journal.frames import Position
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
-from app.records import decode_columns, to_block
+from app.records import Leased, decode_columns, to_block
 from inference.window import Router, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
     from app.field.snapshots import Snapshots
     from app.journal import Entry
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
     from inference.window import Spec, Windows
 
 log = get_logger(__name__)
+
+NO_LEASES: Final = Leased({}, {})
+"""Where there is one gateway."""
 
 
 class Windowing:
@@ -37,6 +46,7 @@ class Windowing:
         self._cells: dict[int, str] = {}
         self._router = Router({})
         self._latest = Latest()
+        self._leased = NO_LEASES
 
     def start(self, first: Position, safe: Position, snapshots: Snapshots, known: Mapping[int, Version]) -> None:
         """Go on from the newest snapshot at or before `safe`, else from the journal's first record, nothing in force.
@@ -58,21 +68,48 @@ class Windowing:
                 continue
             self.position, self.versions, self._specs = found.position, found.versions, specs
             self._cells = _cells(specs, known)
-            self._router, self._latest = router, latest
+            self._router, self._latest, self._leased = router, latest, found.leased or NO_LEASES
             return
 
-    def switch(self, position: Position, versions: Iterable[int], known: Mapping[int, Version]) -> None:
+    def switch(
+        self, position: Position, versions: Iterable[int], known: Mapping[int, Version], leased: Leased | None = None
+    ) -> None:
         """From this record on cut the windows of these versions: those already in force go on.
 
         A new version of a pipeline that cuts as the last one did takes up its open windows, so that none is missing;
-        others begin with the newest reading of every tag.
+        others begin with the newest reading of every tag. Under another term of a lease all begins anew: other
+        gateways have read meanwhile.
         """
         before, self.versions = self.versions, tuple(versions)
         self._specs = _specs(self.versions, known)
         self._cells = _cells(self._specs, known)
-        self._router = Router.restore(self._specs, self._router.snapshot(), _heirs(before, self.versions, known))
+        anew = self._lease(leased or self._unleased())
+        self._router = Router.restore(self._specs, self._router.snapshot(), _heirs(before, self.versions, known), anew)
         self._latest.prime(self._router)
         self.position = position
+
+    def _unleased(self) -> Leased:
+        """There is one gateway now: numbers go on where they were."""
+        kept = {key: one for key, one in self._leased.starts.items() if key in self.versions}
+        return Leased({}, {key: msgspec.structs.replace(one, term=0) for key, one in kept.items()})
+
+    def _lease(self, leased: Leased) -> set[int]:
+        """Other leases are in force; returns the versions that are cut under a term that is new here."""
+        before, self._leased = self._leased, msgspec.structs.replace(leased, starts=dict(leased.starts))
+        self._latest.forget(key for key, term in leased.terms.items() if before.terms.get(key) != term)
+        anew = set()
+        for version, start in leased.starts.items():
+            known = before.starts.get(version)
+            if known is not None and (known.connection, known.term) == (start.connection, start.term):
+                # Windows were cut under it: their numbers go on from there.
+                self._leased.starts[version] = known
+            elif start.term and before.terms.get(start.connection) != start.term:
+                anew.add(version)
+        return anew
+
+    def term(self, connection: int) -> int:
+        """Of the lease under which records of this connection are read here; 0 where there is one gateway."""
+        return self._leased.terms.get(connection, 0)
 
     def feed(self, entry: Entry) -> list[WindowBlock]:
         """What this record closed."""
@@ -81,7 +118,20 @@ class Windowing:
             # What was read from a history is no news: its windows are computed again elsewhere, and marked late.
             return []
         closed = self._feed(entry.record)
-        return [to_block(version, windows, self._cells[version]) for version, windows in closed.items()]
+        return [block for version, windows in closed.items() if (block := self._block(version, windows)) is not None]
+
+    def _block(self, version: int, windows: Windows) -> WindowBlock | None:
+        """As it travels; under a lease without what was answered in an earlier term, and numbered on from there."""
+        start = self._leased.starts.get(version)
+        if start is None:
+            return to_block(version, windows, self._cells[version])
+        fresh = windows.end_time > start.after
+        if not fresh.all():
+            start = msgspec.structs.replace(start, first=start.first - int((~fresh).sum()))
+            self._leased.starts[version] = start
+            windows = picked(windows, fresh)
+        numbered = replace(windows, sequence=windows.sequence + (start.first - 1))
+        return to_block(version, numbered, self._cells[version], start) if len(numbered) else None
 
     def _feed(self, record: Record) -> dict[int, Windows]:
         if record.connection == 0:
@@ -125,12 +175,29 @@ class Windowing:
         if self.position is None:
             return None
         router, latest = self._router.snapshot(), self._latest
-        return Snapshot(VERSION, *self.position, self.versions, router, latest.clock, latest.kept())
+        leased = msgspec.structs.replace(self._leased, starts=dict(self._leased.starts))
+        return Snapshot(VERSION, *self.position, self.versions, router, latest.clock, latest.kept(), leased)
 
 
 def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, Spec]:
     """Versions that are not known (any more) have no windows."""
     return {version: known[version].windows for version in versions if version in known}
+
+
+def picked(windows: Windows, which: NDArray[np.bool_]) -> Windows:
+    """Some of these windows, shape (n,); the rows they are cut from stay."""
+    rows = np.flatnonzero(which)
+    place = {int(row): i for i, row in enumerate(rows)}
+    return replace(
+        windows,
+        first_row=windows.first_row[rows],
+        start_time=windows.start_time[rows],
+        end_time=windows.end_time[rows],
+        sequence=windows.sequence[rows],
+        quality=windows.quality[rows],
+        refused=tuple((place[row], why) for row, why in windows.refused if row in place),
+        context=tuple(windows.context[row] for row in rows) if windows.context else (),
+    )
 
 
 def _heirs(before: Iterable[int], versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, int]:

@@ -18,7 +18,7 @@ from app.ledger import service as ledger
 from app.retention import service as retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
@@ -88,7 +88,8 @@ def _results(engine: Engine) -> Iterator[Metric]:
     yield due
 
 
-def _gateways() -> Iterator[Metric]:
+def gateways(reports: Sequence[live.GatewayLive]) -> Iterator[Metric]:
+    """What they say of themselves. A connection that another one reads has its figures from there."""
     up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
     notes = GaugeMetricFamily(
         "headrace_connection_notes",
@@ -109,17 +110,29 @@ def _gateways() -> Iterator[Metric]:
         "Source time to taken by the peer, last minute.",
         labels=["gateway", "quantile"],
     )
-    for gateway in live.gateways():
+    held = GaugeMetricFamily(
+        "headrace_lease_held", "1 for the gateway that owns it, where there are several.", labels=["gateway", "lease"]
+    )
+    term_of = GaugeMetricFamily("headrace_lease_term", "Grows with each new owner.", labels=["lease"])
+    terms: dict[str, int] = {}
+    for gateway in reports:
         size.add_metric([gateway.gateway], gateway.journal_bytes)
         stopped.add_metric([gateway.gateway], int(gateway.journal_state.startswith("stopped")))
         dropped.add_metric([gateway.gateway, gateway.journal_policy], gateway.dropped)
         for quantile, value in (("0.5", gateway.latency_p50_ms), ("0.99", gateway.latency_p99_ms)):
             if value is not None:
                 latency.add_metric([gateway.gateway, quantile], value / 1000)
+        for lease in gateway.leases:
+            held.add_metric([gateway.gateway, lease.name], int(lease.mine))
+            terms[lease.name] = max(terms.get(lease.name, 0), lease.term)
         for connection in gateway.connections:
+            if connection.state == live.STANDBY:
+                continue
             up.add_metric([connection.name], int(connection.state == "connected"))
             notes.add_metric([connection.name], len(connection.notes))
-    yield from (up, notes, size, stopped, dropped, latency)
+    for name, term in terms.items():
+        term_of.add_metric([name], term)
+    yield from (up, notes, size, stopped, dropped, latency, held, term_of)
 
 
 def _serving(serving: Serving) -> Iterator[Metric]:
@@ -148,7 +161,7 @@ class _Now:
     def collect(self) -> Iterator[Metric]:
         yield from _ledger(self._engine)
         yield from _results(self._engine)
-        yield from _gateways()
+        yield from gateways(live.gateways())
         yield from _serving(self._offered)
 
 

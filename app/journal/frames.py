@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from app.records import Record
+from app.records import Leased, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +70,8 @@ class Entry:
     record: Record | None = None
     versions: tuple[int, ...] | None = None
     """Of a switch. All are None where damage took the record."""
+    leased: Leased | None = None
+    """Of a switch, where several gateways share a database."""
     remains: Remains | None = None
     """Of records that were dropped; the position is that of the last of them."""
 
@@ -78,8 +80,15 @@ class DamagedError(ValueError):
     """These bytes are no frame, or not the one that was written."""
 
 
+class Switch(msgspec.Struct, frozen=True):
+    """A switch under leases; one without them is the version ids alone."""
+
+    versions: tuple[int, ...]
+    leased: Leased
+
+
 _record_decoder = msgspec.msgpack.Decoder(Record)
-_switch_decoder = msgspec.msgpack.Decoder(tuple[int, ...])
+_switch_decoder = msgspec.msgpack.Decoder(tuple[int, ...] | Switch)
 _totals_decoder = msgspec.msgpack.Decoder(dict[int, int])
 _encode = msgspec.msgpack.encode
 
@@ -97,9 +106,9 @@ def record_payload(record: Record) -> bytes:
     return _encode(record)
 
 
-def switch_payload(versions: Sequence[int]) -> bytes:
-    """The version ids in msgpack."""
-    return _encode(tuple(versions))
+def switch_payload(versions: Sequence[int], leased: Leased | None = None) -> bytes:
+    """The version ids in msgpack, with the leases where there are any."""
+    return _encode(tuple(versions) if leased is None else Switch(tuple(versions), leased))
 
 
 def totals_payload(totals: Mapping[int, int]) -> bytes:
@@ -130,7 +139,10 @@ def entry(data: bytes) -> Entry:
     payload = data[OVERHEAD:end]
     try:
         if meta.kind == Kind.SWITCH:
-            return Entry(meta.position, versions=_switch_decoder.decode(payload))
+            found = _switch_decoder.decode(payload)
+            if isinstance(found, Switch):
+                return Entry(meta.position, versions=found.versions, leased=found.leased)
+            return Entry(meta.position, versions=found)
         return Entry(meta.position, record=_record_decoder.decode(payload))
     except msgspec.MsgspecError as error:
         message = f"the record at {meta.position} is not ours: {error}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from app.journal.remains import Keeper, Remains, Stub
     from app.journal.segment import Sync
-    from app.records import Record
+    from app.records import Leased, Record
 
 log = get_logger(__name__)
 
@@ -118,9 +118,12 @@ class Journal:
         """Return when the record is durable; waits while the journal is stopped. JournalError when it is closed."""
         return await self._enqueue(Kind.RECORD, record.connection, record.readings(), record_payload(record))
 
-    async def switch(self, versions: Sequence[int]) -> Position:
-        """Make durable that windows of these pipeline versions, and no others, are cut from the next record on."""
-        return await self._enqueue(Kind.SWITCH, 0, 0, switch_payload(versions))
+    async def switch(self, versions: Sequence[int], leased: Leased | None = None) -> Position:
+        """Make durable that windows of these pipeline versions, and no others, are cut from the next record on.
+
+        `leased`: under which leases, where several gateways share a database.
+        """
+        return await self._enqueue(Kind.SWITCH, 0, 0, switch_payload(versions, leased))
 
     async def _enqueue(self, kind: Kind, connection: int, readings: int, payload: bytes) -> Position:
         loop = asyncio.get_running_loop()

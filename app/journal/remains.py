@@ -14,6 +14,7 @@ import numpy as np
 import zstandard
 
 from app.journal.frames import DamagedError, Kind
+from app.records import Leased
 from app.times import NANOS
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Remains(msgspec.Struct, array_like=True, frozen=True):
 
     Connection, readings, events, lost by the peer. Empty where nobody ever saw the records: then the sums are enough.
     """
+    leased: Leased | None = None
+    """The leases in force after them, where `versions` were switched under any."""
 
 
 class Keeper(Protocol):
@@ -226,7 +229,7 @@ def remains_of(segment: Segment, keeper: Keeper, reason: str, *, earlier: Remain
     sums: dict[tuple[int, bool], _Sum] = {}
     for part in earlier.parts if earlier else ():
         sums.setdefault((part.connection, part.filling), _Sum()).add(part.since, part.until, part.counts)
-    versions = earlier.versions if earlier else None
+    versions, leased = (earlier.versions, earlier.leased) if earlier else (None, None)
     rows = np.zeros((segment.last - segment.first + 1, 4), np.int64)
     fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -236,7 +239,8 @@ def remains_of(segment: Segment, keeper: Keeper, reason: str, *, earlier: Remain
                 continue
             with suppress(DamagedError):
                 entry = segment.read(fd, segment.first + i)
-                versions = versions if entry.versions is None else entry.versions
+                if entry.versions is not None:
+                    versions, leased = entry.versions, entry.leased
                 if entry.record is not None and entry.record.connection:
                     rows[i, 2:] = len(entry.record.events), entry.record.lost
                     keeper.hear(entry.record)
@@ -262,6 +266,7 @@ def remains_of(segment: Segment, keeper: Keeper, reason: str, *, earlier: Remain
         versions=versions,
         kept=keeper.kept(),
         rows=zstandard.ZstdCompressor().compress(rows.astype("<i8").tobytes()) if exact else b"",
+        leased=leased,
     )
 
 

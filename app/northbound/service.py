@@ -10,6 +10,7 @@ from sqlalchemy import and_, bindparam, func, or_, select, update
 from app import times
 from app.access.service import audit
 from app.db import reading, writing
+from app.leases import service as leases
 from app.northbound.tables import OutboxReplayRow, OutboxRow, SubscriptionRow
 from app.sources.service import opened
 from connectors import NodeValue, Publication
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import ColumnElement, Engine, Row, Select
-    from sqlalchemy.orm import Session
-
-
+    from sqlalchemy.orm import InstrumentedAttribute, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,20 @@ class Due:
     publication: Publication
     again: bool = False
     """Whether the peer has taken it before, and it is being replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Under which leases a gateway publishes, where several share a database."""
+
+    holder: str
+    """Its journal."""
+    terms: Mapping[int, int]
+    """Subscription → term of its lease."""
+
+    def stands(self, of: InstrumentedAttribute[int], *, now: bool = False) -> ColumnElement[bool]:
+        """Whether a row's lease is still ours; `now`: and has not run out."""
+        return leases.stands(of, self.holder, self.terms, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +135,17 @@ def _subscription(row: SubscriptionRow) -> Subscription:
 
 
 def due(
-    engine: Engine, now: int, wanted: Collection[int], limit: int, known: Collection[int] = ()
+    engine: Engine,
+    now: int,
+    wanted: Collection[int],
+    limit: int,
+    known: Collection[int] = (),
+    fence: Fence | None = None,
 ) -> list[Due]:
     """What is due at this time (ns), oldest first, for each of these subscriptions at most `limit` rows.
 
     Rows in `known` are left out; what they hold is not read again. What is new under a key that is being replayed
-    waits for the older rows of that key, and nothing else does.
+    waits for the older rows of that key, and nothing else does. `fence`: nothing is due where its lease is not ours.
     """
     found: list[Due] = []
     with engine.connect() as connection:
@@ -135,6 +153,7 @@ def due(
         for subscription in wanted:
             of = {"subscription": subscription, "now": now}
             query = _DUE.where(held[subscription]) if subscription in held else _DUE
+            query = query if fence is None else query.where(fence.stands(OutboxRow.subscription_id, now=True))
             rows = connection.execute(query, {**of, "limit": limit + len(known)}).scalars()
             fresh = [row for row in rows if row not in known][:limit]
             if fresh:
@@ -174,8 +193,14 @@ def _due(row: Row[Any]) -> Due:
     return Due(row.id, row.subscription_id, row.source_time, row.attempts, made, row.attempts > 0 and not row.error)
 
 
-def settle(engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure]) -> None:
-    """Mark rows as taken by their peer (row id -> ns), and put off those that failed, in one transaction."""
+def settle(
+    engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure], fence: Fence | None = None
+) -> None:
+    """Mark rows as taken by their peer (row id -> ns), and put off those that failed, in one transaction.
+
+    `fence`: rows of a subscription that another gateway has taken over are left as they are.
+    """
+    mine = () if fence is None else (fence.stands(OutboxRow.subscription_id),)
     with writing(engine) as session:
         together: dict[int, list[int]] = {}
         for row, at in sent.items():
@@ -183,11 +208,11 @@ def settle(engine: Engine, sent: Mapping[int, int], failed: Sequence[Failure]) -
         for at, rows in together.items():
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 some = rows[start : start + ROWS_AT_ONCE]
-                session.connection().execute(_SENT, {"rows": some, "at": at})
+                session.connection().execute(_SENT.where(*mine), {"rows": some, "at": at})
         for one in failed:
             session.execute(
                 update(OutboxRow)
-                .where(OutboxRow.id == one.row)
+                .where(OutboxRow.id == one.row, *mine)
                 .values(due_at=one.due_at, error=one.error[:1000], attempts=OutboxRow.attempts + 1),
             )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from app import times
+from app import fencing, times
 from app.backfill import service as backfill
 from app.db import UnreachableError, add_to, insert_all, insert_new, table, writing
 from app.events import schemas as reported
@@ -84,10 +84,14 @@ def apply(
         if _known(session, message):
             return False
         letters.ended(session, message)
-        _store_readings(session, message)
+        fence = fencing.look(session, message)
+        record, repeated = fencing.without_stored(engine, message.record) if fence.overlaps else (message.record, 0)
+        _store_readings(session, message, record)
         _store_gap(session, message)
         backfill.fill(session, message.record)
         _store_dead(session, message, scored, unscored)
+        _store_late(session, _origin(message), [one for one in scored if not fence.is_live(one.block)])
+        scored = [one for one in scored if fence.is_live(one.block)]
         told = north(session) if scored or message.record.events else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
@@ -97,7 +101,9 @@ def apply(
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
-        _count(session, message, _report(session, message.record, told))
+        counts = Counter({("stored", fencing.LATE if fence.late else ""): record.count})
+        counts["refused", fencing.REPEATED] = repeated
+        _count(session, message, counts, _report(session, message.record, told))
         return True
 
 
@@ -110,8 +116,7 @@ def _known(session: Session, message: Message) -> bool:
     return not insert_new(session, AppliedRow, key)
 
 
-def _store_readings(session: Session, message: Message) -> None:
-    record = message.record
+def _store_readings(session: Session, message: Message, record: Record) -> None:
     if not record.count:
         return
     insert_all(session, BatchRow, [{
@@ -208,16 +213,17 @@ def _newest(session: Session, conditions: Collection[str | None]) -> dict[str, i
     return {row[0]: row[1] for row in rows if row[0] is not None}
 
 
-def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> None:
+def _count(
+    session: Session, message: Message, counts: Counter[tuple[str, str]], of_events: Mapping[str, int]
+) -> None:
     """The ledger's counters, last: their rows are the ones that every transaction of a connection waits for.
 
-    `of_events`: what became of the plant's events. They are no readings, have a fate of their own and enter no balance.
+    `counts`: by fate and reason, what became of the readings that were taken. `of_events`: of the plant's events. They
+    are no readings, have a fate of their own and enter no balance.
     """
     record = message.record
-    counts: Counter[tuple[str, str]] = Counter()
     for one in record.refused:
         counts["refused", storable(one.reason, 60)] += one.readings
-    counts["stored", ""] = record.count
     counts["lost_by_peer", ""] = record.lost
     for became, number in of_events.items():
         counts["event", became] = number
@@ -265,7 +271,7 @@ def apply_late(engine: Engine, work: Work, scored: Sequence[Scored], done_until:
     with writing(engine) as session:
         if not backfill.advance(session, work, done_until, sum(map(len, scored))):
             return False
-        _store_late(session, LATE, work.gap, scored)
+        _store_late(session, _stand_in(LATE, work.gap), scored)
         return True
 
 
@@ -275,15 +281,21 @@ def apply_replayed(engine: Engine, work: Letter, scored: Scored) -> bool:
     with writing(engine) as session:
         if not letters.settle(session, work, len(scored) - len(why), len(scored), why[0] if why else ""):
             return False
-        _store_late(session, LETTER, work.letter, [scored])
+        _store_late(session, _stand_in(LETTER, work.letter), [scored])
         return True
 
 
-def _store_late(session: Session, journal: str, number: int, scored: Sequence[Scored]) -> None:
-    """`journal`, `number`: what stands for the record that closed the windows."""
+def _stand_in(journal: str, number: int) -> _Row:
+    """What stands for the record that closed the windows."""
+    return {"received_time": times.now(), "journal": journal, "epoch": 0, "number": number}
+
+
+def _store_late(session: Session, origin: _Row, scored: Sequence[Scored]) -> None:
+    """`origin`: the record that closed the windows, or what stands for it."""
+    if not scored:
+        return
     told = north(session)
     told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
-    origin = {"received_time": times.now(), "journal": journal, "epoch": 0, "number": number}
     for one in scored:
         rows = _revised(session, one, _rows(origin, one))
         insert_all(session, PredictionRow, rows)

@@ -156,7 +156,7 @@ async def rig(folder: Path, database: str, seed: int | None) -> AsyncIterator[Ri
             held.callback(power.close)
         if preload:
             stack = _with(stack, (GATEWAY,), preload.environment)
-        file = _plant_file(folder, stack, ways)
+        file = plant_file(folder, stack, ways)
         straight = mine.model_copy(update={"database_url": SecretStr(direct)})
         engine, _ = await asyncio.to_thread(prepared, straight, file)
         held.callback(engine.dispose)
@@ -167,8 +167,8 @@ async def rig(folder: Path, database: str, seed: int | None) -> AsyncIterator[Ri
             await held.enter_async_context(_followed(power))
         caller = Caller(int(stack.api_url.rpartition(":")[2]), _password(mine))
         made = Rig(folder, database, mine, engine, stack, ways, there, left_out, preload, power, caller, supervisors)
-        listener = (_listener(folder, stack),)
-        supervisors.append(await held.enter_async_context(stack.running(listener)))
+        beside = (listener(folder, stack),)
+        supervisors.append(await held.enter_async_context(stack.running(beside)))
         yield made
 
 
@@ -244,14 +244,15 @@ def _with(stack: Stack, names: Collection[str], environment: Mapping[str, str]) 
     return replace(stack, processes=processes)
 
 
-def _plant_file(folder: Path, stack: Stack, ways: Ways) -> Path:
+def plant_file(folder: Path, stack: Stack, ways: Ways, hz: float = HZ) -> Path:
+    """Write the plant file, with the model and the password that it names; returns where it is."""
     model = folder / "mean.onnx"
     command = module("examples.acceptance.model", (str(model), "--columns", str(TAGS)))
     environment = {**settings.inherited(), **module_path()}
     subprocess.run(command, check=True, timeout=MODEL_WITHIN_S, env=environment)  # noqa: S603 - our own module
     write_private(_secret(folder), broker_of(stack).password or "")
     path = folder / "plant.yaml"
-    path.write_text(yaml.safe_dump(document(folder, stack, ways), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(document(folder, stack, ways, hz), sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -259,8 +260,11 @@ def _secret(folder: Path) -> Path:
     return folder / "broker-password"
 
 
-def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
-    """The plant file: two connections, a pipeline over the first, and its answers at the broker."""
+def document(folder: Path, stack: Stack, ways: Ways, hz: float = HZ) -> dict[str, Any]:
+    """The plant file: two connections, a pipeline over the first, and its answers at the broker.
+
+    `hz`: how often each tag changes, a second.
+    """
     login: dict[str, object] = {"url": f"mqtt://127.0.0.1:{ways.broker.port}", "timeout_s": TIMEOUT_S}
     login |= {"username": broker_of(stack).user, "password": {"file": str(_secret(folder))}}
     opcua = {
@@ -296,7 +300,7 @@ def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
                 "name": "mean",
                 "model": "mean",
                 "asset": "plant",
-                "window": {"step_s": 1 / HZ, "length": 10, "hop": 2, "lateness_s": 0.2},
+                "window": {"step_s": 1 / hz, "length": 10, "hop": 2, "lateness_s": 0.2},
                 "inputs": {"tags": [f"s{i}" for i in names]},
             }
         ],
@@ -304,7 +308,8 @@ def document(folder: Path, stack: Stack, ways: Ways) -> dict[str, Any]:
     }
 
 
-def _listener(folder: Path, stack: Stack) -> Process:
+def listener(folder: Path, stack: Stack) -> Process:
+    """A consumer of the answers, which notes what it has heard."""
     return _beside("listener", "examples.acceptance.listener", _login(folder, stack, broker_of(stack).port), folder)
 
 
@@ -321,10 +326,10 @@ def _beside(name: str, command: str, arguments: Iterable[str], folder: Path, por
 
 
 @asynccontextmanager
-async def plant(there: Rig) -> AsyncIterator[None]:
+async def plant(there: Rig, hz: float = HZ) -> AsyncIterator[None]:
     """The plant runs as long as this context; it ends cleanly, so that its logs are whole."""
     port = there.ways.server.target[1]
-    load = ("--tags", str(TAGS), "--hz", str(HZ))
+    load = ("--tags", str(TAGS), "--hz", str(hz))
     server = _beside("server", "examples.acceptance.server", ("--port", str(port), *load), there.folder, port)
     login = _login(there.folder, there.stack, there.ways.device.port)
     device = _beside("device", "examples.acceptance.device", (*login, *load), there.folder)

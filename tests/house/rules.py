@@ -18,6 +18,7 @@ FEATURES: Final = frozenset(
         "events",
         "health",
         "history",
+        "leases",
         "ledger",
         "letters",
         "models",
@@ -29,6 +30,7 @@ FEATURES: Final = frozenset(
         "scoring",
         "serving",
         "sources",
+        "takeover",
     ),
 )
 EXTRA_FILES: Final = frozenset(("app/access/seal.py",))

@@ -131,12 +131,14 @@ def test_status_shows_what_a_gateway_reports(
         held=2,
         readings_per_s=12.0,
         latency_p50_ms=80.0,
+        leases=(live.LeaseLive("connection plc", "status-test", "2026-01-01T00:00:00Z", 7, mine=True),),
     )
     queue.put_live(f"{live.PREFIX}status-test", msgspec.json.encode(report))
     found = run("status")
     assert found.exit_code == 0, found.output
     for part in ("status-test", "plc", "lost", "nobody answers", "80.0", "press: our own certificate ends on 2027"):
         assert part in found.stdout
+    assert "connection plc" in found.stdout
     gateways = json.loads(run("status", "--json").stdout)["gateways"]
     assert [one["watermark"] for one in gateways if one["gateway"] == "status-test"] == [4]
 

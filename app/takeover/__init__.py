@@ -1,0 +1,1 @@
+"""What a gateway that takes over has to know of the numbers of its predecessor."""
