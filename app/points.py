@@ -150,4 +150,4 @@ def pieces(points: Points) -> Iterator[Points]:
     """As few blocks as may be."""
     jumps = np.flatnonzero(np.diff(points.time) > JUMP_NS) + 1
     for rows in np.split(np.arange(len(points)), jumps):
-        yield from (points.picked(part) for part in np.array_split(rows, -(-len(rows) // MOST)) if len(part))
+        yield from (points.picked(part) for part in np.array_split(rows, max(1, -(-len(rows) // MOST))) if len(part))

@@ -29,6 +29,7 @@ FEATURES: Final = frozenset(
         "scoring",
         "serving",
         "sources",
+        "thinning",
     ),
 )
 EXTRA_FILES: Final = frozenset(("app/access/seal.py",))
