@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
@@ -214,4 +213,4 @@ def test_what_was_never_stored_is_lost(past: Past) -> None:
     past.store([(1, SECOND, 1.0, 0)], SECOND)
     compacted(past)
     assert damaged(past, 2, 3, 9) == 9
-    assert np.array_equal([one[1] for one in past.read(1, *ALL)], [1.0])
+    assert [one[1] for one in past.read(1, *ALL)] == [1.0]

@@ -17,7 +17,7 @@ from tests.app.works import SECOND, START
 
 if TYPE_CHECKING:
     from app.db import Base
-    from tests.app.history.past import Past
+    from tests.app.history.past import Past, Row
 
 DAY = 86_400 * SECOND
 MINUTE = 60 * SECOND
@@ -35,7 +35,7 @@ def put(past: Past, steps: list[list[int]], *tags: int) -> None:
 
 def store(past: Past, at: int, seconds: int = 300) -> None:
     """A chunk of each of two tags: a reading a second, some of them bad, some of them texts."""
-    rows = []
+    rows: list[Row] = []
     for n in range(seconds):
         for tag in TAGS:
             status = 0x80000000 if n % 7 == 3 else 0
