@@ -181,11 +181,14 @@ class _Applier:
         """Classes, and which tag has which: nothing that a connection would have to be read anew for."""
         for name, what, detail in put_in_force(self.session, self.desired.classes.values(), self.now):
             self.note("history", name, what, detail)
+        added = {one.name for one in self.changes if (one.kind, one.what) == ("tag", "added")}
         for name, tag in self.tags.items():
             wanted_class = self.desired.tags[name].history or None
-            if tag.history != wanted_class:
+            if tag.history == wanted_class:
+                continue
+            if name not in added:
                 self.note("tag", name, "changed", f"history: {tag.history or '-'} → {wanted_class or '-'}")
-                tag.history = wanted_class
+            tag.history = wanted_class
 
     def _bump(self, touched: set[str]) -> None:
         """A connection whose options or tags changed is read under another revision."""

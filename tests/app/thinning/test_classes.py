@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from app.commands.mistakes import line
 from app.config.document import parse
 from app.config.sheets import Row
 from app.config.tag_import import planned
@@ -121,6 +122,25 @@ def test_they_are_in_force_at_once_and_no_connection_is_read_anew(engine: Engine
     assert [(one.name, one.tags) for one in every_class(engine)] == [("process", 3), ("quality", 0)]
     service.apply(engine, check(text), "wu")
     assert of_tags(engine)["torque"] == "quality"
+
+
+def test_a_tag_that_is_new_is_said_once(engine: Engine, check: Check, good: str) -> None:
+    """It is added, with its class; that is no change of it."""
+    changes = service.apply(engine, check(with_classes(good)), "wu").changes
+    assert [one.what for one in changes if one.kind == "tag"] == ["added"] * 4
+    assert of_tags(engine)["torque"] == "quality"
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("default: process", "default: nothing", "history 下没有类别 'nothing'"),
+    ("every_s: 3600", "every_s: 90", "90 秒不是前一步 60 秒的整数倍（例如 60, 3600, 86400）"),
+    ("after_days: 365", "after_days: 30", "各步骤须由近及远"),
+    ("keep_days: 3650", "keep_days: 365", "365 天之后已没有可抽稀的内容（请使其大于最后一步的 after_days）"),
+])  # fmt: skip
+def test_mistakes_are_said_in_chinese_too(wrong: Wrong, good: str, old: str, new: str, said: str) -> None:
+    """With their hints."""
+    (mistake,) = wrong((good + HISTORY).replace(old, new, 1))
+    assert said in line(mistake)
 
 
 def test_a_table_of_tags_has_them_too(check: Check, wrong: Wrong, good: str, tmp_path: Path) -> None:
