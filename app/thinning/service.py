@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import ColumnElement, Engine
+    from sqlalchemy import ColumnElement, Engine, Select
     from sqlalchemy.orm import Session
 
     from app.history.queries import Found
@@ -123,13 +123,14 @@ def due(engine: Engine, now: int) -> list[Due]:
 
 
 def _of_readings(session: Session, name: str, connection: int, step: int, before: int) -> Iterator[Due]:
-    query = (
-        select(_tags.c.id)
-        .join(_chunks, _chunks.c.tag_id == _tags.c.id)
-        .where(_tags.c.history == name, *_readings(connection, before))
-        .distinct().limit(MOST_TAGS)
-    )  # fmt: skip
-    yield from (Due(tag, connection, step, before, of_points=False) for tag in session.scalars(query))
+    for tag in session.scalars(_tags_with(_chunks.c.tag_id, name, _readings(connection, before))):
+        yield Due(tag, connection, step, before, of_points=False)
+
+
+def _tags_with(of: ColumnElement[int], name: str, which: Sequence[ColumnElement[bool]]) -> Select[int]:
+    """Tags of a class that have such blocks; asked tag by tag, since there may be many older ones of others."""
+    there = select(of).where(of == _tags.c.id, *which).correlate(_tags).exists()
+    return select(_tags.c.id).where(_tags.c.history == name, there).order_by(_tags.c.id).limit(MOST_TAGS)
 
 
 def _readings(connection: int, before: int) -> tuple[ColumnElement[bool], ...]:
@@ -137,23 +138,19 @@ def _readings(connection: int, before: int) -> tuple[ColumnElement[bool], ...]:
     younger = _chunks.alias()
     newest = select(func.max(younger.c.last_time)).where(younger.c.tag_id == _chunks.c.tag_id).scalar_subquery()
     c = _chunks.c
-    return c.connection_id == connection, c.last_time < before, ~c.unthinnable, c.last_time < newest
+    # A connection has many chunks and few tags: the index that serves is that of the tag.
+    return c.connection_id + 0 == connection, c.last_time < before, ~c.unthinnable, c.last_time < newest
 
 
 def _of_points(session: Session, name: str, connection: int, step: int, before: int) -> Iterator[Due]:
-    query = (
-        select(_tags.c.id)
-        .join(_thinned, _thinned.c.tag_id == _tags.c.id)
-        .where(_tags.c.history == name, *_finer(connection, step, before))
-        .distinct().limit(MOST_TAGS)
-    )  # fmt: skip
-    yield from (Due(tag, connection, step, before, of_points=True) for tag in session.scalars(query))
+    for tag in session.scalars(_tags_with(_thinned.c.tag_id, name, _finer(connection, step, before))):
+        yield Due(tag, connection, step, before, of_points=True)
 
 
 def _finer(connection: int, step: int, before: int) -> tuple[ColumnElement[bool], ...]:
     """Blocks of points that can become coarser ones; intervals that do not fit into the new ones stay as they are."""
     c = _thinned.c
-    return c.connection_id == connection, c.last_time + c.step_ns <= before, c.step_ns < step, step % c.step_ns == 0
+    return c.connection_id + 0 == connection, c.last_time <= before - step, c.step_ns < step, step % c.step_ns == 0
 
 
 def _needed(session: Session) -> dict[int, int]:

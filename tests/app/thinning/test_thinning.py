@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import event, func, select, update
 
+from app import settings
 from app.backfill.tables import RecomputeRow
 from app.compacting import Arrived
 from app.db import insert_all, make_engine, reading, writing
@@ -16,11 +19,15 @@ from app.history.service import CompactedElsewhereError, bring_in, compact, merg
 from app.history.tables import AxisRow, ChunkRow, ThinnedRow
 from app.ledger.tables import GapRow, LedgerRow
 from app.points import Points
+from app.queue import HISTORY, THIN
 from app.readings import service as readings
 from app.retention.service import removals
+from app.settings import Settings
 from app.sources.tables import ConnectionRow
 from app.thinning import queries as thinned
 from app.thinning.service import due, run, thin
+from app.thinning.tasks import thin_history
+from app.worker import celery
 from tests.app.history.past import TAGS
 from tests.app.thinning.thinned import ALL, DAY, MINUTE, NOW, STEPS, newest, put, rows, run_all, store
 from tests.app.works import SECOND, START
@@ -320,3 +327,16 @@ def test_many_blocks_become_few(past: Past) -> None:
         run_all(past)
     assert rows(past, ThinnedRow) == 1
     assert points(past, 3) == expected(past, 3, MINUTE, NOW)
+
+
+def test_beat_does_it_from_time_to_time(past: Past, tmp_path: Path) -> None:
+    """In the process that keeps the calendar, never in a worker."""
+    put(past, STEPS[:1], *TAGS)
+    store(past, 0)
+    newest(past)
+    settings.use(Settings(data_dir=tmp_path, database_url=SecretStr(past.works.url)))
+    thin_history()
+    for tag in TAGS:
+        assert points(past, tag) == expected(past, tag, MINUTE, NOW)
+    (entry,) = (one for one in celery.conf.beat_schedule.values() if one["task"] == THIN)
+    assert (entry["schedule"], entry["options"]["queue"]) == (600.0, HISTORY)
