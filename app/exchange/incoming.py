@@ -172,15 +172,16 @@ def _marks(tag: int, part: Series) -> NDArray[np.uint64]:
 def export(engine: Engine, path: Path, tags: Iterable[tuple[int, str]], start: int, end: int) -> tuple[int, int]:
     """Readings and points of these tags (id and name) and span (ns) into a file; returns how many of each.
 
-    Points of a tag come before its readings. FileError, OSError.
+    Points of a tag come after its readings: what becomes a point meanwhile is rather there twice than not at all.
+    FileError, OSError.
     """
     count = points = 0
     with files.writing(path) as writer:
         for tag, name in tags:
-            for step, some in thinned.pages(engine, tag, start, end):
-                writer.add_points(name, step, some)
-                points += len(some)
             for part in readings.pages(engine, tag, start, end):
                 writer.add(name, part)
                 count += len(part)
+            for step, some in thinned.pages(engine, tag, start, end):
+                writer.add_points(name, step, some)
+                points += len(some)
     return count, points

@@ -59,10 +59,7 @@ class ThinnedRow(Base):
     """Points of one tag and one length of interval; spans of one tag may overlap, as readings come late."""
 
     __tablename__ = "thinned"
-    __table_args__ = (
-        Index("ix_thinned_tag", "tag_id", "last_time", "first_time"),
-        Index("ix_thinned_connection", "connection_id", "last_time", "first_time"),
-    )
+    __table_args__ = (Index("ix_thinned_tag", "tag_id", "last_time", "first_time"),)
 
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
     tag_id: Mapped[int] = mapped_column(Big)

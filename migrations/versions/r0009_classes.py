@@ -33,7 +33,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_thinned")),
     )
     op.create_index("ix_thinned_tag", "thinned", ["tag_id", "last_time", "first_time"])
-    op.create_index("ix_thinned_connection", "thinned", ["connection_id", "last_time", "first_time"])
     op.create_table(
         "history_classes",
         sa.Column("name", sa.String(length=100), nullable=False),

@@ -48,15 +48,15 @@ def test_a_csv_says_which_rows_are_points(box: Past, tmp_path: Path) -> None:
     assert incoming.export(box.works.engine, file, [(3, "t3")], *ALL) == (1, 6)
     with file.open(encoding="utf-8-sig", newline="") as opened:
         found = list(csv.DictReader(opened))
-    assert [one["thinned_s"] for one in found] == ["60"] * 6 + [""]
+    assert [one["thinned_s"] for one in found] == ["", *["60"] * 6]
     points = [part for _, some in thinned.pages(box.works.engine, 3, *ALL) for part in [some]]
-    first = found[0]
+    first = found[1]
     assert first["time"] == "2023-11-14T22:13:00.000000000Z"
     assert float(first["value"]) == points[0].mean[0]
     assert (first["status"], first["type"]) == ("0x40A40401", "number")
     assert (float(first["thinned_minimum"]), float(first["thinned_maximum"])) == (0.0, 10.0)
     assert int(first["thinned_count"]) == 40 - 6
-    assert {found[-1][name] for name in ("thinned_minimum", "thinned_maximum", "thinned_count", "backfilled")} == {""}
+    assert {found[0][name] for name in ("thinned_minimum", "thinned_maximum", "thinned_count", "backfilled")} == {""}
 
 
 def test_a_parquet_file_says_the_same(box: Past, tmp_path: Path) -> None:
