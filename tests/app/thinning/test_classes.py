@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,12 @@ history:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Engine:
+def engine(database_url: str) -> Iterator[Engine]:
     """A database at the newest schema."""
     upgrade(database_url)
-    return make_engine(database_url)
+    made = make_engine(database_url)
+    yield made
+    made.dispose()
 
 
 def of_tags(engine: Engine) -> dict[str, str | None]:
