@@ -2,7 +2,7 @@
 
 Layout, version 1: msgpack of `_Block`, then its CRC-32 (little-endian). Numbers are compressed by pcodec, which is
 lossless to the bit. Times that several tags share are stored once
-beside the chunks, in a like form.
+beside the chunks, in a like form, and so are the points of a thinned past.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from pcodec import ChunkConfig, standalone
 
+from app.points import Points
 from app.records import pack_others, unpack_others
 
 if TYPE_CHECKING:
@@ -56,6 +57,41 @@ class _Whole(msgspec.Struct, array_like=True, frozen=True):
     version: int
     count: int
     numbers: bytes
+
+
+class _Points(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+    count: int
+    time: bytes
+    """Of int64 (count,), as `readings` and `usable`."""
+    readings: bytes
+    usable: bytes
+    mean: bytes
+    """Of float64 (count,), as `minimum` and `maximum`."""
+    minimum: bytes
+    maximum: bytes
+    worst: bytes
+    """Of uint32 (count,), or four bytes for all of them."""
+
+
+def encode_points(points: Points) -> bytes:
+    """The points of one tag and one length of interval, in the order of time."""
+    return _sealed(_Points(
+        VERSION, len(points), _packed(points.time), _packed(points.readings), _packed(points.count),
+        _packed(points.mean), _packed(points.minimum), _packed(points.maximum), _packed_words(points.worst),
+    ))  # fmt: skip
+
+
+def decode_points(block: bytes) -> Points:
+    """What `encode_points` was given. ChunkError."""
+    found = _opened(block, _Points)
+    count = found.count
+    return Points(
+        _unpacked(found.time, count, np.int64), _unpacked(found.readings, count, np.int64),
+        _unpacked(found.usable, count, np.int64), _unpacked(found.mean, count, np.float64),
+        _unpacked(found.minimum, count, np.float64), _unpacked(found.maximum, count, np.float64),
+        _unpacked_words(found.worst, count),
+    )  # fmt: skip
 
 
 def encode_whole(numbers: NDArray[np.int64]) -> bytes:
@@ -162,10 +198,10 @@ def _unpacked(packed: bytes, count: int, kind: type[Number]) -> NDArray[Number]:
     return array
 
 
-Struct = TypeVar("Struct", _Block, _Whole)
+Struct = TypeVar("Struct", _Block, _Whole, _Points)
 
 
-def _sealed(block: _Block | _Whole) -> bytes:
+def _sealed(block: _Block | _Whole | _Points) -> bytes:
     packed = msgspec.msgpack.encode(block)
     return packed + zlib.crc32(packed).to_bytes(CRC, "little")
 

@@ -92,7 +92,9 @@ def merged(kind: Kind, parts: Sequence[Series], received_time: int, level: int) 
 
 
 def pieces(kind: Kind, series: Series, received_time: int, level: int) -> Iterator[Made]:
-    """As few chunks as may be; one that is half full is full."""
+    """As few chunks as may be, none of nothing; one that is half full is full."""
+    if not len(series):
+        return
     jumps = np.flatnonzero(np.diff(series.time) > JUMP_NS) + 1
     for rows in np.split(np.arange(len(series)), jumps):
         for part in np.array_split(rows, -(-len(rows) // MOST)):

@@ -1,4 +1,4 @@
-"""Least, greatest and mean of the equal parts of a span, put together from chunks and readings."""
+"""Least, greatest and mean of the equal parts of a span, put together from chunks, readings and points."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.readings.schemas import Trend
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from app.points import Points
     from app.series import Series
 
 
@@ -78,6 +79,18 @@ class Buckets:
         self._maximum[filled] = np.maximum(self._maximum[filled], np.maximum.reduceat(values, at))
         with np.errstate(over="ignore"):
             self._sum[filled] += np.add.reduceat(values, at)
+
+    def add_points(self, points: Points) -> None:
+        """Points of a thinned past in the order of time, none beginning outside the span; each where it begins."""
+        some = points.count > 0
+        if not some.any():
+            return
+        at = self._edges.searchsorted(points.time[some], side="right") - 1
+        np.add.at(self._count, at, points.count[some])
+        np.minimum.at(self._minimum, at, points.minimum[some])
+        np.maximum.at(self._maximum, at, points.maximum[some])
+        with np.errstate(over="ignore"):
+            np.add.at(self._sum, at, points.mean[some] * points.count[some])
 
     def trend(self) -> Trend:
         """What was put in."""

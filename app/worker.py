@@ -14,7 +14,7 @@ from celery.signals import setup_logging, worker_ready
 
 import app as rooms
 from app import engines, log, notify
-from app.queue import COMPACT, HISTORY, HOUSEKEEPING, RECOMPUTE, REPLAY_LETTERS, RETENTION, WATCH, celery
+from app.queue import COMPACT, HISTORY, HOUSEKEEPING, RECOMPUTE, REPLAY_LETTERS, RETENTION, THIN, WATCH, celery
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ SCHEDULE: Final = "beat-schedule"
 celery.conf.beat_schedule = {
     "retention": {"task": RETENTION, "schedule": 600.0, "options": {"queue": HISTORY, "expires": 600.0}},
     "history": {"task": COMPACT, "schedule": 60.0, "options": {"queue": HISTORY, "expires": 60.0}},
+    "thinning": {"task": THIN, "schedule": 600.0, "options": {"queue": HISTORY, "expires": 600.0}},
     "promises": {"task": WATCH, "schedule": 60.0, "options": {"queue": HOUSEKEEPING, "expires": 60.0}},
     "letters": {"task": REPLAY_LETTERS, "schedule": 10.0, "options": {"queue": HOUSEKEEPING, "expires": 10.0}},
     # Some windows that a filled gap touches close only later; and who filled it may have found the queue away.

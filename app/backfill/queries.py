@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from app.db import snapshot
 from app.readings import service as readings
 from app.recomputing import Past, begins, ends
+from app.sources.tables import TagRow
+from app.thinning import queries as thinned
+from app.times import LAST
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
@@ -43,6 +48,34 @@ def past(engine: Engine, spec: Spec, context_connection: int, first: int, last: 
     # What was filled in comes first, so that of two values of one time the one that arrived by itself is in force.
     parts.sort(key=lambda part: (not part.backfilled, part.received_time))
     return _joined(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Readings that windows need, and in whose place there are points."""
+
+    tag: str
+    until: int
+    """ns: windows that end by then need them."""
+
+
+def gone(engine: Engine, spec: Spec, first: int, last: int) -> Gone | None:
+    """Whether the windows that end from `first` to `last` (ns) need readings that were thinned; of which tag most.
+
+    Points are no readings. What was in force when a window begins is known again from the first reading after them.
+    """
+    tags = {one.tag for one in spec.inputs} | {tag for _, tag in spec.context or ()}
+    begin = begins(spec, first)
+    with snapshot(engine) as session:
+        ends_of = thinned.ends_of(session, tags, ends(spec, last) + 1)
+        names = {tag: session.get_one(TagRow, tag).name for tag in ends_of}
+    found = []
+    for tag, end in ends_of.items():
+        after = readings.history(engine, tag, end, LAST, 1)
+        known = after[0].time if after else LAST
+        if known > begin:
+            found.append(Gone(names[tag], min(known + first - begin - 1, LAST)))
+    return max(found, key=lambda one: one.until, default=None)
 
 
 class _Part:

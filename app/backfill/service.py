@@ -28,6 +28,8 @@ PUT_OFF_S: Final = 4
 """What has no window ready is looked at again after so long, and others before it."""
 MOST_OPEN: Final = 100
 """Gaps of one connection that are looked at together, oldest first."""
+THINNED: Final = "thinned: "
+"""Begins the reason of windows whose readings were thinned; the name of a tag follows."""
 OPEN, FILLED, PARTLY, NONE = "open", "filled", "partly", "none"
 
 _works = table(RecomputeRow)
@@ -167,6 +169,19 @@ def leave(engine: Engine, work: Work, reason: str = "") -> None:
         if _mine(session, work):
             later = now + PUT_OFF_S * times.NANOS
             changed = {"claimed_until": later, "done_at": now if reason else None, "reason": reason[:300]}
+            session.execute(update(_works).where(_works.c.id == work.id).values(changed))
+
+
+def refuse(engine: Engine, work: Work, done_until: int, reason: str) -> None:
+    """Windows that end by a time (ns) cannot be computed, and are done with; what comes after them is left to do."""
+    now = times.now()
+    over = done_until >= work.until
+    with writing(engine) as session:
+        if _mine(session, work):
+            changed = {
+                "done_until": min(done_until, work.until), "done_at": now if over else None, "claimed_until": 0,
+                "reason": reason[:300],
+            }  # fmt: skip
             session.execute(update(_works).where(_works.c.id == work.id).values(changed))
 
 

@@ -27,4 +27,4 @@ class RecomputeRow(Base):
     """ns: until then it belongs to the worker that works on it."""
     done_at: Mapped[int | None] = mapped_column(Big)
     reason: Mapped[str] = mapped_column(String(300), default="")
-    """Why it ended before its last window."""
+    """Why it ended before its last window, or which were left out."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from app.backfill import queries, service
 from app.errors import QueueError
 from app.inferring import refused, score_all
-from app.log import DATABASE_LOST, PREDICTIONS_NOT_STORABLE, WINDOWS_RECOMPUTED, get_logger
+from app.log import DATABASE_LOST, PREDICTIONS_NOT_STORABLE, WINDOWS_RECOMPUTED, WINDOWS_THINNED, get_logger
 from app.pipelines.service import Version, versions
 from app.queue import RECOMPUTE, celery, recompute
 from app.recomputing import again, ends_between
@@ -67,6 +67,9 @@ class Recomputer:
         if not count:
             self._nothing(work, whole=first > work.until, in_force=reach.in_force)
             return True
+        if (gone := queries.gone(self._engine, spec, first, end)) is not None:
+            self._refuse(work, gone)
+            return True
         through = work.until if end + hop > work.until else end
         scored = self._scored(version, first, end)
         if not self._store(work, scored, through):
@@ -76,6 +79,11 @@ class Recomputer:
             with suppress(QueueError):
                 self._tell()
         return True
+
+    def _refuse(self, work: Work, gone: queries.Gone) -> None:
+        """Windows that need readings which were thinned keep the answer they have; those after them are computed."""
+        _log.warning(WINDOWS_THINNED, gap=work.gap, version=work.version, tag=gone.tag, until=gone.until)
+        service.refuse(self._engine, work, gone.until, f"{service.THINNED}{gone.tag}")
 
     def _nothing(self, work: Work, *, whole: bool, in_force: bool) -> None:
         """No window is ready: they have not closed yet, or never will."""

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 REVISIONS: Final = "alembic_version"
 CONFIGURATION: Final = frozenset((
     "users", "tokens", "audit", "connections", "tags", "tag_versions", "plant_revisions", "models", "pipelines",
-    "pipeline_versions", "subscriptions",
+    "pipeline_versions", "subscriptions", "history_classes",
 ))  # fmt: skip
 """Tables that hold what people have decided; the others hold what came of it."""
 PART_BYTES: Final = 4 * 2**20
-FETCH: Final = 500
-"""Rows at a time: a row of the history may hold 64 KB."""
+FETCH: Final = 100
+"""Rows at a time: a row of the history may hold 150 KB."""
 NOT_IN_BACKUP: Final = "not_in_backup"
 """Of readings that lay in a journal when the backup was made: journals are not part of it."""
 

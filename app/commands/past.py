@@ -54,12 +54,15 @@ def export(
             raise fail(t("There is no tag {tag}.", tag=", ".join(unknown)))
         chosen = [(known[name], name) for name in (tag or known)]
         try:
-            count = incoming.export(engine, file, chosen, start, end)
+            count, points = incoming.export(engine, file, chosen, start, end)
         except FileError as error:
             raise fail(t(error.text, **error.values)) from error
         except OSError as error:
             raise fail(str(error)) from error
-    said = t("{file}: {readings} readings of {tags} tags", file=file, readings=count, tags=len(chosen))
+    numbers = {"file": file, "readings": count, "tags": len(chosen)}
+    said = t("{file}: {readings} readings of {tags} tags", **numbers)
+    if points:
+        said = t("{file}: {readings} readings and {points} points of {tags} tags", **numbers, points=points)
     out.print(said, markup=False)
 
 
@@ -81,10 +84,14 @@ def import_(
     """
     choose_data(data)
     with database(make=False) as engine, ExitStack() as stack:
-        known = {row.name: Target(row.id, row.connection_id) for row, _ in _tags(engine) if row.connection_id}
+        tags = [row for row, _ in _tags(engine)]
+        known = {row.name: Target(row.id, row.connection_id) for row in tags if row.connection_id}
+        outputs = {row.name for row in tags if row.connection_id is None}
         try:
             tell = _teller(stack, refused)
-            found = incoming.run(engine, file, known, tell, zone=_zone(zone), classic=opc_classic, dry=dry_run)
+            found = incoming.run(
+                engine, file, known, tell, zone=_zone(zone), classic=opc_classic, outputs=outputs, dry=dry_run
+            )
         except FileError as error:
             raise fail(t(error.text, **error.values)) from error
         except (OSError, UnicodeError) as error:

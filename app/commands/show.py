@@ -100,12 +100,18 @@ def gaps(
                 t(one.state),
                 one.readings,
                 f"{one.windows}{'+' if one.windows_open else ''}",
-                "; ".join(part for part in (t(one.cause) if one.cause else "", one.reason) if part),
+                _why(one),
             )
             for one in found
         ]
         columns = ("connection", "from", "to", "seconds", "filled?", "readings", "windows", "reason")
         table("", [t(c) for c in columns], rows, numbers=(3, 5, 6))
+
+
+def _why(one: ledger_service.Gap) -> str:
+    """Why a gap is there, why it is not filled whole, and why windows of it were not computed again."""
+    thinned = t("windows need readings of {tag} that were thinned", tag=one.thinned) if one.thinned else ""
+    return "; ".join(part for part in (t(one.cause) if one.cause else "", one.reason, thinned) if part)
 
 
 def gap_view(one: ledger_service.Gap) -> dict[str, Any]:
@@ -121,6 +127,7 @@ def gap_view(one: ledger_service.Gap) -> dict[str, Any]:
         "ended": times.optional_rfc3339(one.ended_at),
         "windows": one.windows,
         "windows_open": one.windows_open,
+        "thinned": one.thinned,
         "cause": one.cause,
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 import connectors
+from app.config.classes import checked_classes, unknown
 from app.config.desired import Desired, WantedConnection, WantedModel, WantedSubscription
 from app.config.document import Document, DocumentError, Mistake, nearest, parse, read
 from app.config.pipelines import PipelineChecker
@@ -37,6 +38,9 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "rules": schemas.RuleEntry,
     "outputs": schemas.OutputEntry,
     "overrides": schemas.Override,
+    "history": schemas.HistoryEntry,
+    "classes": schemas.HistoryClass,
+    "thin": schemas.ThinStep,
 }
 """What the words on the way to a mistake stand for."""
 Entry = TypeVar("Entry")
@@ -75,6 +79,7 @@ class Checker:
     def run(self) -> Desired:
         """What the document asks for. DocumentError with every mistake when there is one."""
         file = self._file()
+        classes = checked_classes(self, file)
         connections = self._connections(file.connections)
         tags = spread_tags(self, file, connections)
         models = self._models(file.models)
@@ -83,7 +88,8 @@ class Checker:
         if self.mistakes:
             raise DocumentError(self.mistakes[:MAX_MISTAKES])
         where = str(Path(self.document.file).resolve())
-        return Desired(self.document.text, where, file.plant.path(), connections, tags, models, pipelines, northbound)
+        plant = file.plant.path()
+        return Desired(self.document.text, where, plant, connections, tags, models, pipelines, northbound, classes)
 
     def _file(self) -> schemas.PlantFile:
         try:
@@ -161,7 +167,9 @@ class Checker:
         for index, entry in self.unique("connections", entries, lambda e: e.name):
             options = self.options(("connections", index), entry.connector, entry.options, "Options")
             values, secrets = options if options is not None else ({}, frozenset())
-            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets)
+            unknown(self, ("connections", index, "history"), entry.history)
+            kept = entry.history or ""
+            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets, kept)
         return found
 
     def _northbound(self, entries: Sequence[schemas.NorthboundEntry]) -> dict[str, WantedSubscription]:

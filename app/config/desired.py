@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from app.plant.schemas import NorthboundEntry, PipelineEntry, RuleEntry
+    from app.plant.schemas import HistoryClass, NorthboundEntry, PipelineEntry, RuleEntry
     from inference import Model
 
 
@@ -21,6 +21,8 @@ class WantedConnection:
     connector: str
     options: Mapping[str, Any]
     secrets: frozenset[str]
+    history: str = ""
+    """Class of its tags; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class WantedTag:
     place: str
     description: str
     options: Mapping[str, Any]
+    history: str = ""
+    """Class of its readings, its own, its connection's or the plant's; empty where there is none."""
 
     def attributes(self) -> dict[str, Any]:
         """What a tag version keeps."""
@@ -121,3 +125,5 @@ class Desired:
     models: Mapping[str, WantedModel] = field(default_factory=dict)
     pipelines: Mapping[str, WantedPipeline] = field(default_factory=dict)
     northbound: Mapping[str, WantedSubscription] = field(default_factory=dict)
+    classes: Mapping[str, HistoryClass] = field(default_factory=dict)
+    """Of the history, by name."""

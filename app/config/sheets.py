@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-COLUMNS: Final = ("name", "connection", "address", "datatype", "unit", "place", "description", "options")
+COLUMNS: Final = ("name", "connection", "address", "datatype", "unit", "place", "description", "options", "history")
 NEEDED: Final = frozenset({"name", "address"})
 ALIASES: Final = {
     "名称": "name",
@@ -33,6 +33,8 @@ ALIASES: Final = {
     "描述": "description",
     "说明": "description",
     "选项": "options",
+    "历史": "history",
+    "归档": "history",
 }
 YAML: Final = (".yaml", ".yml")
 SUFFIXES: Final = (".csv", ".xlsx", *YAML)

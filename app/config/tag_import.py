@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.config import sheets
 from app.config.document import Document, DocumentError, Mistake, nearest
 from app.config.tag_edit import Edits
-from app.config.tag_rows import attributes, cells_of, connectors_of, entry_of, problems
+from app.config.tag_rows import attributes, cells_of, classes_of, connectors_of, entry_of, problems
 from app.plant.schemas import MAX_TAGS, TagEntry, TagGroup, spread
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from app.config.sheets import Row
 
-FIELDS: Final = ("connection", "address", "datatype", "unit", "place", "description", "options")
+FIELDS: Final = ("connection", "address", "datatype", "unit", "place", "description", "options", "history")
 OPTIONS: Final = "options"
 
 
@@ -105,7 +105,7 @@ def _filed(document: Document, where: str) -> Iterator[Known]:
 def planned(document: Document, file: str, rows: Sequence[Row], connection: str = "") -> Plan:
     """What these rows would do; `connection` is that of rows which name none. DocumentError, see `tags_of`."""
     known, plan, seen = tags_of(document), Plan(), dict[str, int]()
-    connectors = connectors_of(document.data)
+    connectors, classes = connectors_of(document.data), classes_of(document.data)
     for row in rows:
         name = row.cells.get("name", "")
         try:
@@ -117,7 +117,11 @@ def planned(document: Document, file: str, rows: Sequence[Row], connection: str 
         except ValueError as error:
             plan.mistakes.append(Mistake(file, row.line, 1, str(error)))
             continue
-        wrong = list(_wrong(file, row.line, entry, connectors)) or _take(plan, file, row, entry, known.get(name))
+        wrong = list(_wrong(file, row.line, entry, connectors))
+        if entry.history and entry.history not in classes:
+            said = f"there is no class {entry.history!r} under history"
+            wrong.append(Mistake(file, row.line, 1, said, nearest(entry.history, classes)))
+        wrong = wrong or _take(plan, file, row, entry, known.get(name))
         plan.mistakes += wrong
     if len(known) + len(plan.added) > MAX_TAGS:
         plan.mistakes.append(Mistake(file, 0, 0, f"there are more than {MAX_TAGS} tags"))

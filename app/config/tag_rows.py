@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Problem = tuple[tuple[str | int, ...], str, str]
 """Place within the tag, message, hint."""
-PLAIN: Final = ("name", "connection", "address", "datatype", "unit", "place", "description")
+PLAIN: Final = ("name", "connection", "address", "datatype", "unit", "place", "description", "history")
 DEFAULTS: Final = {"datatype": "float"}
 
 
@@ -80,3 +80,11 @@ def connectors_of(data: Mapping[str, Any]) -> dict[str, str]:
     written = data.get("connections")
     entries = [one for one in written if isinstance(one, dict)] if isinstance(written, list) else []
     return {str(one.get("name")): str(one.get("connector")) for one in entries}
+
+
+def classes_of(data: Mapping[str, Any]) -> list[str]:
+    """Names of the classes of the history, of a plant file's data as it is written."""
+    written = data.get("history")
+    classes = written.get("classes") if isinstance(written, dict) else None
+    entries = [one for one in classes if isinstance(one, dict)] if isinstance(classes, list) else []
+    return [str(one.get("name")) for one in entries]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from app.config import sheets, tag_rows
+from app.config.classes import unknown
 from app.config.desired import WantedConnection, WantedTag
 from app.config.document import nearest
 from app.plant.schemas import MAX_TAGS, PlantFile, TagEntry, TagGroup, spread
@@ -31,6 +32,7 @@ def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedCon
             continue
         if not _valid(checker, place, entry, known[entry.connection].connector):
             continue
+        unknown(checker, (*place, "history"), entry.history)
         if entry.name in found:
             checker.wrong((*place, "name"), f"the tag {entry.name!r} stands here twice", "names are unique")
         elif len(found) >= MAX_TAGS:
@@ -46,6 +48,7 @@ def spread_tags(checker: Checker, file: PlantFile, known: Mapping[str, WantedCon
                 entry.place,
                 entry.description,
                 entry.options,
+                entry.history or known[entry.connection].history or file.history.default or "",
             )
     return found
 

@@ -16,15 +16,19 @@ import numpy as np
 from app.config.sheets import escaped, unescaped
 from app.durable import sync_folder
 from app.plain import plain
-from app.times import rfc3339
+from app.times import NANOS, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from app.points import Points
     from app.series import Series
 
-COLUMNS: Final = ("tag", "time", "value", "type", "status", "backfilled")
+POINT: Final = ("thinned_s", "thinned_minimum", "thinned_maximum", "thinned_count")
+"""Of a point in the place of readings: seconds of its interval, least, greatest and number of usable readings in it;
+`time` is where the interval begins, `value` the mean, `status` that of the mean. Of a reading they are empty."""
+COLUMNS: Final = ("tag", "time", "value", "type", "status", "backfilled", *POINT)
 """Of what we write. `type` is number, text, or json for anything else."""
 SUFFIXES: Final = (".csv", ".parquet")
 UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -60,6 +64,9 @@ class Writer(Protocol):
     def add(self, tag: str, series: Series) -> None:
         """Some readings of one tag."""
 
+    def add_points(self, tag: str, step_ns: int, points: Points) -> None:
+        """Some points of one tag and length of interval."""
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
@@ -94,6 +101,9 @@ def _typed(value: object) -> tuple[str, str]:
     return (value, TEXT) if isinstance(value, str) else (msgspec.json.encode(plain(value)).decode(), JSON)
 
 
+_NO_POINT: Final = ("",) * len(POINT)
+
+
 class _Csv:
     def __init__(self, file: IO[str]) -> None:
         self._writer = csv.writer(file)
@@ -104,7 +114,15 @@ class _Csv:
         for row, (time, number, status, filled) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             value, kind = _typed(series.others[row]) if row in series.others else (repr(number), NUMBER)
             value = escaped(value) if kind == TEXT else value
-            self._writer.writerow((escaped(tag), rfc3339(time), value, kind, f"0x{status:08X}", "1" if filled else ""))
+            self._writer.writerow((escaped(tag), rfc3339(time), value, kind, f"0x{status:08X}", "1" if filled else "",
+                                   *_NO_POINT))  # fmt: skip
+
+    def add_points(self, tag: str, step_ns: int, points: Points) -> None:
+        columns = (points.time, points.mean, points.status(), points.minimum, points.maximum, points.count)
+        for time, mean, status, least, greatest, count in zip(*(c.tolist() for c in columns), strict=True):
+            value, minimum, maximum = (repr(one) if count else "" for one in (mean, least, greatest))
+            self._writer.writerow((escaped(tag), rfc3339(time), value, NUMBER, f"0x{status:08X}", "",
+                                   step_ns // NANOS, minimum, maximum, count))  # fmt: skip
 
 
 class _Parquet:
@@ -119,6 +137,7 @@ class _Parquet:
             ("json", arrow.string()),
             ("status", arrow.uint32()),
             ("backfilled", arrow.bool_()),
+            *zip(POINT, (arrow.int64(), arrow.float64(), arrow.float64(), arrow.int64()), strict=True),
         ])
         self._writer = self._parquet.ParquetWriter(path, self._schema, compression="zstd")
 
@@ -129,16 +148,37 @@ class _Parquet:
             [typed[row][0] if typed.get(row, ("", ""))[1] == kind else None for row in rows] for kind in (TEXT, JSON)
         )
         odd = np.isin(np.arange(len(series)), list(series.others))
-        tags = arrow.DictionaryArray.from_arrays(arrow.array(np.zeros(len(series), np.int32)), arrow.array([tag]))
         self._writer.write_table(arrow.Table.from_arrays(
             [
-                tags, arrow.array(series.time, arrow.timestamp("ns", tz="UTC")),
+                self._tags(tag, len(series)), arrow.array(series.time, arrow.timestamp("ns", tz="UTC")),
                 arrow.array(series.values, arrow.float64(), mask=odd, from_pandas=False),
                 arrow.array(texts, arrow.string()), arrow.array(jsons, arrow.string()),
                 arrow.array(series.status), arrow.array(np.ascontiguousarray(series.backfilled)),
+                *(arrow.nulls(len(series), self._schema.field(name).type) for name in POINT),
             ],
             schema=self._schema,
         ))  # fmt: skip
+
+    def add_points(self, tag: str, step_ns: int, points: Points) -> None:
+        arrow, count = self._arrow, len(points)
+        empty = np.asarray(points.count == 0)
+        mean, least, greatest = (
+            arrow.array(one, arrow.float64(), mask=empty) for one in (points.mean, points.minimum, points.maximum)
+        )
+        self._writer.write_table(arrow.Table.from_arrays(
+            [
+                self._tags(tag, count), arrow.array(points.time, arrow.timestamp("ns", tz="UTC")), mean,
+                arrow.nulls(count, arrow.string()), arrow.nulls(count, arrow.string()), arrow.array(points.status()),
+                arrow.array(np.zeros(count, np.bool_)), arrow.array(np.full(count, step_ns // NANOS)), least, greatest,
+                arrow.array(points.count),
+            ],
+            schema=self._schema,
+        ))  # fmt: skip
+
+    def _tags(self, tag: str, count: int) -> Any:  # noqa: ANN401 - without types
+        return self._arrow.DictionaryArray.from_arrays(
+            self._arrow.array(np.zeros(count, np.int32)), self._arrow.array([tag])
+        )
 
     def close(self) -> None:
         self._writer.close()

@@ -10,14 +10,16 @@ import numpy as np
 
 from app import times
 from app.compacting import Arrived
+from app.db import snapshot
 from app.exchange import files
 from app.exchange.rows import Item, Reader, Refused, layout
 from app.field.repeats import marks_of
 from app.history.service import bring_in
 from app.readings import service as readings
+from app.thinning import queries as thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import tzinfo
     from pathlib import Path
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 TOGETHER: Final = 50_000
 """Readings that are stored in one transaction."""
+WAS_THINNED: Final = "the readings of this time have become a point: whether it was one of them cannot be told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,15 @@ def run(
     *,
     zone: tzinfo | None = None,
     classic: bool = False,
+    outputs: Collection[str] = (),
     dry: bool = False,
 ) -> Report:
     """Read the whole file; `refused` is told of each row that is none. FileError, OSError: what came before is stored.
 
-    `zone` and `classic` as `Reader` takes them. `dry`: nothing is stored, the report says what would be.
+    `zone`, `classic` and `outputs` as `Reader` takes them. `dry`: nothing is stored, the report says what would be.
     """
     names, rows = files.read(path)
-    reader = Reader(layout(names, known), known, zone, classic=classic)
+    reader = Reader(layout(names, {*known, *outputs}), known, zone, classic=classic, outputs=outputs)
     report = Report()
     newest: dict[str, int] = {}
     waiting: list[Item] = []
@@ -84,11 +88,29 @@ def run(
             newest[one.tag] = max(one.time, newest.get(one.tag, one.time))
             waiting.append(one)
         if len(waiting) >= TOGETHER:
-            _store(engine, known, waiting, report, dry=dry)
+            _store(engine, known, _whole(engine, known, waiting, report, refused), report, dry=dry)
             waiting.clear()
     if waiting:
-        _store(engine, known, waiting, report, dry=dry)
+        _store(engine, known, _whole(engine, known, waiting, report, refused), report, dry=dry)
     return report
+
+
+def _whole(
+    engine: Engine, known: Mapping[str, Target], items: list[Item], report: Report, refused: Callable[[Refused], None]
+) -> list[Item]:
+    """Those of times of which there are still readings: of others nobody can tell whether they were there already."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, one in enumerate(items):
+        rows[one.tag].append(row)
+    gone = set[int]()
+    with snapshot(engine) as session:
+        for tag, mine in rows.items():
+            lies_in_a_point = thinned.begun(session, known[tag].id, [items[row].time for row in mine])
+            gone.update(row for row, there in zip(mine, lies_in_a_point.tolist(), strict=True) if there)
+    for row in sorted(gone):
+        report.refused["thinned"] += 1
+        refused(Refused(items[row].line, items[row].tag, "thinned", WAS_THINNED))
+    return [one for row, one in enumerate(items) if row not in gone]
 
 
 def _store(engine: Engine, known: Mapping[str, Target], items: list[Item], report: Report, *, dry: bool) -> None:
@@ -147,12 +169,19 @@ def _marks(tag: int, part: Series) -> NDArray[np.uint64]:
     return marks_of(tags, part.time, part.values, part.others, part.status.astype(np.uint32))
 
 
-def export(engine: Engine, path: Path, tags: Iterable[tuple[int, str]], start: int, end: int) -> int:
-    """Readings of these tags (id and name) and span (ns) into a file; returns how many. FileError, OSError."""
-    count = 0
+def export(engine: Engine, path: Path, tags: Iterable[tuple[int, str]], start: int, end: int) -> tuple[int, int]:
+    """Readings and points of these tags (id and name) and span (ns) into a file; returns how many of each.
+
+    Points of a tag come after its readings: what becomes a point meanwhile is rather there twice than not at all.
+    FileError, OSError.
+    """
+    count = points = 0
     with files.writing(path) as writer:
         for tag, name in tags:
             for part in readings.pages(engine, tag, start, end):
                 writer.add(name, part)
                 count += len(part)
-    return count
+            for step, some in thinned.pages(engine, tag, start, end):
+                writer.add_points(name, step, some)
+                points += len(some)
+    return count, points

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from app.exchange.files import JSON, NUMBER, TEXT, FileError, Row
+from app.exchange.files import JSON, NUMBER, POINT, TEXT, FileError, Row
 from app.times import NANOS, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 ALIASES: Final = {
     "tag": "tag", "name": "tag", "tagname": "tag", "point": "tag", "点位": "tag", "名称": "tag", "位号": "tag",
@@ -23,6 +23,7 @@ ALIASES: Final = {
     "value": "value", "val": "value", "值": "value", "数值": "value",
     "status": "status", "quality": "status", "质量": "status", "状态": "status",
     "type": "type", "类型": "type", "text": "text", "json": "json", "backfilled": "backfilled",
+    **{name: name for name in POINT},
 }  # fmt: skip
 """Names of columns that historians use; a column with the name of a tag holds that tag's values."""
 STATUSES: Final = {
@@ -38,6 +39,8 @@ _DIGITS: Final = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?")
 UNITS: Final = ((10**11, NANOS), (10**14, 10**6), (10**17, 10**3))
 """Below which a whole number of the time is in seconds, ms, us; else in ns: all four mean dates from 1973 to 5138."""
 MAX_TEXT: Final = 65_536
+A_POINT: Final = "a point was calculated of readings that are gone, and is none itself"
+AN_OUTPUT: Final = "outputs of pipelines are computed here and are not imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Refused:
     line: int
     tag: str
     reason: str
-    """A code: `unknown_tag`, `no_time`, `bad_time`, `needs_zone`, `bad_value`, `bad_status`, `bad_row`."""
+    """A code: `unknown_tag`, `no_time`, `bad_time`, `needs_zone`, `bad_value`, `bad_status`, `bad_row`;
+    `output_of_a_pipeline`; `thinned`, of a point, and of a time whose readings have become one."""
     detail: str
 
 
@@ -73,7 +77,7 @@ class Layout:
     """Column to tag, where each tag has a column of its own."""
 
 
-def layout(names: Sequence[str], known: Mapping[str, object]) -> Layout:
+def layout(names: Sequence[str], known: Collection[str]) -> Layout:
     """By the names of columns. FileError when there is no time, or nothing to be read."""
     fields: dict[str, str] = {}
     tags: dict[str, str] = {}
@@ -97,10 +101,20 @@ class Reader:
     """Reads rows."""
 
     def __init__(
-        self, found: Layout, known: Mapping[str, object], zone: tzinfo | None = None, *, classic: bool = False
+        self,
+        found: Layout,
+        known: Mapping[str, object],
+        zone: tzinfo | None = None,
+        *,
+        classic: bool = False,
+        outputs: Collection[str] = (),
     ) -> None:
-        """`known`: tags of the plant by name; `zone`: of times that say none; `classic`: statuses of OPC Classic."""
+        """`known`: tags of the plant by name; `zone`: of times that say none; `classic`: statuses of OPC Classic.
+
+        `outputs`: names of tags that are outputs of pipelines.
+        """
         self._layout, self._known, self._zone, self._classic = found, known, zone, classic
+        self._outputs = outputs
 
     def items(self, row: Row) -> Iterator[Item | Refused]:
         """The readings of one row; empty cells are none."""
@@ -108,6 +122,9 @@ class Reader:
             yield Refused(row.line, "", "bad_row", str(row.cells[""]))
             return
         get = {word: row.cells.get(name) for word, name in self._layout.fields.items()}
+        if get.get(POINT[0]) is not None:
+            yield Refused(row.line, str(get.get("tag") or "")[:200], "thinned", A_POINT)
+            return
         time = self._time(row.line, get["time"])
         status = self._status(row.line, get.get("status"))
         if isinstance(time, Refused):
@@ -129,6 +146,8 @@ class Reader:
                 yield str(get["tag"] or ""), _Typed(value, str(kind)) if kind else value
 
     def _item(self, line: int, tag: str, time: int, value: object, status: int) -> Item | Refused:
+        if tag in self._outputs:
+            return Refused(line, tag[:200], "output_of_a_pipeline", AN_OUTPUT)
         if tag not in self._known:
             return Refused(line, tag[:200], "unknown_tag", "no tag of this plant has this name")
         if isinstance(value, _Typed):

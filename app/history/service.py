@@ -195,7 +195,7 @@ def merge(engine: Engine, together: int = TOGETHER, most: int = MOST_READINGS) -
     axes, rows = rows_of(made)
     with writing(engine) as session:
         if old:
-            _replace(session, old, axes, rows)
+            replace(session, old, axes, rows)
     return Slice(sum(row["readings"] for row in rows), 0, len(old))
 
 
@@ -226,9 +226,10 @@ def _of(kind: Kind, level: int) -> ColumnElement[bool]:
     return (_chunks.c.level == level) & (_chunks.c.tag_id == kind.tag) & (_chunks.c.connection_id == kind.connection)
 
 
-def _replace(
+def replace(
     session: Session, old: Sequence[tuple[int, str | None]], axes: dict[str, bytes], rows: Sequence[dict[str, Any]]
 ) -> None:
+    """Put other chunks in the place of these (id and axis). `CompactedElsewhereError` when any of them is gone."""
     if _delete(session, [key for key, _ in old]) != len(old):
         raise CompactedElsewhereError
     _add_chunks(session, axes, rows)

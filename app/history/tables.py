@@ -1,11 +1,13 @@
-"""Rows of the compacted history: chunks of one tag each, time axes that chunks share, and which batches went in."""
+"""Rows of the compacted history: chunks of one tag, time axes they share, points of a thinned past, and its classes."""
 
 from __future__ import annotations
 
-from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String
+from typing import Any
+
+from sqlalchemy import Boolean, Float, ForeignKey, Index, Integer, LargeBinary, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Big
+from app.db import Base, Big, Json
 
 
 class AxisRow(Base):
@@ -49,6 +51,51 @@ class ChunkRow(Base):
     axis: Mapped[str | None] = mapped_column(String(40), ForeignKey("axes.digest"), index=True)
     block: Mapped[bytes] = mapped_column(LargeBinary)
     """In the form `app.chunks.Chunk` reads."""
+    unthinnable: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Thinning has left these as they are: texts and the like have no mean."""
+
+
+class ThinnedRow(Base):
+    """Points of one tag and one length of interval; spans of one tag may overlap, as readings come late."""
+
+    __tablename__ = "thinned"
+    __table_args__ = (Index("ix_thinned_tag", "tag_id", "last_time", "first_time"),)
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    tag_id: Mapped[int] = mapped_column(Big)
+    connection_id: Mapped[int] = mapped_column(Big)
+    """Through which the readings came."""
+    step_ns: Mapped[int] = mapped_column(Big)
+    """Length of an interval."""
+    first_time: Mapped[int] = mapped_column(Big)
+    last_time: Mapped[int] = mapped_column(Big)
+    """Where the first and the last interval begin, ns."""
+    points: Mapped[int] = mapped_column(Integer)
+    readings: Mapped[int] = mapped_column(Big)
+    """Of which they were made."""
+    usable: Mapped[int] = mapped_column(Big)
+    """How many held a finite number whose status was not Bad; of these are:"""
+    minimum: Mapped[float | None] = mapped_column(Float)
+    maximum: Mapped[float | None] = mapped_column(Float)
+    mean: Mapped[float | None] = mapped_column(Float)
+    block: Mapped[bytes] = mapped_column(LargeBinary)
+    """In the form `app.chunks.decode_points` reads."""
+
+
+class HistoryClassRow(Base):
+    """How the readings of some tags are kept."""
+
+    __tablename__ = "history_classes"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    keep_days: Mapped[float | None] = mapped_column(Float)
+    """None: for ever."""
+    priority: Mapped[int] = mapped_column(Integer)
+    """1 is the highest: what has a greater number leaves first when the disk is full."""
+    thin: Mapped[Any] = mapped_column(Json)
+    """Steps, each `[days, seconds]`: what is older than so many days becomes one point for so many seconds."""
+    retired_at: Mapped[int | None] = mapped_column(Big)
+    """ns; a class that no plant file has any more still holds for tags that had it when they were retired."""
 
 
 class CompactionRow(Base):

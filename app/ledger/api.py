@@ -90,6 +90,8 @@ class GapView(View):
     """Computed again because of it, and marked late."""
     windows_open: bool
     """Whether more of them are to come."""
+    thinned: str
+    """A tag of which windows need readings that were thinned: these were not computed again. Else empty."""
     cause: str
     """Empty: it could not take up where it was lost. `journal_full`, `journal_age`: its readings were dropped.
     `journal_damaged`, `journal_missing`: the disk lost them."""
@@ -115,6 +117,7 @@ def gaps(
             ended=times.optional_rfc3339(one.ended_at),
             windows=one.windows,
             windows_open=one.windows_open,
+            thinned=one.thinned,
             cause=one.cause,
         )
         for one in found

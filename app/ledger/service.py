@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 
+from app.backfill.service import THINNED
 from app.backfill.tables import RecomputeRow
 from app.db import reading
 from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
@@ -89,6 +90,8 @@ class Gap:
     """Computed again because of it."""
     windows_open: bool = False
     """Whether more of them are to come."""
+    thinned: str = ""
+    """A tag of which windows need readings that were thinned: these were not computed again."""
     cause: str = ""
     """Empty: the connection was lost. `journal_full`, `journal_age`: its readings were dropped. `journal_damaged`,
     `journal_missing`: the disk lost them."""
@@ -96,6 +99,9 @@ class Gap:
 
 _WINDOWS = select(func.coalesce(func.sum(RecomputeRow.windows), 0)).where(RecomputeRow.gap_id == GapRow.id)
 _WORK_LEFT = select(func.count()).where(RecomputeRow.gap_id == GapRow.id, RecomputeRow.done_at.is_(None))
+_THINNED = select(func.max(RecomputeRow.reason)).where(
+    RecomputeRow.gap_id == GapRow.id, RecomputeRow.reason.startswith(THINNED)
+)
 _GAP: Final = (
     GapRow.id,
     ConnectionRow.name,
@@ -109,6 +115,7 @@ _GAP: Final = (
     GapRow.cause,
     _WINDOWS.scalar_subquery().label("windows"),
     _WORK_LEFT.scalar_subquery().label("left"),
+    _THINNED.scalar_subquery().label("thinned"),
 )
 
 
@@ -129,7 +136,8 @@ def gaps(engine: Engine, *, connection: str | None = None, before: int | None = 
         return [
             Gap(
                 row.id, row.name, row.since, row.until, row.state, row.readings, row.reason, row.filled_until,
-                row.ended_at, int(row.windows), bool(row.left), row.cause,
+                row.ended_at, int(row.windows), bool(row.left),
+                (row.thinned or "").removeprefix(THINNED), row.cause,
             )
             for row in session.execute(query)
         ]  # fmt: skip

@@ -38,6 +38,33 @@ class PlantPath(Entry):
         return "/".join(level for level in (self.enterprise, self.site, self.area, self.line) if level)
 
 
+class ThinStep(Entry):
+    """What is older becomes points: mean, least, greatest, count and worst status of each interval."""
+
+    after_days: float = Field(ge=1, le=36_500, description="Older than this, by the time of the readings.")
+    every_s: int = Field(
+        ge=1, le=86_400, description="Seconds of an interval; a whole multiple of that of the step before."
+    )
+
+
+class HistoryClass(Entry):
+    """How the readings of some tags are kept."""
+
+    name: Name
+    keep_days: float | None = Field(default=None, gt=0, le=36_500, description="For ever, if it is left out.")
+    priority: int = Field(
+        default=3, ge=1, le=4, description="1 is the highest. What has a greater number leaves a full disk first."
+    )
+    thin: list[ThinStep] = Field(default_factory=list, max_length=8, description="From the youngest to the oldest.")
+
+
+class HistoryEntry(Entry):
+    """How the past is kept. What has no class is kept as the settings of the box say."""
+
+    default: str | None = Field(default=None, description="The class of tags that name none, nor their connection.")
+    classes: list[HistoryClass] = Field(default_factory=list)
+
+
 class ConnectionEntry(Entry):
     """One peer in the field: an OPC UA server, an MQTT broker."""
 
@@ -47,6 +74,7 @@ class ConnectionEntry(Entry):
         default_factory=dict,
         description="What this connector is configured with. Secrets as {env: NAME} or {file: PATH}.",
     )
+    history: str | None = Field(default=None, description="Class of its tags, one of `history: classes`.")
 
 
 class TagEntry(Entry):
@@ -60,6 +88,7 @@ class TagEntry(Entry):
     place: Levels = Field(default="", description="Path in the plant's hierarchy, `/` between levels.")
     description: str = ""
     options: dict[str, Any] = Field(default_factory=dict, description="What this connector knows of a tag.")
+    history: str = Field(default="", description="Its class, one of `history: classes`; its connection's by default.")
 
 
 class TagGroup(Entry):
@@ -76,6 +105,7 @@ class TagGroup(Entry):
     place: Levels = ""
     description: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
+    history: str = ""
 
 
 def _which(value: object) -> str:
@@ -189,8 +219,10 @@ class PlantFile(Entry):
     connections: list[ConnectionEntry] = Field(default_factory=list)
     tags: list[AnyTag] = Field(default_factory=list)
     tags_file: str | None = Field(
-        default=None, description="CSV: name, connection, address, datatype, unit, place, description, options."
+        default=None,
+        description="CSV: name, connection, address, datatype, unit, place, description, options, history.",
     )
+    history: HistoryEntry = HistoryEntry()
     models: list[ModelEntry] = Field(default_factory=list)
     pipelines: list[PipelineEntry] = Field(default_factory=list)
     northbound: list[NorthboundEntry] = Field(default_factory=list)

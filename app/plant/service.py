@@ -20,6 +20,7 @@ from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.plant.queries import path_in_force
 from app.plant.tables import PlantRevisionRow
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
+from app.thinning.service import put_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Change:
     """One difference between what is in force and what is asked for."""
 
     kind: str
-    """connection, tag, model, pipeline, northbound, plant."""
+    """connection, tag, history, model, pipeline, northbound, plant."""
     name: str
     what: str
     """added, changed, removed, renamed."""
@@ -72,6 +73,7 @@ class _Applier:
         touched = self._connections()
         touched |= self._tags()
         self._bump(touched)
+        self._history()
         self._models()
         self._pipelines()
         self._northbound()
@@ -174,6 +176,19 @@ class _Applier:
             "description": row.description,
             "options": row.options or {},
         }
+
+    def _history(self) -> None:
+        """Classes, and which tag has which: nothing that a connection would have to be read anew for."""
+        for name, what, detail in put_in_force(self.session, self.desired.classes.values(), self.now):
+            self.note("history", name, what, detail)
+        added = {one.name for one in self.changes if (one.kind, one.what) == ("tag", "added")}
+        for name, tag in self.tags.items():
+            wanted_class = self.desired.tags[name].history or None
+            if tag.history == wanted_class:
+                continue
+            if name not in added:
+                self.note("tag", name, "changed", f"history: {tag.history or '-'} → {wanted_class or '-'}")
+            tag.history = wanted_class
 
     def _bump(self, touched: set[str]) -> None:
         """A connection whose options or tags changed is read under another revision."""

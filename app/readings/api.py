@@ -6,19 +6,25 @@ import base64
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from app import times
 from app.access.api import Database, Viewer
 from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
 from app.errors import Problem
 from app.plain import plain
+from app.points import AGGREGATES
 from app.readings import queries, service
 from app.scoring.api import instant
 from app.sources import queries as sources
+from app.thinning import queries as thinned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Engine
 
+    from app.points import Points
     from app.sources.tables import TagRow
 
 router = APIRouter(prefix="/api/v1", tags=["readings"])
@@ -42,6 +48,45 @@ class PastReadingView(ReadingView):
     """Whether it was read from the peer's history after a gap."""
 
 
+class ThinnedView(View):
+    """A part of the span where points stand in the place of readings; `GET /tags/{tag}/points` has them."""
+
+    since: str = Field(serialization_alias="from")
+    until: str = Field(serialization_alias="to")
+    every_s: int
+    """Seconds of the interval of each point."""
+    aggregates: list[str]
+    """What a point says of the readings of its interval, by the names of IEC 62541-13."""
+
+
+class PastView(Page[PastReadingView]):
+    """A page of the history."""
+
+    thinned: list[ThinnedView]
+
+
+class PointView(View):
+    """What the readings of one interval have become (IEC 62541-13)."""
+
+    time: str
+    """Where the interval begins."""
+    every_s: int
+    """How long it is."""
+    average: float | None
+    """Of the readings that hold a finite number and are not Bad; null where there is none, as in the next two."""
+    minimum: float | None
+    maximum: float | None
+    count: int
+    """How many these are."""
+    readings: int
+    """How many there were in all."""
+    status: int
+    """Of `average`, with the historian's bit Calculated: Good, Uncertain_DataSubNormal or Bad_NoData."""
+    quality: str
+    worst_status: int
+    """The first of the readings' StatusCodes of the worst severity (WorstQuality)."""
+
+
 class TrendView(View):
     """A tag over a span in equal parts, columns of one length."""
 
@@ -51,6 +96,8 @@ class TrendView(View):
     minimum: list[float | None]
     maximum: list[float | None]
     mean: list[float | None]
+    thinned: list[ThinnedView]
+    """Where these are made of points, each of which counts where its interval begins."""
 
 
 class LatestView(ReadingView):
@@ -114,10 +161,10 @@ def readings(
     since: Annotated[str | None, Query(alias="from")] = None,
     until: Annotated[str | None, Query(alias="to")] = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
-) -> Page[PastReadingView]:
+) -> PastView:
     """Readings of one tag in the order of source time, from inclusive, to exclusive; the last hour by default.
 
-    `next` is the `from` of the page after.
+    `next` is the `from` of the page after. Points are no readings: `thinned` says where there are points instead.
     """
     row, start, end = _span(engine, tag, since, until)
     found = service.history(engine, row.id, start, end, limit + 1)
@@ -131,7 +178,58 @@ def readings(
         )
         for r in found[:limit]
     ]
-    return Page(items=items, next=times.rfc3339(found[limit].time) if len(found) > limit else None)
+    more = times.rfc3339(found[limit].time) if len(found) > limit else None
+    return PastView(items=items, next=more, thinned=_thinned(engine, row.id, start, end))
+
+
+@router.get("/tags/{tag}/points", operation_id="listPoints")
+def points(
+    tag: str,
+    _who: Viewer,
+    engine: Database,
+    *,
+    since: Annotated[str | None, Query(alias="from")] = None,
+    until: Annotated[str | None, Query(alias="to")] = None,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> Page[PointView]:
+    """Points in the place of readings that were thinned, whose intervals begin in a span, in the order of time.
+
+    `next` is the `from` of the page after.
+    """
+    row, start, end = _span(engine, tag, since, until)
+    found = thinned.earliest(engine, row.id, start, end, limit + 1)
+    items = sorted((view for step, some in found for view in _points(step, some)), key=lambda one: one[:2])
+    if len(items) <= limit:
+        return Page(items=[view for *_, view in items], next=None)
+    # Points of one time and another length of interval stay together, so that none is left out between two pages.
+    edge = items[limit][0]
+    if items[0][0] == edge:
+        return Page(items=[view for time, _, view in items if time == edge], next=times.rfc3339(edge + 1))
+    return Page(items=[view for time, _, view in items if time < edge], next=times.rfc3339(edge))
+
+
+def _points(step: int, some: Points) -> Iterator[tuple[int, int, PointView]]:
+    """Where each begins, and how long it is (ns)."""
+    columns = (some.time, some.mean, some.minimum, some.maximum, some.count, some.readings, some.status(), some.worst)
+    for time, mean, least, greatest, count, readings_, status, worst in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
+        yield time, step, PointView(
+            time=times.rfc3339(time), every_s=step // times.NANOS, average=plain(mean), minimum=plain(least),
+            maximum=plain(greatest), count=count, readings=readings_, status=status, quality=_SEVERITY[status >> 30],
+            worst_status=worst,
+        )  # fmt: skip
+
+
+def _thinned(engine: Engine, tag: int, start: int, end: int) -> list[ThinnedView]:
+    """Asked after the readings: what becomes points meanwhile is rather said twice than not at all."""
+    return [
+        ThinnedView(
+            since=times.rfc3339(one.start), until=times.rfc3339(one.end), every_s=one.step_ns // times.NANOS,
+            aggregates=list(AGGREGATES),
+        )
+        for one in thinned.spans(engine, tag, start, end)
+    ]  # fmt: skip
 
 
 @router.get("/tags/{tag}/trend", operation_id="getTrend")
@@ -146,7 +244,7 @@ def trend(
 ) -> TrendView:
     """Least, greatest and mean of a tag in so many equal parts, from inclusive, to exclusive; the last hour by default.
 
-    Of finite numbers whose status is not Bad; a part without any is null.
+    Of finite numbers whose status is not Bad; a part without any is null. `thinned` says what is made of points.
     """
     row, start, end = _span(engine, tag, since, until)
     if end == start:
@@ -158,6 +256,7 @@ def trend(
         minimum=plain(found.minimum),
         maximum=plain(found.maximum),
         mean=plain(found.mean),
+        thinned=_thinned(engine, row.id, start, end),
     )
 
 

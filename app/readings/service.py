@@ -17,6 +17,7 @@ from app.readings.tables import WIDE_S, BatchRow
 from app.records import decode_columns
 from app.series import Series, joined, without_repeats
 from app.sources.tables import ConnectionRow, TagRow, TagVersionRow
+from app.thinning import queries as thinned
 from app.times import LAST, NANOS
 from connectors import NO_TIME
 
@@ -102,7 +103,10 @@ def pages(engine: Engine, tag: int, start: int, end: int, most: int = 100_000) -
 
 
 def trend(engine: Engine, tag: int, start: int, end: int, points: int) -> Trend:
-    """Least, greatest and mean of each of so many equal parts of a span (ns), start inclusive, end exclusive."""
+    """Least, greatest and mean of each of so many equal parts of a span (ns), start inclusive, end exclusive.
+
+    Where points stand in the place of readings, each counts where its interval begins.
+    """
     buckets = trends.Buckets(start, end, points)
     with snapshot(engine) as session:
         row = session.get(TagRow, tag)
@@ -113,6 +117,10 @@ def trend(engine: Engine, tag: int, start: int, end: int, points: int) -> Trend:
             buckets.add_whole(whole)
             for one in compacted.of_ids(session, cut):
                 buckets.add(one.series().between(start, end))
+            whole, cut = buckets.split(thinned.facts_of_tag(session, tag, start, end))
+            buckets.add_whole(whole)
+            for some in thinned.of_ids(session, cut):
+                buckets.add_points(some.between(start, end))
             for batch in _reaching(session, _connections(session, row), start, end):
                 buckets.add(joined([_part(batch, tag, start, end)]))
     return buckets.trend()

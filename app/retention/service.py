@@ -15,14 +15,16 @@ from app.backfill.tables import RecomputeRow
 from app.db import add_to, reading, table, writing
 from app.events.tables import EventRow, RuleStateRow
 from app.history.service import take_out
-from app.history.tables import AxisRow, ChunkRow
+from app.history.tables import AxisRow, ChunkRow, ThinnedRow
 from app.letters.tables import DeadWindowsRow
 from app.northbound.tables import OutboxReplayRow, OutboxRow, SubscriptionRow
 from app.pipelines.tables import PipelineRow
 from app.readings.tables import DeadLetterRow
 from app.retention.tables import RemovalRow
 from app.scoring.tables import PredictionRow
-from app.sources.tables import ConnectionRow
+from app.sources.tables import TagRow
+from app.thinning.queries import classes
+from app.thinning.service import THINNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +48,13 @@ LONG_S: Final = 0.1
 PIECE_S: Final = 0.5
 """One task removes for so long; the next is another task, so that the compaction of the history comes between."""
 DAY_NS: Final = 86_400 * times.NANOS
+SPAN_NS: Final = 3600 * times.NANOS
+NO_CLASS: Final = 3
+"""The priority of readings of tags that have no class."""
 
 _predictions, _outbox, _events = table(PredictionRow), table(OutboxRow), table(EventRow)
 _letters, _windows = table(DeadLetterRow), table(DeadWindowsRow)
-_chunks = table(ChunkRow)
+_chunks, _thinned, _tags = table(ChunkRow), table(ThinnedRow), table(TagRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,33 +162,36 @@ def _old_tokens(session: Session, before: int, limit: int) -> Found:
     return [(key, "") for key in session.scalars(query)]
 
 
-def _old_chunks(session: Session, before: int, limit: int) -> Found:
-    """Readings of one tag, all of them old."""
-    row = _chunks.c
-    found: list[tuple[int, str]] = []
-    for connection in session.scalars(select(ConnectionRow.id).order_by(ConnectionRow.id)):
-        mine = (row.connection_id == connection) & (row.last_time < before)
-        query = select(row.id).where(mine).order_by(row.last_time).limit(limit - len(found))
-        found += [(key, str(connection)) for key in session.scalars(query)]
-        if len(found) >= limit:
-            break
-    return found
+def _past(rows: type[Base], name: str | None = None) -> Callable[[Session, int, int], Found]:
+    """Of a class of tags, or of those that have none: readings or points of one tag, all of them old."""
+    row = table(rows).c
+
+    def find(session: Session, before: int, limit: int) -> Found:
+        # By tag, and not by time: of other classes there may be many that are older.
+        of_class = _tags.c.history.is_(None) if name is None else _tags.c.history == name
+        query = select(row.id, row.connection_id).join(_tags, _tags.c.id == row.tag_id)
+        found = session.execute(query.where(of_class, row.last_time < before).limit(limit))
+        return [(key, str(connection)) for key, connection in found]
+
+    return find
 
 
+PAST: Final = (Kind("readings", ChunkRow, _past(ChunkRow)), Kind("points", ThinnedRow, _past(ThinnedRow)))
 KINDS: Final = (
     Kind("predictions", PredictionRow, _old_predictions),
     Kind("outbox", OutboxRow, _old_publications),
     Kind("events", EventRow, _old_events),
     Kind("dead_letters", DeadLetterRow, _old_letters, (_windows.c.letter_id,)),
     Kind("tokens", TokenRow, _old_tokens),
-    Kind("readings", ChunkRow, _old_chunks),
+    *PAST,
 )
 
 
 def keeps(chosen: Settings) -> dict[str, float | None]:
-    """Kind → days that it is kept; None: for ever."""
+    """Kind → days that it is kept; None: for ever. Of readings and points those of tags without a class."""
     return {
         "readings": chosen.keep_readings_d,
+        "points": chosen.keep_readings_d,
         "predictions": chosen.keep_predictions_d,
         "outbox": chosen.keep_outbox_d,
         "events": chosen.keep_events_d,
@@ -193,11 +201,10 @@ def keeps(chosen: Settings) -> dict[str, float | None]:
 
 
 def piece(engine: Engine, keep: Mapping[str, float | None], now: int, seconds: float = PIECE_S) -> Removed:
-    """Remove what is older than its kind is kept (days), for about so many seconds; `now` in ns."""
+    """Remove what is older than its kind, or its class, is kept (days), for about so many seconds; `now` in ns."""
     removed = Removed()
     end = time.monotonic() + seconds
-    for kind in KINDS:
-        days = keep[kind.name]
+    for kind, days in [*((kind, keep[kind.name]) for kind in KINDS), *_of_classes(engine)]:
         if days is None:
             continue
         limit = BATCH
@@ -214,6 +221,16 @@ def piece(engine: Engine, keep: Mapping[str, float | None], now: int, seconds: f
     return removed
 
 
+def _of_classes(engine: Engine) -> list[tuple[Kind, float | None]]:
+    """What a class keeps, and for how many days."""
+    with reading(engine) as session:
+        found = classes(session)
+    return [
+        (Kind(name, rows, _past(rows, one.name)), one.keep_days)
+        for one in found for name, rows in (("readings", ChunkRow), ("points", ThinnedRow))
+    ]  # fmt: skip
+
+
 def remove(engine: Engine, kind: Kind, before: int, limit: int) -> int:
     """One transaction; found before it begins, so that nobody waits for the search. Returns how many were found."""
     with reading(engine) as session:
@@ -227,13 +244,18 @@ def remove(engine: Engine, kind: Kind, before: int, limit: int) -> int:
         keys = list(session.scalars(there))
         for other in kind.also:
             session.execute(delete(other.table).where(other.in_(keys)))
-        if kind.rows is ChunkRow:
-            take_out(session, keys)
-        else:
-            session.execute(delete(mine).where(mine.c.id.in_(keys)))
+        _delete(session, kind, keys)
         for whose, rows in sorted(Counter(found[key] for key in keys).items()):
             add_to(session, RemovalRow, {"kind": kind.name, "whose": whose}, {"rows": rows})
     return len(found)
+
+
+def _delete(session: Session, kind: Kind, keys: Sequence[Any]) -> None:
+    if kind.rows is ChunkRow:
+        take_out(session, keys)
+    else:
+        mine = table(kind.rows)
+        session.execute(delete(mine).where(mine.c.id.in_(keys)))
 
 
 def _still(kind: Kind) -> tuple[ColumnElement[bool], ...]:
@@ -242,50 +264,104 @@ def _still(kind: Kind) -> tuple[ColumnElement[bool], ...]:
 
 
 def within_budget(engine: Engine, budget: int, seconds: float = PIECE_S) -> Removed:
-    """Remove the oldest readings while the compacted history takes more than so many bytes."""
+    """Remove readings and points while the compacted history takes more than so many bytes.
+
+    Those of the classes with the greatest number as their priority leave first, of these the oldest.
+    """
     removed = Removed()
     end = time.monotonic() + seconds
-    chunks, axes = _size(engine)
+    blocks, axes = _size(engine)
     # Axes leave with the chunks that share them: so many bytes of chunks stand for all that is too much.
-    excess = max(0, chunks + axes - budget) * chunks / max(1, chunks + axes)
+    excess = max(0, blocks + axes - budget) * blocks / max(1, blocks + axes)
     while excess > 0 and not removed.more:
         with reading(engine) as session:
-            oldest_first = _oldest_chunks(session)
-        count = 0
-        while count < len(oldest_first) and excess > 0:
-            excess -= oldest_first[count][1]
-            count += 1
-        chosen = {key: whose for key, _, whose in oldest_first[:count]}
-        with writing(engine) as session:
-            keys = list(session.scalars(select(_chunks.c.id).where(_chunks.c.id.in_(chosen))))
-            take_out(session, keys)
-            for whose, rows in sorted(Counter(chosen[key] for key in keys).items()):
-                add_to(session, RemovalRow, {"kind": "readings", "whose": whose}, {"rows": rows})
-        removed.rows["readings"] += len(keys)
-        if not count:
+            first = _least_valuable(session)
+        chosen: list[Block] = []
+        while len(chosen) < len(first) and excess > 0:
+            chosen.append(first[len(chosen)])
+            excess -= chosen[-1].size
+        for kind in PAST:
+            count = _leave(engine, kind, {one.id: one.whose for one in chosen if one.rows is kind.rows})
+            removed.rows[kind.name] += count
+        if not chosen:
             break
         removed.more = excess > 0 and time.monotonic() > end
     return removed
 
 
+def _leave(engine: Engine, kind: Kind, chosen: Mapping[int, str]) -> int:
+    """Remove these blocks, each counted for its connection."""
+    if not chosen:
+        return 0
+    mine = table(kind.rows).c.id
+    with writing(engine) as session:
+        keys = list(session.scalars(select(mine).where(mine.in_(chosen))))
+        _delete(session, kind, keys)
+        for whose, rows in sorted(Counter(chosen[key] for key in keys).items()):
+            add_to(session, RemovalRow, {"kind": kind.name, "whose": whose}, {"rows": rows})
+    return len(keys)
+
+
 def _size(engine: Engine) -> tuple[int, int]:
-    """Bytes of chunks, and of the axes they share, as they are packed."""
+    """Bytes of chunks and points, and of the axes that chunks share, as they are packed."""
     with reading(engine) as session:
-        chunks, axes = (session.scalar(select(func.sum(func.length(row.block)))) for row in (ChunkRow, AxisRow))
-    return int(chunks or 0), int(axes or 0)
+        sizes = [session.scalar(select(func.sum(func.length(r.block)))) for r in (ChunkRow, ThinnedRow, AxisRow)]
+    chunks, points, axes = (int(size or 0) for size in sizes)
+    return chunks + points, axes
 
 
-def _oldest_chunks(session: Session) -> list[tuple[int, int, str]]:
-    """Id, bytes and connection of the oldest chunks of all connections together."""
-    row = _chunks.c
-    found: list[tuple[int, int, int, str]] = []
-    for connection in session.scalars(select(ConnectionRow.id)):
-        query = select(row.last_time, row.id, func.length(row.block)).where(row.connection_id == connection)
-        found += [
-            (last, key, size, str(connection))
-            for last, key, size in session.execute(query.order_by(row.last_time).limit(BATCH))
-        ]
-    return [(key, size, whose) for _, key, size, whose in sorted(found)[:BATCH]]
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Readings or points of one tag that may leave."""
+
+    last_time: int
+    id: int
+    size: int
+    whose: str
+    rows: type[Base]
+
+
+def _least_valuable(session: Session) -> list[Block]:
+    """The oldest of the classes of the lowest priority that have any; tags without a class have `NO_CLASS`."""
+    priorities: dict[int, list[str | None]] = {NO_CLASS: [None]}
+    for one in classes(session):
+        priorities.setdefault(one.priority, []).append(one.name)
+    for _, names in sorted(priorities.items(), reverse=True):
+        mine = or_(*(_tags.c.history.is_(None) if name is None else _tags.c.history == name for name in names))
+        if found := _oldest(session, mine):
+            return found
+    return []
+
+
+def _oldest(session: Session, mine: ColumnElement[bool]) -> list[Block]:
+    """Of some tags; searched by tag and not by time, since of others there may be many that are older."""
+    first = [
+        session.scalar(select(func.min(
+            select(func.min(row.last_time)).where(row.tag_id == _tags.c.id).correlate(_tags).scalar_subquery()
+        )).where(mine))
+        for row in (table(kind.rows).c for kind in PAST)
+    ]  # fmt: skip
+    begin = min((one for one in first if one is not None), default=None)
+    span = SPAN_NS
+    while begin is not None:
+        until = min(begin + span, times.LAST)
+        found = [block for kind in PAST for block in _blocks(session, kind.rows, mine, until)]
+        if found or until == times.LAST:
+            return sorted(found, key=lambda one: (one.last_time, one.id))[:BATCH]
+        span *= 8
+    return []
+
+
+def _blocks(session: Session, rows: type[Base], mine: ColumnElement[bool], until: int) -> list[Block]:
+    row = table(rows).c
+    query = (
+        select(row.last_time, row.id, func.length(row.block), row.connection_id)
+        .join(_tags, _tags.c.id == row.tag_id)
+        .where(mine, row.last_time <= until)
+        .order_by(row.last_time, row.id)
+        .limit(BATCH)
+    )
+    return [Block(last, key, size, str(whose), rows) for last, key, size, whose in session.execute(query)]
 
 
 def removals(engine: Engine) -> Counter[str]:
@@ -296,10 +372,11 @@ def removals(engine: Engine) -> Counter[str]:
 
 
 def oldest(engine: Engine) -> dict[str, int | None]:
-    """Kind → when its oldest row is from (ns); None where there is none."""
+    """Kind → when its oldest row is from (ns); None where there is none, as of `thinned`, which has no rows."""
     ages = {
-        "readings": _chunks.c.first_time, "predictions": _predictions.c.end_time, "outbox": _outbox.c.due_at,
+        "readings": _chunks.c.first_time, "points": _thinned.c.first_time,
+        "predictions": _predictions.c.end_time, "outbox": _outbox.c.due_at,
         "events": _events.c.raised_at, "dead_letters": _letters.c.at,
     }  # fmt: skip
     with reading(engine) as session:
-        return {kind: session.scalar(select(func.min(at))) for kind, at in ages.items()}
+        return {kind: session.scalar(select(func.min(at))) for kind, at in ages.items()} | {THINNED: None}

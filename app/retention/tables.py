@@ -14,8 +14,9 @@ class RemovalRow(Base):
     __tablename__ = "removals"
 
     kind: Mapped[str] = mapped_column(String(30), primary_key=True)
-    """`readings` (chunks), `predictions`, `outbox`, `events`, `dead_letters`."""
+    """`readings` (chunks), `points` (blocks of them), `predictions`, `outbox`, `events`, `dead_letters`; and `thinned`,
+    readings in whose place there are points."""
     whose: Mapped[str] = mapped_column(String(60), primary_key=True)
-    """Whose: of predictions the pipeline's id and `answered` or `refused`; of readings the
+    """Whose: of predictions the pipeline's id and `answered` or `refused`; of readings and points the
     connection's id; else empty."""
     rows: Mapped[int] = mapped_column(Big)

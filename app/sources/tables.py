@@ -45,6 +45,8 @@ class TagRow(Base):
     options: Mapped[Any] = mapped_column(Json)
     revision: Mapped[int] = mapped_column(Integer, default=1)
     retired_at: Mapped[int | None] = mapped_column(Big)
+    history: Mapped[str | None] = mapped_column(String(100), index=True)
+    """The class of its readings, its own, its connection's or the plant's; None where there is none."""
 
 
 class TagVersionRow(Base):

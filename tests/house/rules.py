@@ -31,6 +31,7 @@ FEATURES: Final = frozenset(
         "serving",
         "sources",
         "takeover",
+        "thinning",
     ),
 )
 EXTRA_FILES: Final = frozenset(("app/access/seal.py",))

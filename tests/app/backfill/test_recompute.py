@@ -19,6 +19,8 @@ from app.backfill.tables import RecomputeRow
 from app.backfill.tasks import Recomputer
 from app.db import reading, table, writing
 from app.events.tables import EventRow, RuleStateRow
+from app.history.service import compact
+from app.history.tables import HistoryClassRow
 from app.ledger.service import gaps
 from app.ledger.tables import GapRow
 from app.northbound.tables import OutboxRow
@@ -28,6 +30,8 @@ from app.readings.tables import BatchRow, WatermarkRow
 from app.records import FillRecord, to_record
 from app.scoring.service import apply_late
 from app.scoring.tables import PredictionRow
+from app.sources.tables import TagRow
+from app.thinning.service import due, thin
 from connectors import Batch
 from tests.app.works import INPUTS, LENGTH, SECOND, START, Works
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 SINCE, UNTIL = START + 100 * SECOND, START + 130 * SECOND
 NEWEST = START + 150 * SECOND
+DAY = 86_400 * SECOND
 
 
 @pytest.fixture
@@ -188,6 +193,63 @@ def test_windows_from_before_the_version_was_in_force_are_none_of_its(works: Wor
     fill(works)
     all_of_it(works)
     assert sorted(late(works)) == list(range(110, 134))
+
+
+def test_windows_whose_readings_were_thinned_keep_their_answers(works: Works) -> None:
+    """Points are no readings: from the first reading after them on windows are computed, and the gap says why not."""
+    live(works)
+    fill(works)
+    with writing(works.engine) as session:
+        session.execute(update(WatermarkRow).values(number=6))
+        session.add(HistoryClassRow(name="process", keep_days=None, priority=3, thin=[[1, 10]]))
+        session.execute(update(TagRow).values(history="process"))
+    for _ in range(2):
+        compact(works.engine, most=1)
+    assert due(works.engine, START + 2 * DAY) == [], "what is to be computed from it stays"
+    with writing(works.engine) as session:
+        session.execute(update(RecomputeRow).values(done_at=1))
+    (one,) = due(works.engine, START + 101 * SECOND + DAY)
+    assert thin(works.engine, one).readings == 101
+    while compact(works.engine).batches:
+        pass
+    with writing(works.engine) as session:
+        session.execute(update(RecomputeRow).values(done_at=None))
+    all_of_it(works)
+    # The points reach to 110; what was in force at the begin of a window is known from 110 on, a second and a window
+    # of four seconds before its end.
+    assert sorted(late(works)) == list(range(115, 134))
+    for end, made in late(works).items():
+        assert made.outputs["score"] == pytest.approx(np.mean(np.arange(end - LENGTH + 1, end + 1)))
+    (work,) = rows(works, RecomputeRow)
+    assert (work.reason, work.done_at is not None, work.windows) == ("thinned: t1", True, 19)
+    (gap,) = gaps(works.engine)
+    assert (gap.thinned, gap.windows) == ("t1", 19)
+
+
+def test_windows_of_which_all_was_thinned_are_given_up(works: Works) -> None:
+    """With the reason; nothing waits for ever."""
+    live(works)
+    fill(works)
+    with writing(works.engine) as session:
+        session.execute(update(WatermarkRow).values(number=6))
+        session.add(HistoryClassRow(name="process", keep_days=None, priority=3, thin=[[1, 10]]))
+        session.execute(update(TagRow).values(history="process"))
+        session.execute(update(RecomputeRow).values(done_at=1))
+    while compact(works.engine, most=1).batches:
+        pass
+    works.scorer.apply(works.message(9, of=to_record(1, seconds(200, 200))))
+    with writing(works.engine) as session:
+        session.execute(update(WatermarkRow).values(number=9))
+    compact(works.engine)
+    for one in due(works.engine, START + 2 * DAY):
+        while thin(works.engine, one).blocks:
+            pass
+    with writing(works.engine) as session:
+        session.execute(update(RecomputeRow).values(done_at=None))
+    all_of_it(works)
+    assert late(works) == {}
+    (work,) = rows(works, RecomputeRow)
+    assert (work.reason, work.done_at is not None) == ("thinned: t1", True)
 
 
 def test_two_workers_do_not_store_a_piece_twice(works: Works) -> None:

@@ -27,6 +27,7 @@ def folder(data: Path, tmp_path: Path) -> Path:
         session.flush()
         for name in ("torque", "angle"):
             session.add(TagRow(name=name, connection_id=1, address=name, datatype="float", options={}))
+        session.add(TagRow(name="watch.score", connection_id=None, address="watch/score", datatype="any", options={}))
     engine.dispose()
     return tmp_path
 
@@ -61,6 +62,17 @@ def test_what_is_refused_is_said_and_written_down(run: Run, folder: Path) -> Non
     assert (folder / "refused.csv").read_text(encoding="utf-8-sig").splitlines()[1].startswith("3,nobody,unknown_tag,")
     again = json.loads(run("history", "import", file, "--json", "--zone", "Asia/Shanghai").stdout)
     assert (again["stored"], again["repeated"], again["refused"]) == (1, 1, {"unknown_tag": 1})
+
+
+def test_an_output_of_a_pipeline_is_called_that(run: Run, folder: Path) -> None:
+    """It is exported with the other tags; on the way back it is not unknown, but computed here."""
+    file = written(folder, "tag,time,value\nwatch.score,1764000000,0.5\ntorque,1764000000,1\n")
+    done = run("history", "import", file, "--lang", "zh-CN")
+    assert done.exit_code == 1
+    assert "2: watch.score 流水线的输出: outputs of pipelines are computed here" in done.stderr
+    assert "被拒: 流水线的输出" in done.stdout
+    again = json.loads(run("history", "import", file, "--json").stdout)
+    assert (again["repeated"], again["refused"]) == (1, {"output_of_a_pipeline": 1})
 
 
 @pytest.mark.parametrize(

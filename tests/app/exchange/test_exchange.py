@@ -67,7 +67,8 @@ def test_what_one_box_exports_another_imports_to_the_bit(past: Past, other: Past
     past.store([(1, 78 * SECOND, float("nan"), 0x80000000), (1, 79 * SECOND, 2**70, 0)], 81 * SECOND)
     past.applied()
     file = tmp_path / f"past.{suffix}"
-    count = incoming.export(past.works.engine, file, [(1, "t1"), (3, "t3")], *ALL)
+    count, points = incoming.export(past.works.engine, file, [(1, "t1"), (3, "t3")], *ALL)
+    assert points == 0
     assert count == sum(len(past.read(tag, *ALL)) for tag in TAGS)
     report, told = bring(other, file)
     assert (report.stored, report.repeated, told) == (count, 0, [])
@@ -84,10 +85,10 @@ def test_a_part_of_the_past_is_exported_alone(past: Past, tmp_path: Path) -> Non
     """One tag, from inclusive, to exclusive; a file is there whole or not at all."""
     past.store([(1, n * SECOND, float(n), 0) for n in range(10)], 10 * SECOND)
     file = tmp_path / "part.csv"
-    assert incoming.export(past.works.engine, file, [(1, "t1")], START + 2 * SECOND, START + 4 * SECOND) == 2
+    assert incoming.export(past.works.engine, file, [(1, "t1")], START + 2 * SECOND, START + 4 * SECOND) == (2, 0)
     assert file.read_text(encoding="utf-8-sig").splitlines()[1:] == [
-        "t1,2023-11-14T22:13:22.000000000Z,2.0,number,0x00000000,",
-        "t1,2023-11-14T22:13:23.000000000Z,3.0,number,0x00000000,",
+        "t1,2023-11-14T22:13:22.000000000Z,2.0,number,0x00000000,,,,,",
+        "t1,2023-11-14T22:13:23.000000000Z,3.0,number,0x00000000,,,,,",
     ]
     with pytest.raises(FileError, match="none of"):
         incoming.export(past.works.engine, tmp_path / "part.xls", [(1, "t1")], 0, 1)
