@@ -63,7 +63,7 @@ def devices(host: Host | None = None) -> tuple[list[Device], list[Absent]]:
     return found, missing
 
 
-def _device(wanted: str, find: Find) -> Device | str:
+def named(wanted: str, find: Find = backend) -> Device | str:
     """The device of an id (`ascend:0`) or a vendor's first one, or the reason why there is none."""
     vendor = wanted.partition(":")[0]
     try:
@@ -93,7 +93,7 @@ def choose(
         raise ValueError(message)
     refusals: list[Refused] = []
     for wanted in order:
-        device = _device(wanted, find)
+        device = named(wanted, find)
         if isinstance(device, str):
             refusals.append(Refused(wanted, device))
             continue
