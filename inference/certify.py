@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -38,6 +39,10 @@ TOTAL_S: Final = 300.0
 PARTS_S: Final[Mapping[str, float]] = {"look": 120.0, "prepare": 180.0, "run": 120.0}
 """Of finding the device, of making the model ready, of golden vectors and latency together."""
 _LATENCY_S: Final = 20.0
+_LAST_S: Final = 5.0
+"""How long a child that has said all may take to end."""
+_PR_SET_PDEATHSIG: Final = 1
+"""Linux, prctl(2)."""
 _TOP: Final = Path(__file__).resolve().parent.parent
 _MOST_BYTES: Final = 2**20
 
@@ -106,7 +111,7 @@ def examine(
         os.close(told)
     with os.fdopen(reading, "rb", buffering=0) as answers:
         said, failure = _heard(answers.fileno(), begun + total_s, parts_s)
-    _end(child)
+    _end(child, 0.0 if failure else _LAST_S)
     taken_s = time.monotonic() - begun
     known = _known(said)
     if "outcome" in known:
@@ -154,10 +159,10 @@ def _known(said: bytes) -> dict[str, Any]:
     return known
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], within_s: float) -> None:
     """It and its group are gone; one that has said all ends by itself."""
     with suppress(subprocess.TimeoutExpired):
-        child.wait(2.0 if child.poll() is None else 0)
+        child.wait(within_s)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -195,14 +200,16 @@ class _Child:
     def run(self) -> None:
         """The whole check; what is wrong is said."""
         request = self._request
+        _mortal()
         self.say(part="look")
         limits = {"open_s": PARTS_S["prepare"] - 10, "run_s": PARTS_S["run"] / 2}
         engines.use(request.engines, memory_mb=request.engine_memory_mb, **limits)
         artefacts.use(Path(request.artefacts) if request.artefacts else None, request.artefacts_bytes)
         try:
             found = named(request.device)
-            if isinstance(found, str):
-                self.end("absent", Text(f"{request.device} is not here: {found}", f"此处没有 {request.device}：{found}"))
+            if isinstance(found, Text):
+                en, zh = f"{request.device} is not here: {found.en}", f"此处没有 {request.device}：{found.zh}"
+                self.end("absent", Text(en, zh))
             else:
                 self.say(device=found.id, name=found.name, backend=found.backend, driver=found.driver)
                 self._on(found)
@@ -239,6 +246,13 @@ class _Child:
     def end(self, outcome: str, *failures: Text) -> None:
         """The last word."""
         self.say(outcome=outcome, failures=[list(one) for one in failures], precision=self._request.precision)
+
+
+def _mortal() -> None:
+    """This process ends with the one that asked, and by itself, whatever foreign code holds the interpreter."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.setitimer(signal.ITIMER_REAL, TOTAL_S + _LAST_S)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from inference import (
     names,
 )
 from inference.adapters.chip import ChipBackend
+from inference.chip import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,21 +64,22 @@ def devices(host: Host | None = None) -> tuple[list[Device], list[Absent]]:
     return found, missing
 
 
-def named(wanted: str, find: Find = backend) -> Device | str:
+def named(wanted: str, find: Find = backend) -> Device | Text:
     """The device of an id (`ascend:0`) or a vendor's first one, or the reason why there is none."""
     vendor = wanted.partition(":")[0]
     try:
         made = find(vendor)
     except KeyError as error:
-        return str(error.args[0])
+        return Text(str(error.args[0]), f"没有厂商 {vendor!r}")
     found = made.devices()
     for device in found:
         if wanted in (device.id, device.vendor):
             return device
     absent = made.absent()
     if absent is not None:
-        return absent.reason
-    return f"there is no such device; {vendor} has: {', '.join(device.id for device in found)}"
+        return Text(absent.reason, absent.reason_zh or absent.reason)
+    has = ", ".join(device.id for device in found)
+    return Text(f"there is no such device; {vendor} has: {has}", f"没有该设备；{vendor} 有：{has}")
 
 
 def choose(
@@ -94,8 +96,8 @@ def choose(
     refusals: list[Refused] = []
     for wanted in order:
         device = named(wanted, find)
-        if isinstance(device, str):
-            refusals.append(Refused(wanted, device))
+        if isinstance(device, Text):
+            refusals.append(Refused(wanted, device.en))
             continue
         try:
             session = find(device.vendor).prepare(model, device, options or Options())
