@@ -1,4 +1,4 @@
-"""A worker's thread beside its work: checks what nobody has checked, and gives work back to a device that is well again."""
+"""A worker's thread beside its work: checks what nobody has checked, and gives work back to a device well again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from app.certificates import queries, service
 from app.certificates.schemas import SYSTEM
 from app.db import UnreachableError
-from app.log import DATABASE_LOST, get_logger
+from app.log import CERTIFIED, DATABASE_LOST, NOT_CERTIFIED, get_logger
 from inference.certify import examine
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from app.certificates.schemas import Occasion
+    from app.certificates.tables import CertificateRow
     from app.sessions import Key, Ready, Sessions
     from inference.certify import Examined, Request
 
@@ -88,8 +90,16 @@ class Keeper:
         """What was in force before there were certificates, or came to a device that was not here at its activation."""
         model, order = key
         for device in order:
-            asked = service.request(self._sessions.store, model, device)
-            service.certify(self._engine, asked, SYSTEM, "unchecked", self._check)
+            self._certify(service.request(self._sessions.store, model, device), "unchecked")
+
+    def _certify(self, asked: Request, occasion: Occasion) -> CertificateRow:
+        row = service.certify(self._engine, asked, SYSTEM, occasion, self._check)
+        told = {"model": row.model_digest, "device": row.device, "certificate": row.id}
+        if row.passed:
+            _log.info(CERTIFIED, **told)
+        else:
+            _log.warning(NOT_CERTIFIED, **told, outcome=row.outcome, reason=service.reason(row)["en"])
+        return row
 
     def _return(self, key: Key, device: str) -> None:
         now, known = self._clock(), self._watched.get((key, device))
@@ -101,7 +111,7 @@ class Keeper:
         if known.well_since is None:
             self._first(known, self._check(asked).outcome == "passed")
             return
-        row = service.certify(self._engine, asked, SYSTEM, "return", self._check)
+        row = self._certify(asked, "return")
         if row.passed:
             del self._watched[key, device]
             self._sessions.take_back(key, row.device)
@@ -118,9 +128,9 @@ class Keeper:
             known.next_look = now + known.wait_s
 
     def _may(self, model: str, device: str) -> bool:
-        """Not where the newest check says that the device computes wrongly, or does not take the model: ask a person."""
+        """Not where the newest check says that the device computes wrongly or does not take the model: ask a person."""
         newest = queries.newest(self._engine, model, device)
-        return newest is None or newest.passed or device in self._sessions.waiting
+        return newest is None or newest.passed
 
     def _wait(self, device: str) -> float:
         """A minute, doubled with each loss within the last hour but the first."""
@@ -131,7 +141,7 @@ class Keeper:
 def _before(key: Key, ready: Ready) -> list[str]:
     """Devices of the order before the one in use."""
     order, device = key[1], ready.passport.device
-    found = []
+    found: list[str] = []
     for wanted in order:
         if wanted in {device, device.partition(":")[0]}:
             return found

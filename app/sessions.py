@@ -110,7 +110,7 @@ class Sessions:
         return {key: one for key, one in self._held.copy().items() if isinstance(one, Ready)}
 
     def take_back(self, key: Key, device: str) -> None:
-        """This device is well: the next window of this session goes there. From any thread."""
+        """Let the next window of this session go to this device, which is well again. From any thread."""
         self.waiting.discard(device)
         self._returning.add(key)
 

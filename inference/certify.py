@@ -133,11 +133,11 @@ def _heard(reading: int, until: float, parts_s: Mapping[str, float]) -> tuple[by
         if not ready:
             whole = limit == until
             seconds = f"{limit - since:.0f}"
-            of = _SAID[part]
+            of, left = _SAID[part], Text(" that were left of the check", "检查剩余的") if whole else Text("", "")
             return said, Text(
-                f"{of.en} did not end within {seconds} s{' that were left of the check' if whole else ''}; it was ended. "
-                "See to the maker's compiler and driver, or take a smaller model",
-                f"{of.zh}未在{'检查剩余的 ' if whole else ' '}{seconds} 秒内结束，已终止。请检查厂商的编译器和驱动，或改用更小的模型",
+                f"{of.en} did not end within {seconds} s{left.en}; it was ended. See to the maker's compiler and "
+                "driver, or take a smaller model",
+                f"{of.zh}未在{left.zh} {seconds} 秒内结束，已终止。请检查厂商的编译器和驱动，或改用更小的模型",
             )
         block = os.read(reading, 65_536)
         if not block:
@@ -223,13 +223,13 @@ class _Child:
             model = load_model(Path(request.store), request.model)
             made = backend(device.vendor).prepare(model, device, Options(precision=request.precision))
         except (UnsupportedModelError, BackendNotInstalledError) as error:
-            self.end("refused", Text(f"{device.id} does not take the model: {error}", f"{device.id} 不接受该模型：{error}"))
+            en, zh = f"{device.id} does not take the model: {error}", f"{device.id} 不接受该模型：{error}"
+            self.end("refused", Text(en, zh))
             return
         except (InferenceError, OSError) as error:
             lost = isinstance(error, DeviceLostError)
-            self.end("absent" if lost else "failed", Text(
-                f"the model cannot be made ready on {device.id}: {error}", f"模型无法在 {device.id} 上准备就绪：{error}",
-            ))
+            en, zh = f"{device.id} does not make the model ready: {error}", f"{device.id} 无法准备该模型：{error}"
+            self.end("absent" if lost else "failed", Text(en, zh))
             return
         self.say(part="run")
         verdict = verify(
@@ -249,7 +249,7 @@ class _Child:
 
 
 def _mortal() -> None:
-    """This process ends with the one that asked, and by itself, whatever foreign code holds the interpreter."""
+    """End with the process that asked, and at a time of its own, whatever foreign code holds the interpreter."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.setitimer(signal.ITIMER_REAL, TOTAL_S + _LAST_S)

@@ -117,7 +117,8 @@ def _latency_failures(latency: tuple[Latency, ...], p99_limit_s: float | None) -
         if p99_limit_s is not None and each.p99_ns > p99_limit_s * 1e9:
             p99, most = f"{each.p99_ns / 1e6:.3g}", f"{p99_limit_s * 1e3:.3g}"
             failures.append(Text(
-                f"p99 at batch {each.batch} is {p99} ms, allowed {most} ms. Free the device of other work, or allow more",
+                f"p99 at batch {each.batch} is {p99} ms, allowed {most} ms. Free the device of other work, or allow "
+                "more",
                 f"批量 {each.batch} 的 p99 为 {p99} ms，允许 {most} ms。请减轻该设备的其他负载，或放宽限值",
             ))
     return failures
@@ -130,8 +131,8 @@ def _golden_failures(differences: tuple[Difference, ...], precision: str) -> lis
             continue
         if not each.finite:
             failures.append(Text(
-                f"output {each.name!r}: not finite. In half precision that is an overflow: take fp32, or scale its inputs "
-                "inside the model",
+                f"output {each.name!r}: not finite. In half precision that is an overflow: take fp32, or scale its "
+                "inputs inside the model",
                 f"输出 {each.name!r}：不是有限值。半精度下这是溢出：请改用 fp32，或在模型内缩放输入",
             ))
         elif math.isnan(each.max_abs):
@@ -143,8 +144,8 @@ def _golden_failures(differences: tuple[Difference, ...], precision: str) -> lis
         else:
             limit = f"{each.atol:g} + {each.rtol:g}·|y|"
             failures.append(Text(
-                f"output {each.name!r}: {each.reason}, allowed {limit} ({precision}). Name another device or precision; "
-                "what your process can bear beyond that belongs into the package's golden.npz as tol/NAME",
+                f"output {each.name!r}: {each.reason}, allowed {limit} ({precision}). Name another device or "
+                "precision; what your process can bear beyond that belongs into the package's golden.npz as tol/NAME",
                 f"输出 {each.name!r}：最大相差 {each.max_abs:.3g}，允许 {limit}（{precision}）。请指定其他设备或精度；"
                 "工艺可承受的更大误差请写入模型包 golden.npz 的 tol/名称",
             ))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from app.certificates.schemas import PRECISION, Standing, Subject
 from app.certificates.tables import CertificateRow, OverrideRow
 from app.db import reading, table
 from app.pipelines import service as pipelines
+from app.pipelines.tables import PipelineVersionRow
 from app.scoring.tables import PredictionRow
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class Running:
     """Empty while nothing was answered yet."""
     backend: str
     driver: str
+    missed: str
+    """The first device before it in the order that has passed its check before; empty where there is none."""
     standing: Standing | None
     override: OverrideRow | None
-    """Of the version, if it was put in force without a certificate."""
+    """If it was put in force without a certificate. It says nothing any more once a check has passed."""
 
 
 def running(engine: Engine) -> list[Running]:
@@ -110,16 +113,30 @@ def _running(session: Session, version: Version) -> Running:
         .limit(_NEWEST)
     )
     made = next((row for row in session.execute(newest) if row.device), None)
-    mine = select(OverrideRow).where(OverrideRow.version_id == version.id).order_by(OverrideRow.id.desc()).limit(1)
-    override = session.scalar(mine)
+    override = _override(session, version)
     wanted = version.spec.devices[0]
     if made is None:
-        return Running(version, wanted, "", "", "", None, override)
+        return Running(version, wanted, "", "", "", "", None, override)
+    missed = _missed(session, version, made.device)
     subject = Subject(version.spec.model_digest, made.device, made.backend, made.driver, made.precision)
-    return Running(version, wanted, made.device, made.backend, made.driver, standing_in(session, subject), override)
+    stands = standing_in(session, subject)
+    return Running(version, wanted, made.device, made.backend, made.driver, missed, stands, override)
 
 
-def newest_id(engine: Engine) -> int:
-    """Of all certificates; 0 where there is none."""
-    with reading(engine) as session:
-        return session.scalar(select(func.max(CertificateRow.id))) or 0
+def _missed(session: Session, version: Version, device: str) -> str:
+    passed = select(_rows.c.device).where(_rows.c.model_digest == version.spec.model_digest, _rows.c.passed).distinct()
+    able = set(session.scalars(passed))
+    for wanted in version.spec.devices:
+        if wanted in {device, device.partition(":")[0]}:
+            return ""
+        if any(wanted in {one, one.partition(":")[0]} for one in able):
+            return wanted
+    return ""
+
+
+def _override(session: Session, version: Version) -> OverrideRow | None:
+    """Of this pipeline and model; a version after it, with other rules, runs under the same one."""
+    of = PipelineVersionRow
+    mine = (of.pipeline_id == version.pipeline_id) & (of.model_digest == version.spec.model_digest)
+    query = select(OverrideRow).join(of, of.id == OverrideRow.version_id).where(mine)
+    return session.scalar(query.order_by(OverrideRow.id.desc()).limit(1))

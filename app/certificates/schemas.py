@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from app import times
 from app.texts import storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from app.certificates.queries import Running
+    from app.certificates.tables import CertificateRow
     from inference import Device
 
 State = Literal["valid", "changed", "failed", "unchecked"]
@@ -69,3 +72,42 @@ STATES: Final[Mapping[str, Mapping[str, str]]] = {
     "unchecked": {"en": "it was never checked there", "zh-CN": "从未在该设备上检查"},
 }
 """Each state for people."""
+
+
+def certificate_json(row: CertificateRow) -> dict[str, Any]:
+    """As REST and the command line show it."""
+    shown = {name: getattr(row, name) for name in _SHOWN}
+    return {
+        **shown,
+        "failures": [{"en": en, "zh-CN": zh} for en, zh in row.failures],
+        "p99_ms": None if row.p99_ns is None else row.p99_ns / 1e6,
+        "at": times.rfc3339(row.at),
+    }
+
+
+_SHOWN: Final = (
+    "id", "model_digest", "device", "name", "backend", "driver", "precision", "outcome", "passed", "golden",
+    "golden_made_by", "placement", "latency", "batch", "taken_ms", "host", "made_by", "occasion",
+)  # fmt: skip
+
+
+def running_json(one: Running) -> dict[str, Any]:
+    """As REST and the command line show it."""
+    standing, override, spec = one.standing, one.override, one.version.spec
+    said = override is not None and (standing is None or standing.state != "valid")
+    return {
+        "pipeline": one.version.pipeline,
+        "version": one.version.number,
+        "model_digest": spec.model_digest,
+        "devices": list(spec.devices),
+        "device_wanted": one.wanted,
+        "device": one.device,
+        "backend": one.backend,
+        "driver": one.driver,
+        "certificate": None if standing is None else standing.state,
+        "certificate_id": None if standing is None else standing.certificate,
+        "trusted": standing is None or standing.trusted,
+        "override": {"who": override.who, "reason": override.reason, "at": times.rfc3339(override.at)}
+        if said and override is not None
+        else None,
+    }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
 
 from app import times
 from app.access.service import audit
 from app.certificates.schemas import BATCH, PRECISION
 from app.certificates.tables import CertificateRow, OverrideRow
 from app.db import writing
-from app.log import CERTIFIED, NOT_CERTIFIED, get_logger
+from app.pipelines.tables import PipelineRow
 from app.settings import settings
 from app.texts import storable
 from inference.certify import Examined, Request, examine
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
 
     from app.certificates.schemas import Occasion
 
-_log = get_logger(__name__)
-
-
-def request(  # noqa: PLR0913 - what a check can be asked
+def request(
     store: Path, model: str, device: str, *, precision: str = PRECISION, batch: int = BATCH, p99_ms: float | None = None
 ) -> Request:
     """A check of this model on this device, with engines and artefacts as the settings have them."""
@@ -54,11 +53,6 @@ def certify(
         detail = {"device": row.device, "precision": row.precision, "outcome": row.outcome, "certificate": row.id}
         audit(session, who, "model_checked", row.model_digest, detail)
         session.expunge(row)
-    told = {"model": row.model_digest, "device": row.device, "certificate": row.id}
-    if row.passed:
-        _log.info(CERTIFIED, **told)
-    else:
-        _log.warning(NOT_CERTIFIED, **told, outcome=row.outcome, reason=reason(row)["en"])
     return row
 
 
@@ -94,12 +88,10 @@ def reason(row: CertificateRow) -> dict[str, str]:
     return {"en": "; ".join(en for en, _ in row.failures), "zh-CN": "；".join(zh for _, zh in row.failures)}
 
 
-def override(session: Session, who: str, versions: Mapping[str, int], why: Mapping[str, str]) -> None:
-    """Note in the caller's transaction that these pipelines run without a certificate, by whom and why.
-
-    `versions`: the version in force of each pipeline, by name.
-    """
+def override(session: Session, who: str, why: Mapping[str, str]) -> None:
+    """Note, in the transaction that puts them in force, that pipelines run without a certificate: by whom and why."""
     for pipeline, text in why.items():
-        detail: dict[str, Any] = {"reason": text, "version": versions[pipeline]}
-        session.add(OverrideRow(version_id=versions[pipeline], reason=text, who=who, at=times.now()))
-        audit(session, who, "certificate_overridden", pipeline, detail)
+        version = session.scalar(select(PipelineRow.active_version).where(PipelineRow.name == pipeline))
+        if version is not None:
+            session.add(OverrideRow(version_id=version, reason=text, who=who, at=times.now()))
+            audit(session, who, "certificate_overridden", pipeline, {"reason": text, "version": version})

@@ -48,7 +48,7 @@ class CertificateRow(Base):
     made_by: Mapped[str] = mapped_column(String(100))
     """Who asked: a person, or `system`."""
     occasion: Mapped[str] = mapped_column(String(20))
-    """`apply`, `certify`, `unchecked` (in force before there were certificates, or new here), `return` (it was lost)."""
+    """`apply`, `certify`, `unchecked` (in force before there were certificates, or new here), `return` (was lost)."""
 
 
 class OverrideRow(Base):

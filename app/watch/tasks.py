@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.db import make_engine
 from app.queue import WATCH, celery
 from app.settings import settings
-from app.watch.service import judge, unbalanced
+from app.watch.service import judge, unbalanced, uncertified
 
 
 @celery.task(name=WATCH)
@@ -13,6 +13,6 @@ def watch() -> None:
     """One look."""
     engine = make_engine(settings().database())
     try:
-        judge(engine, unbalanced(engine))
+        judge(engine, [*unbalanced(engine), *uncertified(engine)])
     finally:
         engine.dispose()

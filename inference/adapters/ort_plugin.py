@@ -243,8 +243,8 @@ class PluginBackend:
             return None
         chosen = self._chosen(device)
         key = artefacts.Key(
-            model.digest, device.vendor, self._sdk(device), driver=device.driver, soc=device.name, precision=options.precision, shapes=dims,
-            options=told,
+            model.digest, device.vendor, self._sdk(device), driver=device.driver, soc=device.name,
+            precision=options.precision, shapes=dims, options=told,
         )
         try:
             with kept.held(
