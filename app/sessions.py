@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from app.certificates.schemas import Standing, Subject
-from app.log import DEVICE_LOST, DEVICE_REFUSED, DEVICE_RETURNED, SESSION_FAILED, SESSION_READY, get_logger
+from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from inference import Device, InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
 from inference.devices import Refused, choose, named
@@ -132,17 +132,19 @@ class Sessions:
         return self._blanks.get(spec.model_digest, {})
 
     def _looked_after(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
-        if key in self._returning:
-            self._returning.discard(key)
-            held = self._returned(key, spec, held)
         if held.looked + LOOK_S < time.monotonic():
             held.looked = time.monotonic()
-            now = self.standing(held.subject)
+            now, before = self.standing(held.subject), held.passport.standing
             held.passport = replace(held.passport, standing=now)
+            if now.state == "failed" != before.state:
+                self._returning.add(key)
+        if key in self._returning:
+            self._returning.discard(key)
+            return self._chosen_anew(key, spec, held)
         return held
 
-    def _returned(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
-        """The session on a device before the one in use, if one takes the model; the present one stays until then."""
+    def _chosen_anew(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
+        """The session on the device that would be chosen now; the present one stays until that is ready."""
         made = self._prepare(spec)
         if not isinstance(made, Ready):
             return held
@@ -152,7 +154,7 @@ class Sessions:
             return held
         self._held[key] = made
         held.session.close()
-        _log.info(DEVICE_RETURNED, pipeline=spec.name, device=made.passport.device, before=before)
+        _log.info(DEVICE_CHANGED, pipeline=spec.name, device=made.passport.device, before=before)
         return made
 
     def _prepare(self, spec: PipelineSpec) -> Ready | Failed:

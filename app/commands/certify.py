@@ -103,7 +103,7 @@ def _show(rows: list[CertificateRow], names: dict[str, str], *, json_wanted: boo
     if json_wanted:
         as_json([certificate_json(row) for row in rows])
         return
-    columns = ("no.", "model", "device", "result", "nodes", "p99 ms", "driver", "host", "at", "by")
+    columns = ("no.", "model", "device", "result", "nodes", "p99 ms", "driver", "at", "by")
     table("", [t(one) for one in columns], [_cells(row, names) for row in rows], numbers=(0, 5))
     language = "zh-CN" if chinese() else "en"
     for row in rows:
@@ -120,8 +120,7 @@ def _cells(row: CertificateRow, names: dict[str, str]) -> tuple[object, ...]:
         t(row.outcome),
         f"{placed['on_device']}/{placed['nodes']}" if placed else "-",
         "-" if row.p99_ns is None else f"{row.p99_ns / 1e6:.3f}",
-        row.driver or row.backend,
-        row.host,
+        (row.driver or row.backend).partition(",")[0],
         times.rfc3339(row.at)[:SHOWN],
         row.made_by,
     )

@@ -53,7 +53,7 @@ def test_a_right_model_passes_with_all_that_was_measured(check: Check) -> None:
 
 @needs_compiler
 def test_an_overflow_of_half_precision_is_red_on_its_golden_vectors(check: Check) -> None:
-    """A model that is right in fp32 gives NaN in fp16: the sentence names the output and what to do, in both languages."""
+    """A model that is right in fp32 gives NaN in fp16: the sentence names the output and what to do."""
     assert check(million_model(), "simnpu:0").outcome == "passed"
     found = check(million_model(), "simnpu:0", precision="fp16")
     assert (found.outcome, found.precision) == ("failed", "fp16")
@@ -138,7 +138,8 @@ def test_the_kernel_says_which_driver_a_card_has(tmp_path: Path) -> None:
     """Name and version from sysfs, the digest of the source where there is no version; nothing for another maker's."""
     device = tmp_path / "sys/bus/pci/devices/0000:81:00.0"
     device.mkdir(parents=True)
-    for name, text in (("vendor", "0x19e5"), ("device", "0xd500"), ("class", "0x120000"), ("uevent", "DRIVER=dav\nX=1")):
+    files = {"vendor": "0x19e5", "device": "0xd500", "class": "0x120000", "uevent": "DRIVER=dav\nX=1"}
+    for name, text in files.items():
         (device / name).write_text(text)
     module = tmp_path / "sys/module/dav"
     module.mkdir(parents=True)

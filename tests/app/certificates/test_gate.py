@@ -114,11 +114,14 @@ def test_a_device_that_computes_wrongly_refuses_the_pipeline(engine: Engine, wan
 def test_a_device_that_is_absent_is_passed_over_and_one_has_to_pass(
     engine: Engine, wanted: Make, refused: Refused
 ) -> None:
-    """As it is while the pipeline runs; where none is left, every reason is said."""
+    """As it is while the pipeline runs; where none is left, every reason is said, and each is written down."""
     assert refused(wanted('["ascend:0", cpu]')) == []
     (one,) = refused(wanted('["ascend:0"]'))
     assert "ascend:0 is not here" in one.en
     assert "ascend:0" in one.zh
+    assert [(device, outcome) for device, outcome, _ in _outcomes(engine)] == [
+        ("ascend:0", "absent"), ("cpu", "passed"), ("ascend:0", "absent"),
+    ]  # fmt: skip
 
 
 def test_a_device_of_another_host_counts_by_its_own_certificate(

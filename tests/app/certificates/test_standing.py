@@ -149,7 +149,7 @@ def _events(works: Works) -> list[tuple[str, str, dict[str, Any]]]:
 
 @needs_compiler
 def test_a_driver_that_changes_under_a_running_pipeline(here: str, tmp_path: Path) -> None:
-    """The engine dies and comes back with another driver: every window is answered, Uncertain, until it is certified."""
+    """The engine dies and comes back with another driver: each window is answered, Uncertain, until it is certified."""
     settings.use(Settings(data_dir=tmp_path, engines={"simnpu": ""}))
     engines.use({"simnpu": ""})
     spec = {"devices": ("simnpu:0",), "layout": "NC", "outputs": OUTPUTS}
