@@ -199,7 +199,7 @@ class _Work:
                 reason[index], quality[index] = answer, _status(answer)
             else:
                 outputs[index] = answer
-                if not outcome.passport.standing.trusted and quality[index] >> 30 == 0:
+                if not outcome.passport.trusted and quality[index] >> 30 == 0:
                     quality[index] = UNCERTIFIED
         kept = tuple(index for index in self.wanted if _is_kept(reason[index]))
         return Scored(

@@ -78,7 +78,8 @@ class Keeper:
         """Once at every session."""
         held = self._sessions.held()
         for key, ready in held.items():
-            if ready.passport.standing.state == "unchecked" and key not in self._asked:
+            standing = ready.passport.standing
+            if standing is not None and standing.state == "unchecked" and key not in self._asked:
                 self._asked.add(key)
                 self._check_all(key)
             for device in _before(key, ready):

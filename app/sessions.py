@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from app.certificates.schemas import Standing, Subject
+from app.certificates.schemas import Subject
 from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
-from inference import Device, InferenceError, Options, backend
+from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
-from inference.devices import Refused, choose, named
+from inference.devices import choose
 from inference.model import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from app.certificates.schemas import Standing
     from app.pipelines.schemas import PipelineSpec
-    from inference import Backend, Model, Session
+    from inference import Backend, Device, Model, Session
 
 _log = get_logger(__name__)
 
@@ -30,8 +32,6 @@ LOOK_S: Final = 5.0
 AGAIN_S: Final = 60.0
 MOST_LOSSES: Final = 20
 BLANK: Final[dict[str, Any]] = {"f": 0.0, "i": 0, "u": 0, "b": False}
-UNKNOWN: Final = Standing("unchecked", first=True)
-"""Where nobody keeps certificates."""
 
 Key = tuple[str, tuple[str, ...]]
 """A model's digest, and an order of devices."""
@@ -47,7 +47,13 @@ class Passport:
     nodes: int = 0
     on_device: int = 0
     driver: str = ""
-    standing: Standing = UNKNOWN
+    standing: Standing | None = None
+    """Of its certificate; None where nobody asked for one."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether answers are as good as their inputs."""
+        return self.standing is None or self.standing.trusted
 
 
 @dataclass(slots=True)
@@ -70,9 +76,8 @@ class Failed:
     until: float
 
 
-def nobody(_: Subject) -> Standing:
+def nobody(_: Subject) -> None:
     """The standing of everything where nobody keeps certificates."""
-    return UNKNOWN
 
 
 @dataclass(slots=True)
@@ -82,7 +87,7 @@ class Sessions:
     store: Path
     find: Callable[[str], Backend] = backend
     """The backend of a vendor."""
-    standing: Callable[[Subject], Standing] = nobody
+    standing: Callable[[Subject], Standing | None] = nobody
     """How a model and a device stand by their certificates."""
     losses: dict[str, list[float]] = field(default_factory=dict)
     """When each device was lost (monotonic seconds)."""
@@ -136,7 +141,7 @@ class Sessions:
             held.looked = time.monotonic()
             now, before = self.standing(held.subject), held.passport.standing
             held.passport = replace(held.passport, standing=now)
-            if now.state == "failed" != before.state:
+            if now != before and now is not None and now.state == "failed":
                 self._returning.add(key)
         if key in self._returning:
             self._returning.discard(key)
@@ -163,14 +168,14 @@ class Sessions:
             self._blanks[spec.model_digest] = {
                 one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
             }
-            order, waiting = self._order(spec)
-            session, device, refusals = choose(order, model, Options(threads=1), self.find)
+            session, device, refusals = choose(
+                spec.devices, model, Options(threads=1), self.find, partial(self._put_off, spec)
+            )
         except (InferenceError, OSError) as error:
             _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
-        for one in (*waiting, *refusals):
-            if one.device != device.id:
-                _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
+        for one in refusals:
+            _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
         _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend, driver=device.driver)
         placed, subject = session.placement, Subject.of(spec.model_digest, device)
         passport = Passport(
@@ -179,30 +184,15 @@ class Sessions:
         )
         return Ready(session, model, passport, subject, time.monotonic())
 
-    def _order(self, spec: PipelineSpec) -> tuple[list[str], list[Refused]]:
-        """The devices in the order to be tried: those without a check that ever passed wait behind the others.
+    def _put_off(self, spec: PipelineSpec, device: Device) -> str:
+        """Why a device is taken only where no other is: it was lost, or no check of it ever passed.
 
         Where a check has passed with another driver, the device keeps its place: it runs on, and its answers say so.
         """
-        first, later = [], []
-        for wanted in spec.devices:
-            why = self._waits(spec, wanted)
-            if why:
-                later.append(Refused(wanted, why))
-            else:
-                first.append(wanted)
-        return [*first, *(one.device for one in later)], later if first else []
-
-    def _waits(self, spec: PipelineSpec, wanted: str) -> str:
-        if self.standing is nobody and not self.waiting:
-            return ""
-        device = named(wanted, self.find)
-        if not isinstance(device, Device):
-            return ""
         if device.id in self.waiting:
             return "it was lost, and is not taken again before it was seen well and has passed its check"
         standing = self.standing(Subject.of(spec.model_digest, device))
-        if standing.first or standing.state in {"valid", "changed"}:
+        if standing is None or standing.first or standing.state in {"valid", "changed"}:
             return ""
         return f"its check is {standing.state}: headrace certify --pipeline '{spec.name}'"
 

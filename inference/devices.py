@@ -82,29 +82,53 @@ def named(wanted: str, find: Find = backend) -> Device | Text:
     return Text(f"there is no such device; {vendor} has: {has}", f"没有该设备；{vendor} 有：{has}")
 
 
+def _at_once(_: Device) -> str:
+    return ""
+
+
 def choose(
-    order: Sequence[str], model: Model, options: Options | None = None, find: Find = backend
+    order: Sequence[str],
+    model: Model,
+    options: Options | None = None,
+    find: Find = backend,
+    put_off: Callable[[Device], str] = _at_once,
 ) -> Choice:
     """Prepare the model on the first device of the order that takes it.
 
     Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
     with every reason when none takes it, and ValueError for an empty order. `find`: the backend of a vendor.
+    `put_off`: why a device is tried only where no other takes the model; empty for one that keeps its place.
     """
     if not order:
         message = "the pipeline names no device: give at least one, e.g. cpu"
         raise ValueError(message)
     refusals: list[Refused] = []
+    later: list[tuple[str, Device]] = []
     for wanted in order:
         device = named(wanted, find)
         if isinstance(device, Text):
             refusals.append(Refused(wanted, device.en))
-            continue
-        try:
-            session = find(device.vendor).prepare(model, device, options or Options())
-        except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
-            refusals.append(Refused(wanted, str(error)))
-            continue
-        return Choice(session, device, tuple(refusals))
+        elif why := put_off(device):
+            refusals.append(Refused(wanted, why))
+            later.append((wanted, device))
+        else:
+            made = _prepared(model, device, options, find)
+            if not isinstance(made, str):
+                return Choice(made, device, tuple(refusals))
+            refusals.append(Refused(wanted, made))
+    for wanted, device in later:
+        made = _prepared(model, device, options, find)
+        if not isinstance(made, str):
+            return Choice(made, device, tuple(one for one in refusals if one.device != wanted))
+        refusals.append(Refused(wanted, made))
     reasons = "; ".join(f"{each.device}: {each.reason}" for each in refusals)
     message = f"no device of the order takes {model.name}: {reasons}"
     raise UnsupportedModelError(message)
+
+
+def _prepared(model: Model, device: Device, options: Options | None, find: Find) -> Session | str:
+    """A session, or why the device does not take the model."""
+    try:
+        return find(device.vendor).prepare(model, device, options or Options())
+    except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
+        return str(error)

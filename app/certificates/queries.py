@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MOST: Final = 1000
 _NEWEST: Final = 100
-"""Predictions looked at for one that a device made: windows that were refused name none."""
+"""Predictions looked at for one that a worker's own session made: windows that were refused name no device, those that
+were run apart after a death name no certificate."""
 
 _rows = table(CertificateRow)
 _predictions = table(PredictionRow)
@@ -105,14 +106,14 @@ def running(engine: Engine) -> list[Running]:
 
 
 def _running(session: Session, version: Version) -> Running:
-    columns = (_predictions.c.device, _predictions.c.backend, _predictions.c.driver, _predictions.c.precision)
+    of = _predictions.c
     newest = (
-        select(*columns)
-        .where(_predictions.c.version_id == version.id)
-        .order_by(_predictions.c.end_time.desc())
+        select(of.device, of.backend, of.driver, of.precision, of.certificate)
+        .where(of.version_id == version.id)
+        .order_by(of.end_time.desc())
         .limit(_NEWEST)
     )
-    made = next((row for row in session.execute(newest) if row.device), None)
+    made = next((row for row in session.execute(newest) if row.device and row.certificate), None)
     override = _override(session, version)
     wanted = version.spec.devices[0]
     if made is None:

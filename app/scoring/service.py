@@ -317,7 +317,7 @@ def _origin(message: Message) -> _Row:
 
 def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
     """One row a window: all that is the same for the block is put together once."""
-    version, passport = scored.version, scored.passport
+    version, passport, standing = scored.version, scored.passport, scored.passport.standing
     same = {
         "pipeline_id": version.pipeline_id,
         "version_id": version.id,
@@ -329,8 +329,8 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
         "device": passport.device,
         "backend": passport.backend,
         "driver": passport.driver,
-        "certificate": passport.standing.state if passport.device else "",
-        "certificate_id": passport.standing.certificate,
+        "certificate": "" if standing is None else standing.state,
+        "certificate_id": None if standing is None else standing.certificate,
         "precision": "fp32",
         "nodes": passport.nodes,
         "nodes_on_device": passport.on_device,
