@@ -80,17 +80,20 @@ class Keeper:
         for key, ready in held.items():
             standing = ready.passport.standing
             if standing is not None and standing.state == "unchecked" and key not in self._asked:
+                self._check_all(key, ready.passport.device)
                 self._asked.add(key)
-                self._check_all(key)
             for device in _before(key, ready):
                 self._return(key, device)
         wanted = {(key, device) for key, ready in held.items() for device in _before(key, ready)}
         self._watched = {one: how for one, how in self._watched.items() if one in wanted}
 
-    def _check_all(self, key: Key) -> None:
-        """What was in force before there were certificates, or came to a device that was not here at its activation."""
+    def _check_all(self, key: Key, used: str) -> None:
+        """What was in force before there were certificates, or came to a device that was not here at its activation.
+
+        The device in use comes first, since its answers wait for it.
+        """
         model, order = key
-        for device in order:
+        for device in sorted(order, key=lambda one: one not in {used, used.partition(":")[0]}):
             self._certify(service.request(self._sessions.store, model, device), "unchecked")
 
     def _certify(self, asked: Request, occasion: Occasion) -> CertificateRow:
@@ -135,7 +138,9 @@ class Keeper:
 
     def _wait(self, device: str) -> float:
         """A minute, doubled with each loss within the last hour but the first."""
-        recent = sum(one > self._clock() - LONGEST_S for one in self._sessions.losses.get(device, ()))
+        losses = self._sessions.losses.copy().items()
+        mine = [at for one, times in losses if device in {one, one.partition(":")[0]} for at in times]
+        recent = sum(at > self._clock() - LONGEST_S for at in mine)
         return float(min(WELL_S * 2 ** max(0, recent - 1), LONGEST_S))
 
 

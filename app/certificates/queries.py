@@ -52,7 +52,8 @@ def standing_in(session: Session, subject: Subject) -> Standing:
         return Standing("changed", passed.id)
     if found:
         return Standing("failed", found[0].id)
-    ever = session.scalar(select(_rows.c.id).where(of_model).limit(1))
+    # What workers have checked by themselves since says nothing of whether somebody was asked at the activation.
+    ever = session.scalar(select(_rows.c.id).where(of_model, _rows.c.occasion != "unchecked").limit(1))
     return Standing("unchecked", None, first=ever is None)
 
 

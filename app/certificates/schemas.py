@@ -54,7 +54,7 @@ class Standing:
     certificate: int | None = None
     """The row that says so; None where there is none."""
     first: bool = False
-    """Nobody has ever checked this model on anything: it was in force before there were certificates."""
+    """Nobody has ever had this model checked: it was in force before there were certificates."""
 
     @property
     def trusted(self) -> bool:

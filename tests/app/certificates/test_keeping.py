@@ -193,11 +193,11 @@ def test_who_does_not_take_the_model_is_not_asked_again(
     keeper = keeping(works, clock, checks)
     assert scored(works, 1).device == "cpu"
     keeper.look()
-    assert _states(works) == [("simnpu:0", "refused", "unchecked"), ("cpu", "passed", "unchecked")]
+    assert _states(works) == [("cpu", "passed", "unchecked"), ("simnpu:0", "refused", "unchecked")]
     assert uncertified(works.engine) == []
     clock.now += 10 * WELL_S
     keeper.look()
-    assert checks.asked == ["simnpu:0", "cpu"]
+    assert checks.asked == ["cpu", "simnpu:0"]
     works.close()
 
 

@@ -43,11 +43,11 @@ def works(database_url: str, tmp_path: Path) -> Iterator[Works]:
 def checked(works: Works) -> Checked:
     """Write down that a subject was checked, and what came out; returns the certificate's id."""
 
-    def do(subject: Subject, outcome: str = "passed") -> int:
+    def do(subject: Subject, outcome: str = "passed", occasion: str = "certify") -> int:
         row = CertificateRow(
             model_digest=subject.model, device=subject.device, backend=subject.backend, driver=subject.driver,
             precision=subject.precision, outcome=outcome, passed=outcome == "passed", failures=[], golden=[],
-            placement={}, latency=[], batch=64, taken_ms=1, host="h", at=times.now(), made_by="t", occasion="certify",
+            placement={}, latency=[], batch=64, taken_ms=1, host="h", at=times.now(), made_by="t", occasion=occasion,
         )  # fmt: skip
         with writing(works.engine) as session:
             session.add(row)
@@ -58,7 +58,9 @@ def checked(works: Works) -> Checked:
 
 
 def test_what_nobody_ever_checked_is_trusted_until_somebody_does(works: Works, checked: Checked) -> None:
-    """What was in force before there were certificates stays as it was; a check on another device ends that."""
+    """What was in force before there were certificates stays as it was, also while workers check it by themselves."""
+    assert queries.standing(works.engine, HERE) == Standing("unchecked", None, first=True)
+    checked(replace(HERE, device="cpu"), "failed", "unchecked")
     assert queries.standing(works.engine, HERE) == Standing("unchecked", None, first=True)
     checked(replace(HERE, device="cpu"))
     assert queries.standing(works.engine, HERE) == Standing("unchecked", None, first=False)
