@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -44,6 +44,16 @@ class Finding:
     def key(self) -> tuple[str, int | None, int | None]:
         """Of the event: rule, connection, pipeline."""
         return self.rule, self.connection_id, self.pipeline_id
+
+
+class Judged(NamedTuple):
+    """What has changed of a promise."""
+
+    rule: str
+    name: str
+    """Of the connection or the pipeline."""
+    value: int | str | None
+    """What is broken by how much; None: it is whole again."""
 
 
 def event_id(finding: Finding, before: int) -> str:

@@ -12,13 +12,12 @@ from app.certificates.schemas import STATES
 from app.db import insert_all, insert_new, reading, table, writing
 from app.events.tables import EventRow
 from app.ledger.service import accounts
-from app.log import PROMISE_BROKEN, PROMISE_KEPT, get_logger
 from app.northbound.queries import north
 from app.northbound.schemas import outbox_rows
 from app.northbound.tables import OutboxRow
 from app.pipelines.tables import PipelineRow
 from app.sources.tables import ConnectionRow
-from app.watch.schemas import BOX, Finding, announcement, row
+from app.watch.schemas import BOX, Finding, Judged, announcement, row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from app.certificates.queries import Running
     from app.certificates.schemas import State
-
-log = get_logger(__name__)
 
 LEDGER: Final = "ledger_balance"
 CERTIFICATE: Final = "certificate"
@@ -92,8 +89,9 @@ def _device(one: Running) -> Finding:
     return Finding(DEVICE, None, name, message, one.device, 3, one.version.pipeline_id, f"= {one.missed}")
 
 
-def judge(engine: Engine, found: Sequence[Finding]) -> None:
+def judge(engine: Engine, found: Sequence[Finding]) -> list[Judged]:
     """Raise an event for what is newly broken, clear those of what is whole again; tell the consumers of both."""
+    judged: list[Judged] = []
     now = times.now()
     broken = {one.key: one for one in found}
     told = []
@@ -109,17 +107,18 @@ def judge(engine: Engine, found: Sequence[Finding]) -> None:
         }
         for key, finding in broken.items():
             if key not in active and (made := _raised(session, finding, now)) is not None:
-                log.error(PROMISE_BROKEN, rule=finding.rule, connection=finding.connection, off_by=finding.value)
+                judged.append(Judged(finding.rule, finding.connection, finding.value))
                 told.append(announcement(finding.connection, made, "raised", now))
         for key, event in active.items():
             if key not in broken:
                 changed = {"cleared_at": now, "state": "normal" if event["acked_at"] else "rtn_unack"}
                 session.execute(update(_events).where(_events.c.id == event["id"]).values(changed))
                 name = connections.get(key[1]) or pipelines.get(key[2], "")
-                log.info(PROMISE_KEPT, rule=event["rule"], connection=name)
+                judged.append(Judged(event["rule"], name, None))
                 told.append(announcement(name, {**event, **changed}, "cleared", now))
         if told:
             insert_all(session, OutboxRow, outbox_rows(north(session), told))
+    return judged
 
 
 def _raised(session: Session, finding: Finding, now: int) -> dict[str, Any] | None:
