@@ -13,12 +13,14 @@ import msgspec
 import onnx
 import pytest
 
+import inference
 from inference import Model
 from inference.certify import PARTS_S, TOTAL_S, Examined, Request, examine
 from inference.chip import Probe
 from inference.host import Host
 from tests.app.scoring.test_devices import million_model, variable
 from tests.inference import onnx_graphs as graphs
+from tests.inference import vulkan
 from tests.inference.plugins import needs_compiler
 from tests.waiting import wait_until
 
@@ -161,3 +163,13 @@ def _checks(store: Path) -> list[str]:
             if b"inference.certify\0" in words and str(store).encode() in words:
                 found.append(path.name)
     return found
+
+
+@pytest.mark.skipif(inference.backend("webgpu").absent() is not None, reason=vulkan.MISSING)
+def test_a_device_with_kernels_of_its_own_has_its_certificate(check: Check) -> None:
+    """WebGPU on a software driver: real kernels, within the tolerance and not to the bit, and its plugin's version."""
+    found = check(million_model(), "webgpu:0")
+    assert (found.outcome, found.failures) == ("passed", ())
+    assert found.placement["on_device"] == found.placement["nodes"]
+    assert "sha256:" in found.driver
+    assert 0 <= found.golden[0]["share"] <= 1
