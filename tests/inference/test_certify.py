@@ -98,7 +98,7 @@ def test_a_check_ends_with_the_process_that_asked_for_it(imported: Import, store
               "examine(msgspec.json.decode(sys.argv[1], type=Request))")
     with variable("SIMNPU_FAULT", "hang"):
         asking = subprocess.Popen([sys.executable, "-c", script, request.decode()])
-        wait_until(lambda: len(_checks(store)) == 1, 30)
+        wait_until(lambda: any(_hangs(one) for one in _checks(store)), 60)
         asking.kill()
         asking.wait()
     wait_until(lambda: not _checks(store))
@@ -163,6 +163,16 @@ def _checks(store: Path) -> list[str]:
             if b"inference.certify\0" in words and str(store).encode() in words:
                 found.append(path.name)
     return found
+
+
+def _hangs(process: str) -> bool:
+    """Whether it waits for a signal: the simulator's compiler does, for ever (pause, on ARM ppoll)."""
+    path = Path("/proc") / process
+    try:
+        loaded = "libsimnpu" in (path / "maps").read_text()
+        return loaded and (path / "syscall").read_text().split()[0] in {"34", "73"}
+    except OSError:
+        return False
 
 
 @pytest.mark.skipif(inference.backend("webgpu").absent() is not None, reason=vulkan.MISSING)
