@@ -34,6 +34,7 @@ _ZH: Final = {
     "invalid_request": "请求内容有误",
     "beyond_role": "令牌权限不能超过其所有者",
     "too_large": "请求过大",
+    "model_check_failed": "模型检查未通过",
     "unexpected": "网关内部错误",
     "bad_cursor": "分页游标无效",
 }

@@ -11,6 +11,7 @@ from app import engines, settings
 from app.commands import (
     backup,
     browse,
+    certify,
     conform,
     console,
     demo,
@@ -145,16 +146,18 @@ conformance = typer.Typer(cls=Spoken, invoke_without_command=True)
 conformance.callback()(conform.conform)
 conformance.command()(conform.verify)
 main.add_typer(conformance, name="conform")
+main.command()(certify.certify)
+main.command()(certify.certificates)
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
-certificates = typer.Typer(cls=Spoken, invoke_without_command=True)
-certificates.callback()(trust.listed)
-certificates.command()(trust.accept)
-certificates.command()(trust.reject)
-certificates.command()(trust.remove)
-certificates.command()(trust.own)
-certificates.command()(trust.switch)
-main.add_typer(certificates, name="trust")
+trusted = typer.Typer(cls=Spoken, invoke_without_command=True)
+trusted.callback()(trust.listed)
+trusted.command()(trust.accept)
+trusted.command()(trust.reject)
+trusted.command()(trust.remove)
+trusted.command()(trust.own)
+trusted.command()(trust.switch)
+main.add_typer(trusted, name="trust")
 dead = typer.Typer(cls=Spoken, invoke_without_command=True)
 dead.callback()(letters.listed)
 dead.command()(letters.show)

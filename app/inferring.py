@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from app.log import DEVICE_LOST, get_logger
 from app.sessions import Failed, Passport, Ready, Sessions
 from connectors import Status
 from inference import DeviceLostError, InputError
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     Run: TypeAlias = Callable[[Sessions, PipelineSpec, NDArray[np.floating[Any]]], "Outcome"]
 
-_log = get_logger(__name__)
-
 MOST_TOGETHER: Final = 1024
 """Windows of several pipelines in one call."""
 
@@ -40,6 +37,9 @@ KEPT: Final = ("input_refused", "killed_worker", "not_storable")
 """Reasons that are the window's own fault, or may be: such windows are kept, and can be mended and computed again."""
 
 
+UNCERTIFIED: Final = Status.UNCERTAIN_CONFIGURATION_ERROR
+"""Of an answer from Good inputs that no valid certificate stands behind (IEC 62541-8, 6.3.2: the value may not be
+accurate due to a configuration issue). An input's own Uncertain says more, and stays."""
 NOWHERE: Final = Passport()
 
 
@@ -199,6 +199,8 @@ class _Work:
                 reason[index], quality[index] = answer, _status(answer)
             else:
                 outputs[index] = answer
+                if not outcome.passport.trusted and quality[index] >> 30 == 0:
+                    quality[index] = UNCERTIFIED
         kept = tuple(index for index in self.wanted if _is_kept(reason[index]))
         return Scored(
             version=self.version,
@@ -278,9 +280,9 @@ class Outcome:
 
 
 def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> Outcome:
-    """Run them on the version's session; a device that is lost is prepared anew once."""
+    """Run them on the version's session; a device that is lost is prepared anew once, then the next of the order."""
     reason = ""
-    for _ in range(2):
+    for _ in range(min(2, len(spec.devices)) + 1):
         ready = sessions.get(spec)
         if isinstance(ready, Failed):
             return Outcome([reason or ready.reason] * len(windows))
@@ -288,8 +290,7 @@ def _run(sessions: Sessions, spec: PipelineSpec, windows: NDArray[np.floating[An
         try:
             answers, dead = attempt(ready, spec, windows)
         except DeviceLostError as error:
-            sessions.drop(spec)
-            _log.warning(DEVICE_LOST, pipeline=spec.name, device=ready.passport.device, reason=str(error))
+            sessions.lose(spec, ready, str(error))
             reason = f"device_lost: {error}"
             continue
         return Outcome(answers, ready.passport, time.perf_counter_ns() - start, dead)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from app.log import DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
+from app.certificates.schemas import Subject
+from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
 from inference.devices import choose
@@ -16,15 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from app.certificates.schemas import Standing
     from app.pipelines.schemas import PipelineSpec
-    from inference import Backend, Model, Session
+    from inference import Backend, Device, Model, Session
 
 _log = get_logger(__name__)
 
 MAX_SESSIONS: Final = 128
 BUSY_S: Final = 30.0
 """A model that no device takes is tried again after this long, not for every message."""
+LOOK_S: Final = 5.0
+"""How old what is known of a certificate may be."""
+AGAIN_S: Final = 60.0
+MOST_LOSSES: Final = 20
 BLANK: Final[dict[str, Any]] = {"f": 0.0, "i": 0, "u": 0, "b": False}
+
+Key = tuple[str, tuple[str, ...]]
+"""A model's digest, and an order of devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,14 @@ class Passport:
     backend: str = ""
     nodes: int = 0
     on_device: int = 0
+    driver: str = ""
+    standing: Standing | None = None
+    """Of its certificate; None where nobody asked for one."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether answers are as good as their inputs."""
+        return self.standing is None or self.standing.trusted
 
 
 @dataclass(slots=True)
@@ -45,6 +63,9 @@ class Ready:
     session: Session
     model: Model
     passport: Passport
+    subject: Subject
+    looked: float = 0.0
+    """When its standing was asked for (monotonic seconds)."""
 
 
 @dataclass(slots=True)
@@ -55,6 +76,10 @@ class Failed:
     until: float
 
 
+def nobody(_: Subject) -> None:
+    """The standing of everything where nobody keeps certificates."""
+
+
 @dataclass(slots=True)
 class Sessions:
     """The sessions of this process, one per model and order of devices."""
@@ -62,23 +87,80 @@ class Sessions:
     store: Path
     find: Callable[[str], Backend] = backend
     """The backend of a vendor."""
-    _held: dict[tuple[str, tuple[str, ...]], Ready | Failed] = field(default_factory=dict)
+    standing: Callable[[Subject], Standing | None] = nobody
+    """How a model and a device stand by their certificates."""
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    """When each device was lost (monotonic seconds)."""
+    waiting: set[str] = field(default_factory=set)
+    """Devices that are taken only where no other takes the model, until `take_back`."""
+    _held: dict[Key, Ready | Failed] = field(default_factory=dict)
     _blanks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _returning: set[Key] = field(default_factory=set)
 
     def get(self, spec: PipelineSpec) -> Ready | Failed:
         """A prepared session, or why no device takes the model now."""
         key = (spec.model_digest, spec.devices)
         held = self._held.get(key)
-        if isinstance(held, Ready) or (isinstance(held, Failed) and held.until > time.monotonic()):
+        if isinstance(held, Ready):
+            return self._looked_after(key, spec, held)
+        if isinstance(held, Failed) and held.until > time.monotonic():
             return held
         if held is None and len(self._held) >= MAX_SESSIONS:
             self.drop_all()
         made = self._held[key] = self._prepare(spec)
         return made
 
+    def held(self) -> dict[Key, Ready]:
+        """Those that run now. From any thread."""
+        return {key: one for key, one in self._held.copy().items() if isinstance(one, Ready)}
+
+    def take_back(self, key: Key, device: str) -> None:
+        """Let the next window of this session go to this device, which is well again. From any thread."""
+        self.waiting.discard(device)
+        self._returning.add(key)
+
+    def lose(self, spec: PipelineSpec, ready: Ready, why: str) -> None:
+        """Close a session whose device has gone: the next call prepares another one.
+
+        A device is tried again at once; one that is lost again within a minute waits behind the others of the order.
+        """
+        self.drop(spec)
+        device, now = ready.passport.device, time.monotonic()
+        losses = self.losses.setdefault(device, [])
+        if losses and losses[-1] > now - AGAIN_S:
+            self.waiting.add(device)
+        losses[:] = [*losses[-MOST_LOSSES:], now]
+        _log.warning(DEVICE_LOST, pipeline=spec.name, device=device, reason=why)
+
     def blanks(self, spec: PipelineSpec) -> Mapping[str, Any]:
         """Per output of the model a value of its type; empty while the model could never be opened."""
         return self._blanks.get(spec.model_digest, {})
+
+    def _looked_after(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
+        if held.looked + LOOK_S < time.monotonic():
+            held.looked = time.monotonic()
+            now, before = self.standing(held.subject), held.passport.standing
+            held.passport = replace(held.passport, standing=now)
+            if now != before and now is not None and now.state == "failed":
+                self._returning.add(key)
+        if key in self._returning:
+            self._returning.discard(key)
+            return self._chosen_anew(key, spec, held)
+        return held
+
+    def _chosen_anew(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
+        """The session on the device that would be chosen now; the present one stays until that is ready."""
+        made = self._prepare(spec)
+        if not isinstance(made, Ready):
+            return held
+        before = held.passport.device
+        if made.passport.device == before:
+            made.session.close()
+            return held
+        self._held[key] = made
+        held.session.close()
+        _log.info(DEVICE_CHANGED, pipeline=spec.name, device=made.passport.device, before=before)
+        return made
 
     def _prepare(self, spec: PipelineSpec) -> Ready | Failed:
         try:
@@ -86,16 +168,33 @@ class Sessions:
             self._blanks[spec.model_digest] = {
                 one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
             }
-            session, device, refusals = choice = choose(spec.devices, model, Options(threads=1), self.find)
+            session, device, refusals = choose(
+                spec.devices, model, Options(threads=1), self.find, partial(self._put_off, spec)
+            )
         except (InferenceError, OSError) as error:
             _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
         for one in refusals:
             _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
-        _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend)
-        placed = session.placement
-        passport = Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
-        return Ready(session, model, passport)
+        _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend, driver=device.driver)
+        placed, subject = session.placement, Subject.of(spec.model_digest, device)
+        passport = Passport(
+            spec.devices[0], device.id, subject.backend, placed.nodes, placed.on_device, subject.driver,
+            self.standing(subject),
+        )
+        return Ready(session, model, passport, subject, time.monotonic())
+
+    def _put_off(self, spec: PipelineSpec, device: Device) -> str:
+        """Why a device is taken only where no other is: it was lost, or no check of it ever passed.
+
+        Where a check has passed with another driver, the device keeps its place: it runs on, and its answers say so.
+        """
+        if device.id in self.waiting:
+            return "it was lost, and is not taken again before it was seen well and has passed its check"
+        standing = self.standing(Subject.of(spec.model_digest, device))
+        if standing is None or standing.first or standing.state in {"valid", "changed"}:
+            return ""
+        return f"its check is {standing.state}: headrace certify --pipeline '{spec.name}'"
 
     def drop(self, spec: PipelineSpec) -> None:
         """Close one session: the next call prepares a new one."""

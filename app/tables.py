@@ -2,6 +2,7 @@
 
 from app.access import tables as access
 from app.backfill import tables as backfill
+from app.certificates import tables as certificates
 from app.db import Base
 from app.events import tables as events
 from app.history import tables as history
@@ -23,6 +24,7 @@ metadata = Base.metadata
 __all__ = [
     "access",
     "backfill",
+    "certificates",
     "events",
     "history",
     "leases",

@@ -92,6 +92,8 @@ class Device:
     """The adapter and its version: `onnxruntime 1.32.0`."""
     evidence: str
     """verified-ci, simulated, verified-hardware, documented."""
+    driver: str = ""
+    """Driver, SDK or plugin as far as the probe knows them, with their versions; another text is another driver."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from inference import InferenceError
+from inference.chip import Text
 from inference.golden import Golden, compare, read
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Verdict:
     model: str
     device: Device
     precision: str
-    failures: tuple[str, ...]
+    failures: tuple[Text, ...]
     golden: tuple[Difference, ...]
     golden_made_by: str
     """`the package`, or the runtime that made them at import: then they show agreement with it, not truth."""
@@ -91,21 +93,62 @@ def _latencies(
     )
 
 
-def _placement_failures(placement: Placement) -> list[str]:
+def _placement_failures(placement: Placement) -> list[Text]:
     if placement.on_device == placement.nodes and not placement.fallen_back:
         return []
     names = ", ".join(placement.fallen_back[:10])
-    return [f"{placement.nodes - placement.on_device} of {placement.nodes} nodes are not on the device: {names}"]
+    count = placement.nodes - placement.on_device
+    return [Text(
+        f"{count} of {placement.nodes} nodes are not on the device: {names}. See headrace lint-model, or name another "
+        "device",
+        f"{placement.nodes} 个节点中有 {count} 个不在该设备上：{names}。请用 headrace lint-model 查看，或指定其他设备",
+    )]
 
 
-def _latency_failures(latency: tuple[Latency, ...], p99_limit_s: float | None) -> list[str]:
+def _latency_failures(latency: tuple[Latency, ...], p99_limit_s: float | None) -> list[Text]:
     failures = []
     for each in latency:
-        at = f"at batch {each.batch}"
         if each.runs < _FEWEST:
-            failures.append(f"only {each.runs} runs {at} within the time of the check: too slow to judge")
+            failures.append(Text(
+                f"only {each.runs} runs at batch {each.batch} within the time of the check: too slow to judge. Take a "
+                "smaller model or another device",
+                f"在检查时间内，批量 {each.batch} 只运行了 {each.runs} 次：太慢，无法评判。请改用更小的模型或其他设备",
+            ))
         if p99_limit_s is not None and each.p99_ns > p99_limit_s * 1e9:
-            failures.append(f"p99 {at} is {each.p99_ns / 1e6:.3g} ms, allowed {p99_limit_s * 1e3:.3g} ms")
+            p99, most = f"{each.p99_ns / 1e6:.3g}", f"{p99_limit_s * 1e3:.3g}"
+            failures.append(Text(
+                f"p99 at batch {each.batch} is {p99} ms, allowed {most} ms. Free the device of other work, or allow "
+                "more",
+                f"批量 {each.batch} 的 p99 为 {p99} ms，允许 {most} ms。请减轻该设备的其他负载，或放宽限值",
+            ))
+    return failures
+
+
+def _golden_failures(differences: tuple[Difference, ...], precision: str) -> list[Text]:
+    failures = []
+    for each in differences:
+        if each.passed:
+            continue
+        if not each.finite:
+            failures.append(Text(
+                f"output {each.name!r}: not finite. In half precision that is an overflow: take fp32, or scale its "
+                "inputs inside the model",
+                f"输出 {each.name!r}：不是有限值。半精度下这是溢出：请改用 fp32，或在模型内缩放输入",
+            ))
+        elif math.isnan(each.max_abs):
+            zh = each.reason.replace(", expected ", "，应为 ").replace("other values", "值不同")
+            failures.append(Text(
+                f"output {each.name!r}: {each.reason}. The device computes another thing: name another one",
+                f"输出 {each.name!r}：{zh}。该设备的计算结果不同：请指定其他设备",
+            ))
+        else:
+            limit = f"{each.atol:g} + {each.rtol:g}·|y|"
+            failures.append(Text(
+                f"output {each.name!r}: {each.reason}, allowed {limit} ({precision}). Name another device or "
+                "precision; what your process can bear beyond that belongs into the package's golden.npz as tol/NAME",
+                f"输出 {each.name!r}：最大相差 {each.max_abs:.3g}，允许 {limit}（{precision}）。请指定其他设备或精度；"
+                "工艺可承受的更大误差请写入模型包 golden.npz 的 tol/名称",
+            ))
     return failures
 
 
@@ -119,15 +162,21 @@ def verify(
     latency: tuple[Latency, ...] = ()
     golden = None
     if model.golden is None:
-        failures.append("there are no golden vectors to hold the model to: add a golden.npz to its package")
+        failures.append(Text(
+            "there are no golden vectors to hold the model to: add a golden.npz to its package",
+            "没有可供比对的黄金向量：请在模型包中加入 golden.npz",
+        ))
     else:
         golden = read(model.golden)
         try:
             differences = compare(golden, session.run(golden.inputs), precision)
             latency = _latencies(session, model, golden, batch=batch, runs=runs, budget_s=budget_s)
         except InferenceError as error:
-            failures.append(f"the run failed: {error}")
-    failures += [f"output {each.name!r}: {each.reason}" for each in differences if not each.passed]
+            failures.append(Text(
+                f"the run failed: {error}. See to the device, then check again",
+                f"运行失败：{error}。请检查设备后重新检查",
+            ))
+    failures += _golden_failures(differences, precision)
     failures += _latency_failures(latency, p99_limit_s)
     mode = getattr(session, "batching", None)
     return Verdict(

@@ -16,6 +16,7 @@ from inference import (
     names,
 )
 from inference.adapters.chip import ChipBackend
+from inference.chip import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,46 +64,71 @@ def devices(host: Host | None = None) -> tuple[list[Device], list[Absent]]:
     return found, missing
 
 
-def _device(wanted: str, find: Find) -> Device | str:
+def named(wanted: str, find: Find = backend) -> Device | Text:
     """The device of an id (`ascend:0`) or a vendor's first one, or the reason why there is none."""
     vendor = wanted.partition(":")[0]
     try:
         made = find(vendor)
     except KeyError as error:
-        return str(error.args[0])
+        return Text(str(error.args[0]), f"没有厂商 {vendor!r}")
     found = made.devices()
     for device in found:
         if wanted in (device.id, device.vendor):
             return device
     absent = made.absent()
     if absent is not None:
-        return absent.reason
-    return f"there is no such device; {vendor} has: {', '.join(device.id for device in found)}"
+        return Text(absent.reason, absent.reason_zh or absent.reason)
+    has = ", ".join(device.id for device in found)
+    return Text(f"there is no such device; {vendor} has: {has}", f"没有该设备；{vendor} 有：{has}")
+
+
+def _at_once(_: Device) -> str:
+    return ""
 
 
 def choose(
-    order: Sequence[str], model: Model, options: Options | None = None, find: Find = backend
+    order: Sequence[str],
+    model: Model,
+    options: Options | None = None,
+    find: Find = backend,
+    put_off: Callable[[Device], str] = _at_once,
 ) -> Choice:
     """Prepare the model on the first device of the order that takes it.
 
     Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
     with every reason when none takes it, and ValueError for an empty order. `find`: the backend of a vendor.
+    `put_off`: why a device is tried only where no other takes the model; empty for one that keeps its place.
     """
     if not order:
         message = "the pipeline names no device: give at least one, e.g. cpu"
         raise ValueError(message)
     refusals: list[Refused] = []
+    later: list[tuple[str, Device]] = []
     for wanted in order:
-        device = _device(wanted, find)
-        if isinstance(device, str):
-            refusals.append(Refused(wanted, device))
-            continue
-        try:
-            session = find(device.vendor).prepare(model, device, options or Options())
-        except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
-            refusals.append(Refused(wanted, str(error)))
-            continue
-        return Choice(session, device, tuple(refusals))
+        device = named(wanted, find)
+        if isinstance(device, Text):
+            refusals.append(Refused(wanted, device.en))
+        elif why := put_off(device):
+            refusals.append(Refused(wanted, why))
+            later.append((wanted, device))
+        else:
+            made = _prepared(model, device, options, find)
+            if not isinstance(made, str):
+                return Choice(made, device, tuple(refusals))
+            refusals.append(Refused(wanted, made))
+    for wanted, device in later:
+        made = _prepared(model, device, options, find)
+        if not isinstance(made, str):
+            return Choice(made, device, tuple(one for one in refusals if one.device != wanted))
+        refusals.append(Refused(wanted, made))
     reasons = "; ".join(f"{each.device}: {each.reason}" for each in refusals)
     message = f"no device of the order takes {model.name}: {reasons}"
     raise UnsupportedModelError(message)
+
+
+def _prepared(model: Model, device: Device, options: Options | None, find: Find) -> Session | str:
+    """A session, or why the device does not take the model."""
+    try:
+        return find(device.vendor).prepare(model, device, options or Options())
+    except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
+        return str(error)

@@ -5,10 +5,11 @@ Loaded by the engine from beside it; standard library and the runtime, Python 3.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Tuple, Type  # noqa: UP035 - Python 3.8
+from typing import TYPE_CHECKING, Any, Dict, Tuple, Type  # noqa: UP035 - Python 3.8
 
 if TYPE_CHECKING:
     from inference import engine_wire as wire
@@ -25,8 +26,8 @@ ERRORS = (
     "NoSuchFile", "NotFound", "NotImplemented", "RuntimeException", "ModelRequiresCompilation",
 )
 """Its own, by name: no version has all of them."""
-_plugins: set[str] = set()
-"""Libraries that were loaded: once in a process."""
+_plugins: Dict[str, str] = {}  # noqa: UP006 - Python 3.8
+"""Libraries that were loaded, once in a process, with the SHA-256 of each as it was loaded."""
 
 
 def _onnxruntime() -> Any:  # noqa: ANN401 - it has no types
@@ -56,7 +57,10 @@ def runtime(body: wire.Body) -> wire.Body:
     plugin = body.get("plugin")
     if plugin:
         try:
-            found["devices"] = len(_devices(module, plugin))
+            listed = _devices(module, plugin)
+            found["devices"] = len(listed)
+            found["drivers"] = [str(getattr(one, "ep_metadata", {}).get("version", "")) for one in listed]
+            found["sha256"] = _plugins[plugin["library"]]
         except errors() as error:
             raise wire.AbsentError(said(error)) from error
     return found
@@ -148,7 +152,11 @@ def _devices(module: Any, plugin: wire.Body) -> list[Any]:  # noqa: ANN401 - no 
     """Load a plugin's library once, and list its devices by the provider's name."""
     if plugin["library"] not in _plugins:
         module.register_execution_provider_library(plugin["name"], plugin["library"])
-        _plugins.add(plugin["library"])
+        with open(plugin["library"], "rb") as file:  # noqa: PTH123 - Python 3.8, and nothing else of pathlib here
+            content = hashlib.sha256()
+            for block in iter(lambda: file.read(2**20), b""):
+                content.update(block)
+        _plugins[plugin["library"]] = content.hexdigest()
     return [one for one in module.get_ep_devices() if one.ep_name == plugin["provider"]]
 
 

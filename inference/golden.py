@@ -60,6 +60,8 @@ class Difference:
     atol: float
     finite: bool
     reason: str = ""
+    share: float = float("nan")
+    """Worst difference over what its element may differ by: 1 is the limit. NaN as above, and where 0 is allowed."""
 
 
 def _load(path: Path, limit_bytes: int) -> dict[str, Tensor]:
@@ -240,6 +242,10 @@ def _numbers(name: str, want: Tensor, have: Tensor, tolerance: Tolerance) -> Dif
     wide = want.astype(np.float64)
     gap = np.abs(have.astype(np.float64) - wide)
     worst = float(gap.max()) if gap.size else 0.0
-    passed = bool((gap <= atol + rtol * np.abs(wide)).all())
+    allowed = atol + rtol * np.abs(wide)
+    passed = bool((gap <= allowed).all())
     reason = "" if passed else f"differs by up to {worst:.3g}"
-    return Difference(name, passed=passed, max_abs=worst, rtol=rtol, atol=atol, finite=True, reason=reason)
+    share = float((gap / allowed).max()) if gap.size and (allowed > 0).all() else float("nan")
+    return Difference(
+        name, passed=passed, max_abs=worst, rtol=rtol, atol=atol, finite=True, reason=reason, share=share
+    )

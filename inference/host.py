@@ -61,6 +61,29 @@ class Host:
 
     def pci(self, probe: Probe) -> tuple[str, ...]:
         """Addresses and ids of the accelerators of the probe's vendor: `0000:81:00.0 (19e5:d500)`."""
+        return tuple(
+            f"{device.rpartition('/')[2]} ({probe.pci_vendor or 0:04x}:{self._number(f'{device}/device') or 0:04x})"
+            for device in self._accelerators(probe)
+        )
+
+    def driver(self, probe: Probe) -> str:
+        """The kernel's drivers of its cards with their versions, `davinci 24.1`; empty where the kernel does not say.
+
+        A module built without a version is told by the digest of its source (sysfs, /sys/module/NAME/srcversion).
+        """
+        found = set()
+        for device in self._accelerators(probe):
+            name = next(
+                (line[7:] for line in self._text(f"{device}/uevent").splitlines() if line.startswith("DRIVER=")),
+                "",
+            )
+            module = f"/sys/module/{name}" if name else f"{device}/driver/module"
+            version = self._text(f"{module}/version") or self._text(f"{module}/srcversion")
+            found.add(" ".join(part for part in (name, version) if part))
+        return ", ".join(sorted(found - {""}))
+
+    def _accelerators(self, probe: Probe) -> list[str]:
+        """Folders of sysfs of the PCI devices that are the chip's."""
         found = []
         for device in self._list("/sys/bus/pci/devices"):
             vendor = self._number(f"{device}/vendor")
@@ -69,8 +92,8 @@ class Host:
             product, kind = self._number(f"{device}/device"), self._number(f"{device}/class")
             listed = not probe.pci_devices or product in probe.pci_devices
             if listed and kind is not None and kind >> 16 in _ACCELERATOR_CLASSES:
-                found.append(f"{device.rpartition('/')[2]} ({vendor:04x}:{product or 0:04x})")
-        return tuple(found)
+                found.append(device)
+        return found
 
     def library(self, name: str, folders: tuple[str, ...]) -> str | None:
         """The path of a shared library, with or without a version behind its name; None where it is not."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REVISIONS: Final = "alembic_version"
 CONFIGURATION: Final = frozenset((
     "users", "tokens", "audit", "connections", "tags", "tag_versions", "plant_revisions", "models", "pipelines",
-    "pipeline_versions", "subscriptions", "history_classes",
+    "pipeline_versions", "overrides", "subscriptions", "history_classes",
 ))  # fmt: skip
 """Tables that hold what people have decided; the others hold what came of it."""
 PART_BYTES: Final = 4 * 2**20

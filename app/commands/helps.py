@@ -150,6 +150,16 @@ ZH: Final[dict[str, str]] = {
     "Only this fault; may be given again.": "只做这种故障；可多次给出。",
     "Folder for the report, as Markdown and JSON.": "报告目录，格式为 Markdown 和 JSON。",
     "Keep data and logs in this new folder.": "将数据和日志保留在这个新目录中。",
+    "Check models on this machine's devices and record what was found; exit status 1 when a check did not pass.": "在本机设备上检查模型并记录结果；有检查未通过时退出码为 1。",
+    "List what checks of models on devices have found, newest first.": "列出各设备上模型检查的结果，最新的在前。",
+    "Of this pipeline: its model on each device of its order.": "此流水线：其模型在设备顺序中的每个设备上。",
+    "A model by name or digest; with --device.": "模型名称或摘要；与 --device 同用。",
+    "On this device only, e.g. cpu; see headrace devices.": "仅在此设备上，例如 cpu；见 headrace devices。",
+    "fp32, or what the device is to be asked for.": "fp32，或要求设备使用的精度。",
+    "Rows at which p99 is measured.": "测量 p99 时的行数。",
+    "Fail above this p99.": "p99 高于此值即不通过。",
+    "Of this model only, by name or digest.": "仅此模型，按名称或摘要。",
+    "Put pipelines in force though their model does not pass its check: why; it is audited.": "即使模型未通过检查也使流水线生效：填写原因；将记入审计日志。",
 }
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from app.commands import remote
-from app.commands.console import as_json, err, fail, mistakes, out, t, table
+from app.commands.console import as_json, chinese, err, fail, mistakes, out, t, table
 from app.commands.running import Data, choose_data
 from app.config import template
-from app.config.activate import refusals
+from app.config.activate import Gate
 from app.config.check import check_file, check_text
 from app.config.document import DocumentError
 from app.config.jsonschema import plant_schema
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SQLITE: Final = "sqlite:///"
 SCHEMA: Final = "plant.schema.json"
+MAX_REASON: Final = 500
 File = Annotated[Path, typer.Argument(help="The plant file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -102,22 +103,35 @@ def show_changes(changes: Sequence[service.Change]) -> None:
     table(t("This would change:"), [t("kind"), t("name"), t("what"), t("detail")], rows)
 
 
-def activated(engine: Engine, desired: Desired) -> None:
-    """Every model that is new to its pipeline passes its check, or nothing is applied."""
-    for pipeline, reason in refusals(engine, desired, models_folder()):
-        raise fail(t("The model check failed for {pipeline}: {reason}", pipeline=pipeline, reason=reason))
+def activated(engine: Engine, desired: Desired, who: str, override: str = "") -> dict[str, str]:
+    """Every model that is new to its pipeline passes its check, or nothing is applied, unless somebody says why.
+
+    Returns the pipelines that did not pass, with what was said.
+    """
+    refused = {}
+    for one in Gate(engine, models_folder(), who).refusals(desired):
+        said = t("The model check failed for {pipeline}: {reason}", pipeline=one.pipeline,
+                 reason=one.zh if chinese() else one.en)  # fmt: skip
+        if not override.strip():
+            raise fail(said)
+        err.print(said, style="yellow", markup=False)
+        refused[one.pipeline] = override.strip()[:MAX_REASON]
+    return refused
 
 
 def apply_file(engine: Engine, file: Path, who: str) -> service.Applied:
     """Check, check the models, apply: no questions. DocumentError, typer.Exit."""
     desired = check_file(file, models_folder())
-    activated(engine, desired)
-    return service.apply(engine, desired, who)
+    return service.apply(engine, desired, who, activated(engine, desired, who))
 
 
 def apply(  # noqa: PLR0913 - a command's options
     file: Annotated[Path | None, typer.Argument(help="The plant file.")] = None,
     *,
+    override: Annotated[
+        str,
+        typer.Option(help="Put pipelines in force though their model does not pass its check: why; it is audited."),
+    ] = "",
     revision: Annotated[int | None, typer.Option(help="Bring back an earlier revision instead of a file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference only.")] = False,
@@ -134,7 +148,7 @@ def apply(  # noqa: PLR0913 - a command's options
     if url is not None:
         if file is None:
             raise fail(t("--url takes a plant file."), 2)
-        asked = _Asked(file, yes=yes, dry_run=dry_run, json_wanted=json_)
+        asked = _Asked(file, yes=yes, dry_run=dry_run, json_wanted=json_, override=override)
         _apply_over(url, token_file, ca_file, asked, plain=plain_http)
         return
     choose_data(data)
@@ -145,9 +159,10 @@ def apply(  # noqa: PLR0913 - a command's options
         if not (changes and _go_on(changes, number, yes=yes, dry_run=dry_run, json_wanted=json_)):
             _unchanged(changes, number, json_wanted=json_)
             return
-        activated(engine, desired)
-        applied = service.apply(engine, desired, getpass.getuser())
-    _done(applied.number, applied.changes, json_wanted=json_)
+        who = getpass.getuser()
+        refused = activated(engine, desired, who, override)
+        applied = service.apply(engine, desired, who, refused)
+    _done(applied.number, applied.changes, sorted(refused), json_wanted=json_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,7 @@ class _Asked:
     yes: bool
     dry_run: bool
     json_wanted: bool
+    override: str
 
 
 def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: _Asked, *, plain: bool) -> None:
@@ -172,14 +188,15 @@ def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: 
         if not wanted:
             _unchanged(changes, would["number"], json_wanted=asked.json_wanted)
             return
-        applied = gateway.ask("PUT", "/api/v1/plant", sent)
+        applied = gateway.ask("PUT", "/api/v1/plant", {**sent, "override": asked.override.strip()[:MAX_REASON]})
     except DocumentError as error:
         raise _report(error, asked.file, json_wanted=asked.json_wanted) from error
     except (remote.RemoteError, OSError) as error:
         for line in getattr(error, "errors", ()):
             err.print(f"{asked.file}:{line}", markup=False)
         raise fail(str(error)) from error
-    _done(applied["number"], [service.Change(**one) for one in applied["changes"]], json_wanted=asked.json_wanted)
+    changes = [service.Change(**one) for one in applied["changes"]]
+    _done(applied["number"], changes, applied.get("overridden", []), json_wanted=asked.json_wanted)
 
 
 def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run: bool, json_wanted: bool) -> bool:
@@ -193,11 +210,14 @@ def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run
     return True
 
 
-def _done(number: int, changes: Sequence[service.Change], *, json_wanted: bool) -> None:
+def _done(number: int, changes: Sequence[service.Change], refused: Sequence[str], *, json_wanted: bool) -> None:
     if json_wanted:
-        as_json({"revision": number, "changes": [asdict(one) for one in changes]})
-    else:
-        out.print(t("Revision {number} is in force.", number=number))
+        as_json({"revision": number, "changes": [asdict(one) for one in changes], "overridden": list(refused)})
+        return
+    out.print(t("Revision {number} is in force.", number=number))
+    for pipeline in refused:
+        said = t("{pipeline} runs without a certificate: its answers are Uncertain.", pipeline=pipeline)
+        out.print(said, style="yellow", markup=False)
 
 
 def _unchanged(changes: Sequence[service.Change], number: int, *, json_wanted: bool) -> None:

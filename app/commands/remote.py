@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "HEADRACE_TOKEN"  # noqa: S105 - the name of a variable
 MAX_ANSWER: Final = 16 * 2**20
-TIMEOUT_S: Final = 120.0
-"""A model's check takes up to 20 s on each device."""
+TIMEOUT_S: Final = 900.0
+"""A model's check takes up to five minutes on each device of its order."""
 
 
 class RemoteError(Exception):

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from app import live, times
+from app.certificates import queries as certificates
+from app.certificates.schemas import running_json
 from app.commands.console import as_json, chinese, fail, out, t, table
 from app.commands.plant import database
 from app.commands.running import Data, choose_data
@@ -152,17 +154,21 @@ def status(*, json_: Json = False, data: Data = None) -> None:
     choose_data(data)
     with database(make=False) as engine:
         counts = health.prediction_counts(engine)
+        running = [running_json(one) for one in certificates.running(engine)]
     gateways = live.gateways()
     if json_:
         predictions = [{"pipeline": p, "refused": r, "count": n} for p, r, n in counts]
-        as_json({"gateways": [live.as_json(one) for one in gateways], "predictions": predictions})
+        reports = [live.as_json(one) for one in gateways]
+        as_json({"gateways": reports, "predictions": predictions, "pipelines": running})
     else:
-        _show(gateways, counts)
+        _show(gateways, counts, running)
     if not gateways:
         raise fail(t("No gateway has reported in the last seconds."))
 
 
-def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]]) -> None:
+def _show(
+    gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]], running: list[dict[str, Any]]
+) -> None:
     columns = [
         t("gateway"),
         t("readings/s"),
@@ -201,14 +207,23 @@ def _show(gateways: list[live.GatewayLive], counts: list[tuple[str, bool, int]])
         for c in g.connections:
             for note in c.notes:
                 out.print(f"· {c.name}: {note}", style="yellow", markup=False)
-    pipelines = sorted({name for name, _, _ in counts})
+    _show_pipelines(counts, {one["pipeline"]: one for one in running})
+
+
+def _show_pipelines(counts: list[tuple[str, bool, int]], running: dict[str, dict[str, Any]]) -> None:
     totals = {(name, refused): n for name, refused, n in counts}
-    table(
-        "",
-        [t("pipeline"), t("answered"), t("refused")],
-        [(name, totals.get((name, False), 0), totals.get((name, True), 0)) for name in pipelines],
-        numbers=(1, 2),
-    )
+    rows = []
+    for name in sorted({name for name, _, _ in counts} | running.keys()):
+        one = running.get(name)
+        where = (one["device_wanted"], one["device"], t(one["certificate"] or "-")) if one is not None else ("", "", "")
+        rows.append((name, totals.get((name, False), 0), totals.get((name, True), 0), *where))
+    columns = ("pipeline", "answered", "refused", "wanted device", "device", "certificate")
+    table("", [t(one) for one in columns], rows, numbers=(1, 2))
+    for one in running.values():
+        if one["override"] is not None:
+            said = t("{pipeline} runs without a certificate, by {who}: {reason}", pipeline=one["pipeline"],
+                     who=one["override"]["who"], reason=one["override"]["reason"])  # fmt: skip
+            out.print(f"· {said}", style="yellow", markup=False)
 
 
 def _show_leases(gateways: list[live.GatewayLive]) -> None:

@@ -371,7 +371,9 @@ def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
 
 def _tell_acknowledged(session: Session, event: dict[str, Any]) -> None:
     if event["source"] == BOX:
-        name = session.scalar(select(ConnectionRow.name).where(ConnectionRow.id == event["connection_id"])) or ""
+        of = ConnectionRow if event["pipeline_id"] is None else PipelineRow
+        key = event["connection_id"] if event["pipeline_id"] is None else event["pipeline_id"]
+        name = session.scalar(select(of.name).where(of.id == key)) or ""
         told = watch.announcement(name, event, "acknowledged", event["acked_at"])
         insert_all(session, OutboxRow, outbox_rows(north(session), [told]))
         return

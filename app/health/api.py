@@ -13,6 +13,7 @@ from prometheus_client.core import CollectorRegistry, CounterMetricFamily, Gauge
 from app import live
 from app.access.api import Database, Viewer, principal
 from app.access.schemas import Principal
+from app.certificates import queries as certificates
 from app.health import service
 from app.ledger import service as ledger
 from app.retention import service as retention
@@ -88,6 +89,19 @@ def _results(engine: Engine) -> Iterator[Metric]:
     yield due
 
 
+def _certificates(engine: Engine) -> Iterator[Metric]:
+    valid = GaugeMetricFamily(
+        "headrace_certificate_valid",
+        "1 when a valid certificate stands behind the answers of a pipeline, on the device that gave the last one.",
+        labels=["pipeline", "wanted", "device", "state"],
+    )
+    for one in certificates.running(engine):
+        if one.standing is not None:
+            good = int(one.standing.state == "valid")
+            valid.add_metric([one.version.pipeline, one.wanted, one.device, one.standing.state], good)
+    yield valid
+
+
 def gateways(reports: Sequence[live.GatewayLive]) -> Iterator[Metric]:
     """What they say of themselves. A connection that another one reads has its figures from there."""
     up = GaugeMetricFamily("headrace_connection_up", "1 while connected.", labels=["connection"])
@@ -161,6 +175,7 @@ class _Now:
     def collect(self) -> Iterator[Metric]:
         yield from _ledger(self._engine)
         yield from _results(self._engine)
+        yield from _certificates(self._engine)
         yield from gateways(live.gateways())
         yield from _serving(self._offered)
 

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 from app import times
 from app.access.api import Database, Engineer, Viewer
 from app.api import View
-from app.config.activate import refusals
+from app.config.activate import Gate, Refusal
 from app.config.check import check_text
 from app.config.document import MAX_BYTES, DocumentError
 from app.config.secrets import MAX_SECRET
@@ -54,6 +54,8 @@ class AppliedView(View):
     number: int
     changes: list[ChangeView]
     dry_run: bool
+    overridden: list[str] = []  # noqa: RUF012 - pydantic copies a default
+    """Pipelines in force without a certificate."""
 
 
 class NewPlant(View):
@@ -67,6 +69,13 @@ class NewPlant(View):
             description="What the file refers to, by `env:NAME` or `file:PATH`: this box looks at neither.",
         ),
     ] = {}  # noqa: RUF012 - pydantic copies a default
+    override: Annotated[
+        str,
+        Field(
+            max_length=500,
+            description="Why pipelines are to be put in force though their model does not pass its check; audited.",
+        ),
+    ] = ""
 
 
 def _revision(row: PlantRevisionRow) -> RevisionView:
@@ -88,6 +97,11 @@ def plant(_who: Viewer, engine: Database) -> PlantView:
 def revisions(_who: Viewer, engine: Database) -> list[RevisionView]:
     """Every applied file, newest first."""
     return [_revision(row) for row in queries.revisions(engine)]
+
+
+def _refused(one: Refusal) -> Problem:
+    said = [{"pointer": "/document", "detail": text} for text in (one.en, one.zh)]
+    return Problem(422, "model_check_failed", "The model check failed", f"{one.pipeline}: {one.en}", errors=said)
 
 
 @router.put("/plant", operation_id="applyPlant")
@@ -115,12 +129,16 @@ def apply(
             raise Problem(422, "invalid_plant", "The plant file has mistakes", "See errors.", errors=errors) from error
     changes = service.difference(engine, desired)
     if not dry_run and changes:
-        for pipeline, reason in refusals(engine, desired, store):
-            raise Problem(422, "model_check_failed", "The model check failed", f"{pipeline}: {reason}")
-        applied = service.apply(engine, desired, who.name)
+        refused = {}
+        for one in Gate(engine, store, who.name).refusals(desired):
+            if not body.override.strip():
+                raise _refused(one)
+            refused[one.pipeline] = body.override.strip()
+        applied = service.apply(engine, desired, who.name, refused)
         return AppliedView(
-            number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False
-        )
+            number=applied.number, changes=[ChangeView.model_validate(c) for c in applied.changes], dry_run=False,
+            overridden=sorted(refused),
+        )  # fmt: skip
     return AppliedView(
         number=queries.number(engine), changes=[ChangeView.model_validate(c) for c in changes], dry_run=dry_run
     )

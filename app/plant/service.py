@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from app import times
 from app.access.seal import SealError, opened, same, sealed
 from app.access.service import audit
+from app.certificates.service import override
 from app.db import writing
 from app.models.service import model_row
 from app.models.tables import ModelRow
@@ -373,8 +374,11 @@ def difference(engine: Engine, desired: Desired) -> tuple[Change, ...]:
     return tuple(applier.changes)
 
 
-def apply(engine: Engine, desired: Desired, who: str) -> Applied:
-    """Make it so, in one transaction. Without a difference nothing is written and no revision is made."""
+def apply(engine: Engine, desired: Desired, who: str, overridden: Mapping[str, str] | None = None) -> Applied:
+    """Make it so, in one transaction. Without a difference nothing is written and no revision is made.
+
+    `overridden`: pipelines that are put in force though their model did not pass its check, and why.
+    """
     with writing(engine) as session:
         number = session.scalar(select(func.max(PlantRevisionRow.number))) or 0
         applier = _Applier(session, desired)
@@ -382,6 +386,7 @@ def apply(engine: Engine, desired: Desired, who: str) -> Applied:
         if not applier.changes:
             session.rollback()
             return Applied(number, ())
+        override(session, who, overridden or {})
         digest = f"sha256:{hashlib.sha256(desired.text.encode()).hexdigest()}"
         session.add(
             PlantRevisionRow(

@@ -31,6 +31,10 @@ class Passport(View):
     device_wanted: str
     device: str
     backend: str
+    driver: str
+    certificate: str
+    """How model and device stood: `valid`, `changed`, `failed`, `unchecked`; empty where nothing ran."""
+    certificate_id: int | None
     precision: str
     nodes: int
     nodes_on_device: int
@@ -79,6 +83,9 @@ def _view(found: queries.Found, names: Mapping[int, str]) -> PredictionView:
         device_wanted=row.device_wanted,
         device=row.device,
         backend=row.backend,
+        driver=row.driver,
+        certificate=row.certificate,
+        certificate_id=row.certificate_id,
         precision=row.precision,
         nodes=row.nodes,
         nodes_on_device=row.nodes_on_device,

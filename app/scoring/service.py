@@ -329,7 +329,7 @@ def _origin(message: Message) -> _Row:
 
 def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
     """One row a window: all that is the same for the block is put together once."""
-    version, passport = scored.version, scored.passport
+    version, passport, standing = scored.version, scored.passport, scored.passport.standing
     same = {
         "pipeline_id": version.pipeline_id,
         "version_id": version.id,
@@ -340,6 +340,9 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
         "device_wanted": passport.device_wanted or version.spec.devices[0],
         "device": passport.device,
         "backend": passport.backend,
+        "driver": passport.driver,
+        "certificate": "" if standing is None else standing.state,
+        "certificate_id": None if standing is None else standing.certificate,
         "precision": "fp32",
         "nodes": passport.nodes,
         "nodes_on_device": passport.on_device,

@@ -43,6 +43,11 @@ class PredictionRow(Base):
     device_wanted: Mapped[str] = mapped_column(String(60))
     device: Mapped[str] = mapped_column(String(60))
     backend: Mapped[str] = mapped_column(String(100))
+    driver: Mapped[str] = mapped_column(String(200), default="", server_default="")
+    """Driver or plugin of the device, as far as its probe knows it."""
+    certificate: Mapped[str] = mapped_column(String(20), default="", server_default="")
+    """How model and device stood (`app.certificates.schemas.State`); empty where nothing ran, or nobody asked."""
+    certificate_id: Mapped[int | None] = mapped_column(Big)
     precision: Mapped[str] = mapped_column(String(20), default="fp32")
     nodes_on_device: Mapped[int] = mapped_column(Integer, default=0)
     nodes: Mapped[int] = mapped_column(Integer, default=0)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from app import longlived
+from app.certificates.queries import standing
 from app.db import make_engine
 from app.errors import QueueError
 from app.inferring import Scored, refused, score_all, unanswered
+from app.keeping import Keeper
 from app.letters import service as letters
 from app.log import (
     BATCH_DEADLY,
@@ -152,7 +154,10 @@ class Scorer:
 def scorer() -> Scorer:
     """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
     here = settings()
-    return Scorer(make_engine(here.database()), Sessions(here.data_dir / "models"), ring, recompute)
+    engine = make_engine(here.database())
+    sessions = Sessions(here.data_dir / "models", standing=partial(standing, engine))
+    Keeper(engine, sessions).start()
+    return Scorer(engine, sessions, ring, recompute)
 
 
 @celery.task(name=TASK)

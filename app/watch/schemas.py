@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -27,19 +27,39 @@ class Finding:
 
     rule: str
     """Which promise: `ledger_balance`."""
-    connection_id: int
+    connection_id: int | None
+    """Of a promise on a connection; else `pipeline_id` says whose it is."""
     connection: str
+    """The name of the connection, or of the pipeline."""
     message: Mapping[str, str]
     """Language tag to text, for people: what it is and what to do."""
-    value: int
-    """By how much."""
+    value: int | str
+    """By how much; or what it is now."""
     priority: int = 1
     """1 is the most urgent."""
+    pipeline_id: int | None = None
+    limit: str = "= 0"
+
+    @property
+    def key(self) -> tuple[str, int | None, int | None]:
+        """Of the event: rule, connection, pipeline."""
+        return self.rule, self.connection_id, self.pipeline_id
+
+
+class Judged(NamedTuple):
+    """What has changed of a promise."""
+
+    rule: str
+    name: str
+    """Of the connection or the pipeline."""
+    value: int | str | None
+    """What is broken by how much; None: it is whole again."""
 
 
 def event_id(finding: Finding, before: int) -> str:
-    """`before`: how many events of this rule and connection there were. Who comes second makes the same."""
-    return str(uuid.uuid5(NAMESPACE, f"{finding.rule}:{finding.connection_id}:{before}"))
+    """`before`: how many events of this key there were. Who comes second makes the same."""
+    whose = str(finding.connection_id) if finding.pipeline_id is None else f"pipeline {finding.pipeline_id}"
+    return str(uuid.uuid5(NAMESPACE, f"{finding.rule}:{whose}:{before}"))
 
 
 def row(finding: Finding, before: int, now: int) -> dict[str, Any]:
@@ -49,7 +69,7 @@ def row(finding: Finding, before: int, now: int) -> dict[str, Any]:
         "source": BOX,
         "connection_id": finding.connection_id,
         "condition_key": None,
-        "pipeline_id": None,
+        "pipeline_id": finding.pipeline_id,
         "version_id": None,
         "rule": finding.rule,
         "prediction_id": None,
@@ -58,7 +78,7 @@ def row(finding: Finding, before: int, now: int) -> dict[str, Any]:
         "priority": finding.priority,
         "message": dict(finding.message),
         "value": finding.value,
-        "limit": "= 0",
+        "limit": finding.limit,
         "unit_id": None,
         "context": {},
         "raised_at": now,
@@ -71,7 +91,7 @@ def row(finding: Finding, before: int, now: int) -> dict[str, Any]:
 
 
 def announcement(connection: str, event: Mapping[str, Any], what: str, at: int) -> Announcement:
-    """`what`: raised, cleared, acknowledged; `at` in ns."""
+    """`connection`: its name, or that of the pipeline. `what`: raised, cleared, acknowledged; `at` in ns."""
     data = BoxEventData(
         event_id=event["id"],
         connection=connection,

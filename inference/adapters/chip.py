@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from inference import Absent, Device, DeviceLostError, UnsupportedModelError, backend, names
 from inference.adapters import chip_runtime, ort
 from inference.adapters.engine_backend import EngineBackend
-from inference.adapters.ort_plugin import Plugin, PluginBackend, probed
+from inference.adapters.ort_plugin import Plugin, PluginBackend, digest_of, probed, said_of
 from inference.adapters.plugin_probe import Wanted
 from inference.chip import MissingPartError, Text, joined
 from inference.host import HERE, RENDER
@@ -215,15 +215,23 @@ class ChipBackend:
             return ()
         where = f", engine, Python {found.runtime.python}" if found.runtime.where else ""
         version = f"onnxruntime {found.runtime.version}, {found.route.target}{where}"
-        return tuple(self._device(card, version, found.route.evidence) for card in found.cards)
+        driver = self._driver(found.route)
+        return tuple(self._device(card, version, found.route.evidence, driver) for card in found.cards)
+
+    def _driver(self, route: Route) -> str:
+        """The kernel's driver, and the plugin where it is one that this process loads."""
+        parts = [self._host.driver(self.chip.probe)]
+        if route.kind == "ort_plugin" and self._engine is None:
+            parts.append(said_of("", digest_of(probed(_wanted_plugin(route, self._host)).library)))
+        return ", ".join(part for part in parts if part)
 
     def _survey(self) -> Found:
         return survey(self.chip, self._host, self._engine)
 
-    def _device(self, card: Card, version: str, evidence: str) -> Device:
+    def _device(self, card: Card, version: str, evidence: str, driver: str) -> Device:
         vendor = self.chip.vendor
         ordinal = f":{card.ordinal}" if self.chip.probe.several else ""
-        return Device(f"{vendor}{ordinal}", vendor, f"{self.chip.maker.en}, {card.node}", version, evidence)
+        return Device(f"{vendor}{ordinal}", vendor, f"{self.chip.maker.en}, {card.node}", version, evidence, driver)
 
     def absent(self) -> Absent | None:
         """Which device node, library, provider, package or adapter is missing."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from inference import Absent, Device, DeviceLostError, InferenceError, UnsupportedModelError
 from inference.adapters import ort
+from inference.adapters.ort_plugin import said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,13 @@ class EngineBackend:
         backend = f"onnxruntime {found['version']}, engine, Python {found['python']}"
         count = found.get("devices")
         ids = [spec.vendor] if count is None else [f"{spec.vendor}:{number}" for number in range(count)]
-        return tuple(Device(one, spec.vendor, spec.describe(), backend, spec.evidence) for one in ids)
+        drivers = found.get("drivers") or [""] * len(ids)
+        return tuple(
+            Device(
+                one, spec.vendor, spec.describe(), backend, spec.evidence, said_of(driver, found.get("sha256", ""))
+            )
+            for one, driver in zip(ids, drivers, strict=True)
+        )
 
     def absent(self) -> Absent | None:
         """Why there is no device: the interpreter, the runtime, the provider or the plugin."""

@@ -8,6 +8,7 @@ session of the CPU's, is refused before ONNX Runtime sees it.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
@@ -54,6 +55,8 @@ class _Loaded:
     """A library that ONNX Runtime holds in this process."""
 
     name: str
+    sha256: str
+    """Of the file as it was loaded: what lies in its place later is not what runs here."""
     sessions: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
 
 
@@ -104,8 +107,22 @@ def _load(wanted: Wanted, vendor: str) -> _Loaded:
             said = ort.said(error)
             raise MissingPartError(Text(f"{offered.library} loads in a process of its own and not in this one: {said}",
                                         f"{offered.library} 可在独立进程中加载，但在本进程中失败：{said}")) from error
-        made = _LOADED[offered.library] = _Loaded(name)
+        made = _LOADED[offered.library] = _Loaded(name, digest_of(offered.library))
         return made
+
+
+def digest_of(library: str) -> str:
+    """SHA-256 of a library, hexadecimal; empty where it cannot be read."""
+    try:
+        with Path(library).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def said_of(version: str, sha256: str) -> str:
+    """A plugin as a driver calls itself, and which build it is: a build that keeps its version is another one, too."""
+    return ", ".join(part for part in (version, sha256 and f"sha256:{sha256[:16]}") if part)
 
 
 class PluginBackend:
@@ -119,13 +136,17 @@ class PluginBackend:
         """Each device that the plugin lists; none where it cannot be loaded."""
         spec = self.plugin.provider
         try:
-            count = len(self._listed())
+            listed = self._listed()
+            loaded = _load(self.plugin.wanted(), spec.vendor)
         except BackendNotInstalledError:
             return ()
         backend = f"onnxruntime {ort.runtime().__version__}, {spec.provider}"
         return tuple(
-            Device(f"{spec.vendor}:{number}", spec.vendor, spec.describe(), backend, spec.evidence)
-            for number in range(count)
+            Device(
+                f"{spec.vendor}:{number}", spec.vendor, spec.describe(), backend, spec.evidence,
+                said_of(getattr(one, "ep_metadata", {}).get("version", ""), loaded.sha256),
+            )
+            for number, one in enumerate(listed)
         )
 
     def absent(self) -> Absent | None:
@@ -222,8 +243,8 @@ class PluginBackend:
             return None
         chosen = self._chosen(device)
         key = artefacts.Key(
-            model.digest, device.vendor, self._sdk(device), soc=device.name, precision=options.precision, shapes=dims,
-            options=told,
+            model.digest, device.vendor, self._sdk(device), driver=device.driver, soc=device.name,
+            precision=options.precision, shapes=dims, options=told,
         )
         try:
             with kept.held(

@@ -4,7 +4,8 @@ It computes in plain loops and proves nothing about speed or a maker's kernels; 
 loaded through the plugin ABI, partial coverage, half precision, static shapes, contexts compiled ahead of time, faults.
 Options of a session: `precision=fp32|fp16`, `static_only=0|1`, `ops=Relu,Gemm,…`, and
 `fault=none|create|compile|run|segfault|hang|leak|half`. Variables of the process: SIMNPU_FAULT (as the option),
-SIMNPU_DEVICES (how many, 2 by default), SIMNPU_UNPLUGGED (a path: while a file is there the devices are gone).
+SIMNPU_DEVICES (how many, 2 by default), SIMNPU_UNPLUGGED (a path: while a file is there the devices are gone),
+SIMNPU_VERSION (what the driver calls itself when it is loaded, 1.0.0 by default).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ struct Factory : OrtEpFactory {
 const char* name(const OrtEpFactory*) noexcept { return kName; }
 const char* vendor(const OrtEpFactory*) noexcept { return kVendor; }
 uint32_t vendor_id(const OrtEpFactory*) noexcept { return kVendorId; }
-const char* version(const OrtEpFactory*) noexcept { return "1.0.0"; }
+const char* version(const OrtEpFactory*) noexcept { return driver_version(); }
 bool stream_aware(const OrtEpFactory*) noexcept { return false; }
 
 OrtStatus* no_transfer(OrtEpFactory*, OrtDataTransferImpl** made) noexcept {

@@ -85,4 +85,13 @@ int devices() {
   return wanted && *wanted ? std::atoi(wanted) : 2;
 }
 
+const char* driver_version() {
+  // ONNX Runtime keeps the pointer; the environment may change.
+  static const std::string said = [] {
+    const char* wanted = std::getenv("SIMNPU_VERSION");
+    return std::string(wanted && *wanted ? wanted : "1.0.0");
+  }();
+  return said.c_str();
+}
+
 }  // namespace simnpu

@@ -30,6 +30,9 @@ OrtStatus* read(const OrtSessionOptions*, Settings*);
 int devices();
 bool unplugged();
 
+// What the driver calls itself: SIMNPU_VERSION when the library was loaded, 1.0.0 by default.
+const char* driver_version();
+
 OrtStatus* error(ErrorCode, const std::string&);
 
 }  // namespace simnpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from app import tables
+from app.certificates.queries import standing
 from app.db import make_engine, writing
 from app.errors import QueueError
 from app.models.tables import ModelRow
@@ -141,7 +143,8 @@ class Works:
 
     def worker(self) -> Scorer:
         """A worker process's own part, with an engine of its own."""
-        return Scorer(make_engine(self.url), Sessions(self.folder / "models"), self._ring)
+        engine = make_engine(self.url)
+        return Scorer(engine, Sessions(self.folder / "models", standing=partial(standing, engine)), self._ring)
 
     def _ring(self) -> None:
         self.rung += 1

@@ -15,6 +15,7 @@ FEATURES: Final = frozenset(
     (
         "access",
         "backfill",
+        "certificates",
         "events",
         "health",
         "history",

@@ -65,7 +65,7 @@ def test_an_answer_off_by_more_than_its_tolerance_fails(
     model = imported(graphs.mul())
     verdict = judged(spoiled(model, tmp_path, 0.01))
     assert not verdict.passed
-    assert "output 'y': differs by up to 0.01" in verdict.failures[0]
+    assert "output 'y': differs by up to 0.01" in verdict.failures[0].en
     assert judged(spoiled(model, tmp_path, 0.01, atol=0.1)).passed
 
 
@@ -77,24 +77,25 @@ def test_an_integer_off_by_one_fails(imported: Callable[[onnx.ModelProto], Model
 def test_nan_fails_even_where_expected(imported: Callable[[onnx.ModelProto], Model]) -> None:
     """A model that answers NaN to everything never passes."""
     verdict = judged(imported(graphs.not_finite()))
-    assert verdict.failures == ("output 'y': not finite",)
+    (failure,) = verdict.failures
+    assert failure.en.startswith("output 'y': not finite")
     assert math.isnan(verdict.golden[0].max_abs)
 
 
 def test_the_dry_run_never_passes(imported: Callable[[onnx.ModelProto], Model]) -> None:
     """No node on the device and no finite answer: both are said."""
     verdict = judged(imported(graphs.mlp()), "null")
-    assert [text.partition(" ")[0] for text in verdict.failures] == ["3", "output"]
+    assert [text.en.partition(" ")[0] for text in verdict.failures] == ["3", "output"]
 
 
 def test_no_golden_vectors_is_a_failure(imported: Callable[[onnx.ModelProto], Model]) -> None:
     """A model nobody can hold to anything is not activated."""
-    assert "no golden vectors" in judged(replace(imported(graphs.mul()), golden=None)).failures[0]
+    assert "no golden vectors" in judged(replace(imported(graphs.mul()), golden=None)).failures[0].en
 
 
 def test_a_p99_beyond_the_limit_fails(imported: Callable[[onnx.ModelProto], Model]) -> None:
     """A latency limit that cannot be met is a failure at each batch size."""
-    assert all("p99" in text for text in judged(imported(graphs.mul()), p99_limit_s=1e-9).failures)
+    assert all("p99" in text.en for text in judged(imported(graphs.mul()), p99_limit_s=1e-9).failures)
     assert len(judged(imported(graphs.mul()), p99_limit_s=1e-9).failures) == 2
 
 

@@ -111,8 +111,18 @@ def test_a_device_unplugged_under_a_pipeline_moves_its_work(
     assert counts(works.engine) == {1: 2}
 
 
-def test_a_device_that_fails_at_every_run_refuses_and_keeps_readings(works: Works) -> None:
-    """It opens again and fails again: the window is refused with the reason, Bad, and nothing is computed elsewhere."""
+def test_a_device_that_fails_at_every_run_gives_its_work_to_the_next(works: Works) -> None:
+    """It opens again and fails again: then the next of the order answers the same window, and those that follow."""
+    with variable("SIMNPU_FAULT", "run"):
+        for number in (1, 2):
+            row = scored(works, number)
+            assert (row.device_wanted, row.device, row.reason) == ("simnpu:0", "cpu", "")
+    assert counts(works.engine) == {1: 2}
+
+
+def test_a_device_alone_that_fails_at_every_run_refuses_and_keeps_readings(works: Works) -> None:
+    """The window is refused with the reason, Bad: no device is used that the order does not name."""
+    works.version = works.put_in_force(**{**works.spec, "devices": ("simnpu:0",)})
     with variable("SIMNPU_FAULT", "run"):
         row = scored(works, 1)
     assert row.reason.startswith("device_lost: ")

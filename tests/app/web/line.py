@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Engine, select
 
+from app.certificates.queries import standing
 from app.config.check import check_text
 from app.db import reading
 from app.field.windowing import Windowing
@@ -69,7 +71,7 @@ class Line:
         (folder / "secret").write_text("s" * 12)
         plant.apply(engine, check_text(FILE, str(folder / "plant.yaml"), folder / "models"), "test")
         self.engine = engine
-        self.sessions = Sessions(folder / "models")
+        self.sessions = Sessions(folder / "models", standing=partial(standing, engine))
         versions, _ = active(engine)
         self.versions = versions
         self.windowing = Windowing()

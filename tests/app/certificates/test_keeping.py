@@ -1,0 +1,207 @@
+"""A worker's thread beside its work: what was never checked is, and a device that is well again gets its work back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app import settings
+from app.certificates import queries
+from app.keeping import ABSENT_S, WELL_S, Keeper
+from app.settings import Settings
+from app.watch.service import uncertified
+from connectors import Status
+from inference.certify import Examined, Request, examine
+from tests.app.scoring.test_devices import ORDER, OUTPUTS, million_model, scored, variable
+from tests.app.works import Works
+from tests.inference.plugins import needs_compiler
+
+pytestmark = needs_compiler
+
+
+@dataclass
+class Clock:
+    """Monotonic seconds that a test moves on."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """What time it is."""
+        return self.now
+
+
+@dataclass
+class Counted:
+    """The real check, counted."""
+
+    asked: list[str]
+
+    def __call__(self, request: Request) -> Examined:
+        """Of a model on a device."""
+        self.asked.append(request.device)
+        return examine(request)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """At a thousand seconds."""
+    return Clock()
+
+
+@pytest.fixture
+def checks() -> Counted:
+    """None yet."""
+    return Counted([])
+
+
+@pytest.fixture
+def plug(tmp_path: Path) -> Iterator[Path]:
+    """While this file is there, the simulator's devices are gone."""
+    path = tmp_path / "unplugged"
+    with variable("SIMNPU_UNPLUGGED", str(path)):
+        yield path
+
+
+@pytest.fixture
+def works(here: str, tmp_path: Path) -> Iterator[Works]:
+    """A pipeline that wants the simulator and then the CPU, put in force before there were certificates."""
+    settings.use(Settings(data_dir=tmp_path))
+    made = Works(here, tmp_path, proto=million_model(), spec={"devices": ORDER, "layout": "NC", "outputs": OUTPUTS})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def keeper(works: Works, clock: Clock, checks: Counted) -> Keeper:
+    """Of the worker's own sessions."""
+    return Keeper(works.engine, works.scorer.sessions, clock, checks)
+
+
+def _states(works: Works) -> list[tuple[str, str, str]]:
+    return [(row.device, row.outcome, row.occasion) for row in reversed(queries.certificates(works.engine))]
+
+
+def test_what_was_in_force_before_is_checked_by_itself_once(
+    works: Works, keeper: Keeper, checks: Counted
+) -> None:
+    """On each device of its order, in the background; answers are Good before and after."""
+    assert (scored(works, 1).certificate, scored(works, 2).status) == ("unchecked", Status.GOOD)
+    for _ in range(2):
+        keeper.look()
+    assert _states(works) == [("simnpu:0", "passed", "unchecked"), ("cpu", "passed", "unchecked")]
+    assert checks.asked == ["simnpu:0", "cpu"]
+    works.scorer.sessions.drop_all()
+    assert (scored(works, 3).certificate, scored(works, 4).status) == ("valid", Status.GOOD)
+
+
+def test_a_device_that_computes_wrongly_is_found_out_after_an_upgrade(works: Works, keeper: Keeper) -> None:
+    """Half precision that nobody asked for: the check fails, and the next device of the order is taken."""
+    with variable("SIMNPU_FAULT", "half"):
+        assert scored(works, 1).device == "simnpu:0"
+        keeper.look()
+    assert _states(works) == [("simnpu:0", "failed", "unchecked"), ("cpu", "passed", "unchecked")]
+    for ready in works.scorer.sessions.held().values():
+        ready.looked = 0.0
+    row = scored(works, 2)
+    assert (row.device_wanted, row.device, row.status) == ("simnpu:0", "cpu", Status.GOOD)
+
+
+def test_work_goes_back_to_a_device_that_was_well_twice(
+    works: Works, keeper: Keeper, clock: Clock, checks: Counted, plug: Path
+) -> None:
+    """Unplugged: on the CPU, with an alarm. Plugged in: only after two checks a minute apart, and the alarm ends."""
+    assert scored(works, 1).device == "simnpu:0"
+    keeper.look()
+    checks.asked.clear()
+    plug.touch()
+    row = scored(works, 2)
+    assert (row.device_wanted, row.device, row.certificate) == ("simnpu:0", "cpu", "valid")
+    assert [(one.rule, one.value, one.limit) for one in uncertified(works.engine)] == [("device", "cpu", "= simnpu:0")]
+    keeper.look()
+    assert checks.asked == []
+    clock.now += WELL_S
+    keeper.look()
+    assert checks.asked == ["simnpu:0"]
+    plug.unlink()
+    clock.now += WELL_S
+    keeper.look()
+    assert len(checks.asked) == 1
+    clock.now += WELL_S
+    keeper.look()
+    assert len(checks.asked) == 2
+    assert scored(works, 3).device == "cpu"
+    clock.now += WELL_S
+    keeper.look()
+    assert _states(works)[2:] == [("simnpu:0", "passed", "return")]
+    row = scored(works, 4)
+    assert (row.device, row.certificate, row.status) == ("simnpu:0", "valid", Status.GOOD)
+    assert uncertified(works.engine) == []
+    keeper.look()
+    assert len(checks.asked) == 3
+
+
+def test_a_device_that_is_away_for_long_is_looked_for_less_and_less(
+    works: Works, keeper: Keeper, clock: Clock, checks: Counted, plug: Path
+) -> None:
+    """From each minute to each ten; nothing of it is written down."""
+    scored(works, 1)
+    keeper.look()
+    checks.asked.clear()
+    plug.touch()
+    scored(works, 2)
+    looked = []
+    for second in range(0, 2400, 60):
+        before = len(checks.asked)
+        keeper.look()
+        if len(checks.asked) > before:
+            looked.append(second)
+        clock.now += 60
+    assert looked == [60, 180, 420, 900, 1500, 2100]
+    assert looked[-1] - looked[-2] == ABSENT_S
+    assert len(_states(works)) == 2
+
+
+def test_a_device_that_fails_again_and_again_waits_for_longer(works: Works, keeper: Keeper, clock: Clock) -> None:
+    """It is tried again at once, then the next device answers the same window; each loss doubles the wait."""
+    with variable("SIMNPU_FAULT", "run"):
+        row = scored(works, 1)
+    assert (row.device_wanted, row.device, row.reason) == ("simnpu:0", "cpu", "")
+    sessions = works.scorer.sessions
+    assert sessions.waiting == {"simnpu:0"}
+    sessions.losses["simnpu:0"] = [clock.now] * 4
+    keeper.look()
+    asked: list[float] = []
+    start, count = clock.now, len(_states(works))
+    while len(_states(works)) == count:
+        clock.now += WELL_S
+        keeper.look()
+        asked.append(clock.now - start)
+    assert asked[-1] == 8 * WELL_S + WELL_S
+    assert sessions.waiting == set()
+    assert scored(works, 2).device == "simnpu:0"
+
+
+def test_who_does_not_take_the_model_is_not_asked_again(
+    here: str, tmp_path: Path, clock: Clock, checks: Counted, keeping: Callable[..., Keeper]
+) -> None:
+    """A device that refused it, or computed wrongly, comes back when a person has had it checked."""
+    settings.use(Settings(data_dir=tmp_path))
+    works = Works(here, tmp_path, spec={"devices": ORDER})
+    keeper = keeping(works, clock, checks)
+    assert scored(works, 1).device == "cpu"
+    keeper.look()
+    assert _states(works) == [("cpu", "passed", "unchecked"), ("simnpu:0", "refused", "unchecked")]
+    assert uncertified(works.engine) == []
+    clock.now += 10 * WELL_S
+    keeper.look()
+    assert checks.asked == ["cpu", "simnpu:0"]
+    works.close()
+
+
+@pytest.fixture
+def keeping() -> Callable[..., Keeper]:
+    """Makes the thread's work for any worker."""
+    return lambda works, clock, checks: Keeper(works.engine, works.scorer.sessions, clock, checks)
