@@ -12,6 +12,7 @@ from app.commands import (
     backup,
     browse,
     conform,
+    conform_check,
     console,
     demo,
     endpoints,
@@ -143,7 +144,9 @@ main.command()(vendors.vendors)
 main.command("lint-model")(lint_model.lint_model)
 conformance = typer.Typer(cls=Spoken, invoke_without_command=True)
 conformance.callback()(conform.conform)
-conformance.command()(conform.verify)
+conformance.command()(conform_check.verify)
+conformance.command("import")(conform_check.file_report)
+conformance.command("list")(conform_check.listed)
 main.add_typer(conformance, name="conform")
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
