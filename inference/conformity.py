@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnx
@@ -39,9 +39,10 @@ def model(graph: Graph, path: Path) -> Model:
     """The kit's model as a checked one of ours, written to `path`."""
     path.write_bytes(graph.content)
     return Model(
-        digest="", sm3="", name=graph.name, version="", path=path, inputs=tuple(TensorSpec(*one) for one in graph.inputs),
-        outputs=tuple(TensorSpec(*one) for one in graph.outputs), opset=graph.opset, ir_version=graph.ir_version,
-        nodes=graph.nodes,
+        digest="", sm3="", name=graph.name, version="", path=path,
+        inputs=tuple(TensorSpec(*one) for one in graph.inputs),
+        outputs=tuple(TensorSpec(*one) for one in graph.outputs),
+        opset=graph.opset, ir_version=graph.ir_version, nodes=graph.nodes,
     )
 
 
@@ -88,7 +89,7 @@ class Own:
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="headrace-conform-")
     )
 
-    def __enter__(self) -> Own:
+    def __enter__(self) -> Self:
         """Itself."""
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -53,7 +54,7 @@ def questions() -> tuple[Question, ...]:
     for name, model, key in (("mlp", mlp, "mlp"), ("cnn-autoencoder", cnn, "cnn"), ("transformer", block, "block")):
         made.append(_as(made, name, "fp16", half.apply(model)))
         if key != "block":
-            feeds = [{"x": rows[key]}, {"x": _draw(9, _ROWS, *rows[key].shape[1:])}]
+            feeds: list[dict[str, Any]] = [{"x": rows[key]}, {"x": _draw(9, _ROWS, *rows[key].shape[1:])}]
             # What the quantiser would have prepared is there already, and it would say otherwise that it is not.
             helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
             made.append(_as(made, name, "int8", quantise.apply(model, calibration=feeds)))
@@ -114,10 +115,11 @@ def _model(
 def _mlp() -> onnx.ModelProto:
     sizes = (16, 64, 64, 4)
     nodes, weights, last = [], [], "x"
-    for number, (given, made) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (given, made) in enumerate(pairwise(sizes)):
         weights += [_weight(f"w{number}", number, given, made), _constant(f"b{number}", np.full(made, 0.1))]
         end = number == len(sizes) - 2
-        nodes.append(_node("Gemm", [last, f"w{number}", f"b{number}"], ["y" if end else f"a{number}"], f"dense{number}"))
+        made_as = "y" if end else f"a{number}"
+        nodes.append(_node("Gemm", [last, f"w{number}", f"b{number}"], [made_as], f"dense{number}"))
         if not end:
             nodes.append(_node("Relu", [f"a{number}"], [f"r{number}"], f"relu{number}"))
             last = f"r{number}"
@@ -212,7 +214,7 @@ def _transformer() -> onnx.ModelProto:
 def _long(rows: int) -> Question:
     """Two hundred products with a matrix that moves each column one place on: the answer is the input, moved."""
     names = ["x", *(f"a{number}" for number in range(1, _DEPTH)), "y"]
-    nodes = [_node("MatMul", [given, "step"], [made]) for given, made in zip(names, names[1:], strict=False)]
+    nodes = [_node("MatMul", [given, "step"], [made]) for given, made in pairwise(names)]
     step = np.roll(np.eye(_WIDTH, dtype=np.float32), 1, 1)
     model = _model(nodes, [("x", [rows, _WIDTH])], [("y", [rows, _WIDTH])], [numpy_helper.from_array(step, "step")])
     row = np.linspace(-1, 1, _WIDTH, dtype=np.float32)

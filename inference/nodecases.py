@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("node", "simple", "pytorch-converted", "pytorch-operator")
 """The kinds of ONNX's backend test that come with its package whole: 2,024 cases in onnx 1.23."""
-_PROTOS: Final = {
+_PROTOS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
     "tensor_type": (onnx.TensorProto, onnx.numpy_helper.to_array),
     "sequence_type": (onnx.SequenceProto, onnx.numpy_helper.to_list),
     "optional_type": (onnx.OptionalProto, onnx.numpy_helper.to_optional),

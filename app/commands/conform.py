@@ -25,26 +25,27 @@ from inference.conformity import Own, precisions, question
 from inference.devices import devices
 from inference.kit.command import chosen
 from inference.kit.page import page
-from inference.kit.suite import SECTIONS, Material, Run, Section, report as plain
+from inference.kit.suite import SECTIONS, Material, Run, Section
+from inference.kit.suite import report as plain
 from inference.kitmodels import material
 from inference.model import import_model
 
 _KEY = "conform.key"
 
 
-def conform(
+def conform(  # noqa: PLR0913 - the options of a command
     context: typer.Context,
     *,
     device: Annotated[str, typer.Option(help="The device to judge, e.g. cpu; see headrace devices.")] = "",
-    model: Annotated[Path | None, typer.Option(help="A model of yours besides the kit's: .onnx, folder, .zip.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A model of yours as well: .onnx, folder, .zip.")] = None,
     report: Annotated[Path | None, typer.Option(help="File for the signed report (JSON).")] = None,
     html: Annotated[Path | None, typer.Option(help="File for the page that people read.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Run only this section; may be given several times.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this section; may be repeated.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Without node cases, cancel and restart, and with 50 reloads.")
     ] = False,
     cases: Annotated[str, typer.Option(help="Run only the node cases whose name holds this.")] = "",
-    reloads: Annotated[int | None, typer.Option(min=1, help="How often a model is made ready; 1000 by default.")] = None,
+    reloads: Annotated[int | None, typer.Option(min=1, help="How often a model is made ready.")] = None,
     driver: Annotated[str, typer.Option(help="Driver, firmware and SDK as you know them, for the report.")] = "",
     key: Annotated[
         Path | None, typer.Option(help="Ed25519 private key (PEM); by default one is made once in the data folder.")
@@ -123,7 +124,8 @@ def _tell(sections: list[Section], verdict: str) -> None:
         reason = f": {one.reason[:300]}" if one.reason else ""
         out.print(f"{t(one.section)}: {t(one.verdict)}{reason}", markup=False)
         if one.section == "nodes" and one.facts:
-            out.print("  " + ", ".join(f"{t(name)} {count}" for name, count in one.facts["counts"].items()), markup=False)
+            counts = ", ".join(f"{t(name)} {count}" for name, count in one.facts["counts"].items())
+            out.print(f"  {counts}", markup=False)
             known = t("{yardstick}: {passed} passed", yardstick=one.facts["yardstick"],
                       passed=one.facts["yardstick_passed"])  # fmt: skip
             out.print(f"  {known}", markup=False)

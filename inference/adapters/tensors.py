@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NUMBERS: Final = frozenset({
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
 })
-"""Element types numpy knows by the same name as ONNX; `str`, `map`, `sequence` and `optional` are the others we carry."""
+"""Element types numpy knows by the same name as ONNX; the others we carry are `str`, `map`, `sequence`, `optional`."""
 LOOSE: Final = ("sequence", "optional")
 """Lists of arrays, and what may be None: the runtime knows what is in them, a TensorSpec does not."""
 

@@ -20,7 +20,7 @@ Feeds = Dict[str, Value]  # noqa: UP006 - Python 3.8
 Json = Dict[str, Any]  # noqa: UP006 - Python 3.8
 
 PASSED, FAILED, NOT_POSSIBLE = "passed", "failed", "not_possible"
-"""Verdicts of a section. `not_possible`: the device or the way it is reached cannot do this, and the reason says why."""
+"""Verdicts of a section. `not_possible`: the device, or the way it is reached, cannot do this; the reason says why."""
 
 
 class RefusalError(Exception):
@@ -146,8 +146,9 @@ class Apart(Protocol):
 class Target(Protocol):
     """A device, as the kit sees it."""
 
-    precisions: Tuple[str, ...]  # noqa: UP006 - Python 3.8
-    """What it can be asked for."""
+    @property
+    def precisions(self) -> Tuple[str, ...]:  # noqa: UP006 - Python 3.8
+        """What it can be asked for."""
 
     def open(self, graph: Graph, precision: str = "fp32") -> Opened:
         """Make ready. Raises RefusalError."""

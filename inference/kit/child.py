@@ -58,7 +58,7 @@ class Child:
         self._gone()
         mine, theirs = os.pipe()
         # What a maker's library prints does not get into the answers.
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [*self._command, str(theirs)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, pass_fds=(theirs,),
         )  # fmt: skip
@@ -84,7 +84,7 @@ class Child:
             answer = self._heard(within_s)
             if answer is None:
                 self._give_up()
-                message = "no answer within {:g} s".format(within_s)
+                message = f"no answer within {within_s:g} s"
                 raise LostError(message)
         except (OSError, EOFError, ValueError) as error:
             raise LostError(self._reason()) from error
@@ -127,8 +127,8 @@ class Child:
             process.wait(GRACE_S)
         status = process.poll()
         if status is not None and status < 0:
-            return "the process (pid {}) died of {}".format(process.pid, signal.Signals(-status).name)
-        return "the process (pid {}) ended with status {}".format(process.pid, status)
+            return f"the process (pid {process.pid}) died of {signal.Signals(-status).name}"
+        return f"the process (pid {process.pid}) ended with status {status}"
 
     def kill(self) -> None:
         """End the process at once."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import child, pack, page, signing, suite
 from .host import Host, Provider
+from .lasting import RELOADS
 from .texts import said
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def words() -> argparse.ArgumentParser:
     made.add_argument("--report", type=Path, help="file of the signed report (JSON) / 签名报告文件")
     made.add_argument("--html", type=Path, help="file of the page / 网页文件")
     made.add_argument("--key", type=Path, help="Ed25519 private key, PEM; made where absent / 私钥，缺则新建")
-    made.add_argument("--only", action="append", default=[], choices=suite.SECTIONS, help="this section only / 仅此部分")
+    made.add_argument("--only", action="append", default=[], choices=suite.SECTIONS, help="this section / 仅此部分")
     made.add_argument("--quick", action="store_true", help="without node cases, cancel and restart / 快速")
     made.add_argument("--cases", default="", help="only cases whose name holds this / 仅名称含此文字的用例")
     made.add_argument("--reloads", type=int, default=None, help="times, 1000 by default / 重复加载次数，默认 1000")
@@ -126,7 +127,7 @@ def _ran(
                                   material.yardstick)
     sections = suite.Run(target, material, wanted, reloads, _progress).sections()
     report = suite.report(
-        sections, made_at=datetime.fromtimestamp(time.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        sections, made_at=datetime.fromtimestamp(time.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),  # noqa: UP017 - Python 3.8
         selection=given.cases, reloads=reloads, **about
     )
     signed = signing.signed(suite.SCHEMA, report, seed)
@@ -142,10 +143,10 @@ def _ran(
 def chosen(only: Sequence[str], *, quick: bool, reloads: Any) -> Any:  # noqa: ANN401 - sections and a number
     """Which sections, and how many reloads."""
     wanted: List[str] = [one for one in suite.SECTIONS if one in only] or list(suite.QUICK if quick else suite.SECTIONS)  # noqa: UP006
-    return wanted, reloads or (suite.QUICK_RELOADS if quick else suite.lasting.RELOADS)
+    return wanted, reloads or (suite.QUICK_RELOADS if quick else RELOADS)
 
 
 def _progress(section: str, done: int, total: int) -> None:
     if os.isatty(2) or not done:
-        sys.stderr.write("{} {}\n".format(section, "{}/{}".format(done, total) if total else "..."))
+        sys.stderr.write("{} {}\n".format(section, f"{done}/{total}" if total else "..."))
         sys.stderr.flush()

@@ -10,7 +10,7 @@ import numpy as np
 from . import FAILED, PASSED, RefusalError, RunError, Spec
 
 if TYPE_CHECKING:
-    from . import Graph, Question, Target
+    from . import Feeds, Graph, Opened, Question, Target
 
 
 class Fault(NamedTuple):
@@ -59,7 +59,7 @@ def _fed(target: Target, question: Question) -> List[Fault]:  # noqa: UP006 - Py
         "rank_wrong": dict(question.inputs, **{spec.name: value.reshape(-1)}),
         "text_for_numbers": dict(question.inputs, **{spec.name: np.full(value.shape, "x", object)}),
         "input_missing": {name: one for name, one in question.inputs.items() if name != spec.name},
-        "input_unknown": dict(question.inputs, **{"no_such_input": value}),
+        "input_unknown": dict(question.inputs, no_such_input=value),
     }
     try:
         session = target.open(question.graph)
@@ -71,9 +71,9 @@ def _fed(target: Target, question: Question) -> List[Fault]:  # noqa: UP006 - Py
         session.close()
 
 
-def _run(session: object, name: str, feeds: object, spec: Spec) -> Fault:
+def _run(session: Opened, name: str, feeds: Feeds, spec: Spec) -> Fault:
     try:
-        session.run(feeds)  # type: ignore[attr-defined] - an open session
+        session.run(feeds)
     except RunError as error:
         return _told(name, "failed", str(error), "no_such_input" if name == "input_unknown" else spec.name)
     return Fault(name, "answered", "")
@@ -81,5 +81,5 @@ def _run(session: object, name: str, feeds: object, spec: Spec) -> Fault:
 
 def verdict(rows: List[Fault]) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """Every fault is told by name, and none is answered."""
-    wrong = ["{}: {}".format(one.fault, one.outcome) for one in rows if one.outcome in ("answered", "unnamed")]
+    wrong = [f"{one.fault}: {one.outcome}" for one in rows if one.outcome in ("answered", "unnamed")]
     return (FAILED, ", ".join(wrong)) if wrong else (PASSED, "")

@@ -72,7 +72,7 @@ def _placed(told: Json, provider: str, nodes: int) -> Placement:
         reason = "this ONNX Runtime cannot tell where nodes run; unknown counts as fallen back"
         return Placement(nodes, 0, ("unknown",), reason)
     ours = sum(len(listed) for name, listed in parts if name == provider)
-    others = tuple("{} {} on {}".format(kind, node, name) for name, listed in parts if name != provider
+    others = tuple(f"{kind} {node} on {name}" for name, listed in parts if name != provider
                    for kind, node in listed)
     return Placement(ours + len(others), ours, others)
 
@@ -81,7 +81,7 @@ def checked(inputs: Sequence[Spec], feeds: Feeds) -> None:
     """As the gateway's own sessions do it: what does not fit is told by the input's name. Raises RunError."""
     names = sorted(spec.name for spec in inputs)
     if sorted(feeds) != names:
-        message = "the model takes {}, not {}".format(names, sorted(feeds))
+        message = f"the model takes {names}, not {sorted(feeds)}"
         raise RunError(message)
     for spec in inputs:
         value = feeds[spec.name]
@@ -92,9 +92,8 @@ def checked(inputs: Sequence[Spec], feeds: Feeds) -> None:
             want is None or want == have for want, have in zip(spec.shape, shape)  # noqa: B905 - Python 3.8
         )
         if not fits or np.asarray(value).dtype.name != spec.dtype:
-            message = "input {!r} takes {} {}, not {} {}".format(
-                spec.name, spec.dtype, list(spec.shape), np.asarray(value).dtype, list(shape)
-            )
+            given = f"{np.asarray(value).dtype} {list(shape)}"
+            message = f"input {spec.name!r} takes {spec.dtype} {list(spec.shape)}, not {given}"
             raise RunError(message)
 
 

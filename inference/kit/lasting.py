@@ -9,7 +9,8 @@ import numpy as np
 from . import FAILED, PASSED
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from collections.abc import Callable
+    from typing import Any
 
     from . import Question, Target
 
@@ -58,7 +59,7 @@ def reload(target: Target, question: Question, times: int, tell: Callable[[int],
 def slope(at: Any, sizes: Any) -> float:  # noqa: ANN401 - sequences of numbers
     """Bytes a reload, over what comes after the warm-up."""
     begin = int(len(at) * _WARM)
-    if len(at) - begin < 2:
+    if len(at) - begin <= 1:
         return 0.0
     return round(float(np.polyfit(np.asarray(at[begin:], float), np.asarray(sizes[begin:], float), 1)[0]), 1)
 
@@ -66,7 +67,7 @@ def slope(at: Any, sizes: Any) -> float:  # noqa: ANN401 - sequences of numbers
 def verdict(row: Reload) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """Memory that grows, or another answer."""
     if row.wrong_answers:
-        return FAILED, "{} of {} reloads answered otherwise".format(row.wrong_answers, row.reloads)
+        return FAILED, f"{row.wrong_answers} of {row.reloads} reloads answered otherwise"
     if row.slope > row.bound:
-        return FAILED, "memory grows by {:.0f} bytes a reload, allowed are {}".format(row.slope, row.bound)
+        return FAILED, f"memory grows by {row.slope:.0f} bytes a reload, allowed are {row.bound}"
     return PASSED, ""

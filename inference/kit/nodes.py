@@ -72,7 +72,7 @@ def _answers(session: Opened, case: Case) -> Tuple[str, str]:  # noqa: UP006 - P
         for spec, value in zip(case.graph.outputs, expected):  # noqa: B905 - Python 3.8
             reason = difference(value, outputs[spec.name], case.rtol, case.atol)
             if reason:
-                return "differs", "output {!r}: {}".format(spec.name, reason)
+                return "differs", f"output {spec.name!r}: {reason}"
     placed = session.placement
     if placed.whole:
         return "passed", ""
@@ -92,21 +92,21 @@ def _sequences(want: Value, have: Value, rtol: float, atol: float) -> str:
     if not isinstance(want, (list, tuple)) or not isinstance(have, (list, tuple)):
         return "a sequence, where a tensor was expected, or the other way round"
     if len(want) != len(have):
-        return "{} items, expected {}".format(len(have), len(want))
+        return f"{len(have)} items, expected {len(want)}"
     reasons = (difference(one, other, rtol, atol) for one, other in zip(want, have))  # noqa: B905 - Python 3.8
-    return next(("item {}: {}".format(number, one) for number, one in enumerate(reasons) if one), "")
+    return next((f"item {number}: {one}" for number, one in enumerate(reasons) if one), "")
 
 
-def _arrays(want: Any, have: Any, rtol: float, atol: float) -> str:
+def _arrays(want: Any, have: Any, rtol: float, atol: float) -> str:  # noqa: ANN401 - arrays
     if want.shape != have.shape:
-        return "shape {}, expected {}".format(list(have.shape), list(want.shape))
+        return f"shape {list(have.shape)}, expected {list(want.shape)}"
     if want.dtype.kind in "OUS" or have.dtype.kind in "OUS":
         return "" if np.array_equal(want.astype(str), have.astype(str)) else "other text"
     if want.dtype != have.dtype:
-        return "{}, expected {}".format(have.dtype, want.dtype)
+        return f"{have.dtype}, expected {want.dtype}"
     if np.allclose(have, want, rtol=rtol, atol=atol, equal_nan=True):
         return ""
-    return "differs by up to {:.3g}".format(largest(want, have))
+    return f"differs by up to {largest(want, have):.3g}"
 
 
 def largest(want: Any, have: Any) -> float:  # noqa: ANN401 - arrays

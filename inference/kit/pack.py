@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from typing import TYPE_CHECKING, Any, Dict, IO, List, Tuple, Union  # noqa: UP035 - Python 3.8
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union  # noqa: UP035 - Python 3.8
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def _put(stored: Dict[str, Any], value: Value) -> Any:  # noqa: ANN401, UP006 - 
 
 
 def _named(stored: Dict[str, Any], array: Any) -> str:  # noqa: ANN401, UP006 - an array
-    name = "a{}".format(len(stored))
+    name = f"a{len(stored)}"
     stored[name] = array
     return name
 
@@ -111,11 +111,11 @@ def write(material: Material, target: Union[str, IO[bytes]]) -> None:  # noqa: U
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         _entry(archive, "index.json", json.dumps(index, separators=(",", ":")).encode())
         for number, content in enumerate(models):
-            _entry(archive, "models/{}.onnx".format(number), content)
+            _entry(archive, f"models/{number}.onnx", content)
         for name, array in stored.items():
             held = io.BytesIO()
             np.lib.format.write_array(held, np.asarray(array), allow_pickle=False)
-            _entry(archive, "arrays/{}.npy".format(name), held.getvalue())
+            _entry(archive, f"arrays/{name}.npy", held.getvalue())
 
 
 def _entry(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -129,7 +129,7 @@ class _Arrays:
         self._archive = archive
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an array
-        held = io.BytesIO(self._archive.read("arrays/{}.npy".format(name)))
+        held = io.BytesIO(self._archive.read(f"arrays/{name}.npy"))
         return np.lib.format.read_array(held, allow_pickle=False)
 
 
@@ -139,7 +139,7 @@ def read(source: Union[str, IO[bytes]]) -> Material:  # noqa: UP007 - Python 3.8
         with zipfile.ZipFile(source) as archive:
             return _read(archive)
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError) as error:
-        message = "the kit's material cannot be read: {!r}".format(error)
+        message = f"the kit's material cannot be read: {error!r}"
         raise PackError(message) from error
 
 
@@ -151,7 +151,7 @@ def _read(archive: zipfile.ZipFile) -> Material:
     numbers = iter(range(len(archive.namelist())))
 
     def graph(told: Json) -> Graph:
-        return _read_graph(told, archive.read("models/{}.onnx".format(next(numbers))))
+        return _read_graph(told, archive.read(f"models/{next(numbers)}.onnx"))
 
     cases = [_case(stored, told, graph(told["graph"])) for told in index["cases"]]
     questions, long = (
@@ -174,6 +174,6 @@ def _read_question(stored: _Arrays, told: Json, graph: Graph) -> Question:
         return {name: _got(stored, one) for name, one in part.items()}
 
     return Question(
-        graph, values(told["inputs"]), values(told["outputs"]), told["precision"], told["what"], told["batched"], told["wide"],
-        {name: (pair[0], pair[1]) for name, pair in told["tolerances"].items()},
+        graph, values(told["inputs"]), values(told["outputs"]), told["precision"], told["what"], told["batched"],
+        told["wide"], {name: (pair[0], pair[1]) for name, pair in told["tolerances"].items()},
     )

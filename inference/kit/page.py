@@ -47,19 +47,19 @@ def page(signed: Json, language: str = "en") -> str:
 
 def _radio(name: str, shown: str, *, checked: bool) -> str:
     mark = " checked" if checked else ""
-    return '<input type="radio" name="lang" id="{0}"{1}><label for="{0}">{2}</label>'.format(name, mark, shown)
+    return f'<input type="radio" name="lang" id="{name}"{mark}><label for="{name}">{shown}</label>'
 
 
 def _both(key: str, *values: object) -> str:
     """A text of ours in both languages, of which one is shown."""
     if key not in TEXTS:
         return html.escape(key)
-    return "".join('<span class="{}">{}</span>'.format(one, html.escape(said(key, one).format(*values)))
+    return "".join(f'<span class="{one}">{html.escape(said(key, one).format(*values))}</span>'
                    for one in ("en", "zh"))
 
 
 def _mark(key: str) -> str:
-    return '<span class="v {}">{}</span>'.format(html.escape(key), _both(key))
+    return f'<span class="v {html.escape(key)}">{_both(key)}</span>'
 
 
 def _head(signed: Json) -> str:
@@ -121,7 +121,7 @@ def _nodes(facts: Json) -> str:
 
 
 def _folded(key: str, inner: str) -> str:
-    return "<details><summary>{}</summary>{}</details>".format(_both(key), inner)
+    return f"<details><summary>{_both(key)}</summary>{inner}</details>"
 
 
 def _rows(name: str, facts: Json) -> str:
@@ -160,18 +160,18 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
     if isinstance(value, bool):
         return _both("yes" if value else "no")
     if isinstance(value, int):
-        return "{:,}".format(value)
+        return f"{value:,}"
     if isinstance(value, float):
-        return "{:,.1f}".format(value) if abs(value) >= 100 else "{:.3g}".format(value)  # noqa: PLR2004
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004
     return html.escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _raw(head: Iterable[str], rows: Iterable[Cells]) -> str:
     """A table of cells that are HTML already; numbers stand on the right."""
-    top = "".join("<th>{}</th>".format(_both(cell)) for cell in head)
-    lines: List[str] = ["<tr>{}</tr>".format(top)] if top else []  # noqa: UP006 - Python 3.8
+    top = "".join(f"<th>{_both(cell)}</th>" for cell in head)
+    lines: List[str] = [f"<tr>{top}</tr>"] if top else []  # noqa: UP006 - Python 3.8
     for row in rows:
-        cells = ('<td{}>{}</td>'.format(' class="n"' if top and _number(cell) else "", cell) for cell in row)
+        cells = ("<td{}>{}</td>".format(' class="n"' if top and _number(cell) else "", cell) for cell in row)
         lines.append("<tr>{}</tr>".format("".join(cells)))
     return "<table>{}</table>".format("".join(lines))
 

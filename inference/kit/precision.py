@@ -9,7 +9,7 @@ import numpy as np
 from . import FAILED, NOT_POSSIBLE, PASSED, RefusalError, RunError
 
 if TYPE_CHECKING:
-    from typing import Iterable
+    from collections.abc import Iterable
 
     from . import Feeds, Placement, Question, Target
 
@@ -59,18 +59,21 @@ def asked(target: Target, questions: Iterable[Question]) -> List[Golden]:  # noq
 
 
 def _golden(target: Target, question: Question, wish: str, precision: str) -> Golden:
-    nothing = (None, *CLASSES[precision], None, question.graph.nodes, 0, (), "")
     head = (question.graph.name, precision, wish)
+
+    def without(outcome: str, error: Exception) -> Golden:
+        return Golden(*head, outcome, str(error), None, *CLASSES[precision], None, question.graph.nodes, 0, (), "")
+
     try:
         session = target.open(question.graph, wish)
     except RefusalError as error:
-        return Golden(*head, "refused", str(error), *nothing)
+        return without("refused", error)
     except RunError as error:
-        return Golden(*head, "failed", str(error), *nothing)
+        return without("failed", error)
     try:
         answer = session.run(question.inputs)
     except RunError as error:
-        return Golden(*head, "failed", str(error), *nothing)
+        return without("failed", error)
     finally:
         session.close()
     return _compared(head, question, answer, session.placement)
@@ -84,7 +87,7 @@ def _compared(head: Tuple[str, str, str], question: Question, answer: Feeds, pla
         finite = finite and is_finite
         worst = max(worst, gap)
         if reason:
-            reasons.append("output {!r}: {}".format(name, reason))
+            reasons.append(f"output {name!r}: {reason}")
     return Golden(*head, "differs" if reasons else "passed", "; ".join(reasons), worst if finite else None, rtol, atol,
                   finite, placed.nodes, placed.on_device, tuple(placed.fallen_back), placed.reason)
 
@@ -93,7 +96,7 @@ def compared(want: Any, have: Any, rtol: float, atol: float) -> Tuple[str, float
     """Why the answer is not as expected (empty where it is), the greatest difference, whether it is finite."""
     given, expected = np.asarray(have), np.asarray(want)
     if given.shape != expected.shape or given.dtype.kind != expected.dtype.kind:
-        return "{} {}, expected {} {}".format(given.dtype, list(given.shape), expected.dtype, list(expected.shape)), 0.0, True
+        return f"{given.dtype} {list(given.shape)}, expected {expected.dtype} {list(expected.shape)}", 0.0, True
     if given.dtype.kind != "f":
         return "" if np.array_equal(given, expected) else "other values", 0.0, True
     if not np.isfinite(given).all():
@@ -101,12 +104,12 @@ def compared(want: Any, have: Any, rtol: float, atol: float) -> Tuple[str, float
     wide = expected.astype(np.float64)
     gap = np.abs(given.astype(np.float64) - wide)
     worst = float(gap.max()) if gap.size else 0.0
-    return ("" if (gap <= atol + rtol * np.abs(wide)).all() else "differs by up to {:.3g}".format(worst)), worst, True
+    return ("" if (gap <= atol + rtol * np.abs(wide)).all() else f"differs by up to {worst:.3g}"), worst, True
 
 
 def golden_verdict(rows: List[Golden]) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """Wrong answers fail; a model that is refused is coverage; nothing taken is not possible."""
-    wrong = ["{} {}: {}".format(one.model, one.precision, one.reason) for one in rows if one.outcome in ("differs", "failed")]
+    wrong = [f"{one.model} {one.precision}: {one.reason}" for one in rows if one.outcome in ("differs", "failed")]
     if wrong:
         return FAILED, "; ".join(wrong)[:600]
     return _taken(rows)
@@ -114,7 +117,7 @@ def golden_verdict(rows: List[Golden]) -> Tuple[str, str]:  # noqa: UP006 - Pyth
 
 def finite_verdict(rows: List[Golden]) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """NaN or infinity where the evaluator has numbers."""
-    wrong = ["{} {}".format(one.model, one.precision) for one in rows if one.finite is False]
+    wrong = [f"{one.model} {one.precision}" for one in rows if one.finite is False]
     return (FAILED, "not finite: " + ", ".join(wrong)) if wrong else _taken(rows)
 
 

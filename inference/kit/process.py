@@ -50,7 +50,7 @@ class Restart(NamedTuple):
 
 def long_enough(target: Target, questions: Sequence[Question]) -> Tuple[Optional[Question], float, str]:  # noqa: UP006, UP045
     """The first model, from small to large, whose run takes long; its time in s; or why there is none."""
-    reason = "every run of the kit's longest model ends within {:g} s".format(ENOUGH_S)
+    reason = f"every run of the kit's longest model ends within {ENOUGH_S:g} s"
     for one in questions:
         try:
             session = target.open(one.graph)
@@ -60,7 +60,7 @@ def long_enough(target: Target, questions: Sequence[Question]) -> Tuple[Optional
             took = time.monotonic() - began
             session.close()
         except (RefusalError, RunError) as error:
-            return None, 0.0, "the long model: {}".format(error)[:600]
+            return None, 0.0, f"the long model: {error}"[:600]
         if took >= ENOUGH_S:
             return one, took, ""
     return None, 0.0, reason
@@ -96,7 +96,7 @@ def cancel(target: Target, question: Question, whole_s: float, small: Question) 
 def cancel_verdict(row: Cancel) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """A run that was given up has no answer; one that follows has the right one."""
     if not row.said:
-        return FAILED, "the run went on to its end although it was given up after {} ms".format(row.after_ms)
+        return FAILED, f"the run went on to its end although it was given up after {row.after_ms} ms"
     if not row.right_after:
         return FAILED, "what was asked afterwards was answered wrongly"
     return PASSED, ""

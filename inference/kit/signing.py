@@ -109,10 +109,10 @@ def read_key(path: Path) -> bytes:
         lines = path.read_text(encoding="ascii").split()
         der = base64.b64decode("".join(lines[3:-3]), validate=True)
     except (OSError, ValueError) as error:
-        message = "{} is no private key that can be read: {}".format(path, error)
+        message = f"{path} is no private key that can be read: {error}"
         raise KeyFileError(message) from error
-    if " ".join(lines[:3]) != _PEM[0] or not der.startswith(_PKCS8) or len(der) != len(_PKCS8) + 32:  # noqa: PLR2004
-        message = "{} holds another kind of key: give an Ed25519 key in PEM, without passphrase".format(path)
+    if " ".join(lines[:3]) != _PEM[0] or not der.startswith(_PKCS8) or len(der) != len(_PKCS8) + 32:
+        message = f"{path} holds another kind of key: give an Ed25519 key in PEM, without passphrase"
         raise KeyFileError(message)
     return der[len(_PKCS8):]
 

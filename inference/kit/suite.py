@@ -7,12 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
 
-from . import FAILED, NOT_POSSIBLE, PASSED, LostError, RefusalError, RunError, faults, lasting, nodes, precision
+from . import FAILED, NOT_POSSIBLE, PASSED, LostError, RefusalError, RunError, faults, lasting, nodes, precision, timing
 from . import process as processes
-from . import timing
 
 if TYPE_CHECKING:
-    from typing import Callable
+    from collections.abc import Callable
 
     from . import Case, Graph, Json, Question, Target
 
@@ -105,8 +104,8 @@ class Run:
             "operators": nodes.by_operator(results), "cases": [one._asdict() for one in results],
         }
         if wrong:
-            said = ", ".join("{} ({})".format(one.case, one.outcome) for one in wrong[:20])
-            return (FAILED, "{} cases taken and answered otherwise than expected: {}".format(len(wrong), said)), facts
+            said = ", ".join(f"{one.case} ({one.outcome})" for one in wrong[:20])
+            return (FAILED, f"{len(wrong)} cases taken and answered otherwise than expected: {said}"), facts
         if not counted["passed"]:
             return (NOT_POSSIBLE, "no case was taken and passed"), facts
         return (PASSED, ""), facts
@@ -192,8 +191,11 @@ def _some(row: Any, keys: Sequence[str]) -> Json:  # noqa: ANN401 - a NamedTuple
 
 
 def total(sections: Sequence[Section]) -> str:
-    """`failed` where a section failed; `not_possible` where none passed; `partly` where not all could be done or were
-    asked for; else `passed`."""
+    """The verdict of the whole.
+
+    `failed` where a section failed; `not_possible` where none passed; `partly` where not all could be done or were
+    asked for; else `passed`.
+    """
     verdicts = [one.verdict for one in sections]
     if FAILED in verdicts:
         return FAILED

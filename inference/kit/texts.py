@@ -32,8 +32,8 @@ TEXTS: Dict[str, Tuple[str, str]] = {  # noqa: UP006 - Python 3.8
     "restart": ("Restart", "重启"),
     "faults": ("Faults", "异常"),
     "about nodes": (
-        "ONNX's own backend cases. The section fails where the device takes a case and answers otherwise than expected "
-        "although the yardstick has it right; what it refuses is coverage.",
+        ("ONNX's own backend cases. The section fails where the device takes a case and answers otherwise than expected "
+         "although the yardstick has it right; what it refuses is coverage."),
         "ONNX 自带的后端用例。设备接受了用例、基准能答对而设备答错时判为失败；被拒的用例只计入覆盖率。"),
     "about golden": (
         "Small models of the classes that plants use, held to the answers of onnx's own evaluator in float32.",
@@ -43,8 +43,8 @@ TEXTS: Dict[str, Tuple[str, str]] = {  # noqa: UP006 - Python 3.8
         "Every node on the device. Nodes elsewhere are named; where nobody can tell, they count as fallen back.",
         "所有节点都应在设备上。落在别处的节点列出名称；无法得知的按回退计。"),
     "about latency": (
-        "Of one run through the session. The first run at a batch is told apart, and warm-up runs are not counted. "
-        "Figures are told, not judged.",
+        ("Of one run through the session. The first run at a batch is told apart, and warm-up runs are not counted. "
+         "Figures are told, not judged."),
         "经会话的单次运行。每种批量的首次运行单列，预热不计。仅给出数字，不作评判。"),
     "about concurrency": ("Threads that ask at once, each with a session of its own.", "多个线程同时请求，各有自己的会话。"),
     "about reload": (
@@ -60,8 +60,8 @@ TEXTS: Dict[str, Tuple[str, str]] = {  # noqa: UP006 - Python 3.8
     "device": ("device", "设备"), "made at": ("made at", "生成时间"), "cases chosen by": ("cases chosen by", "用例筛选"),
     "all": ("all", "全部"), "signed by": ("signed by (SHA-256 of the Ed25519 key)", "签名者（Ed25519 公钥的 SHA-256）"),
     "unsigned page": (
-        "This page is for reading; the JSON beside it is what is signed. A signature shows that a report is unchanged "
-        "since, and whose key signed it; it does not show that the machine was what the report says.",
+        ("This page is for reading; the JSON beside it is what is signed. A signature shows that a report is unchanged "
+         "since, and whose key signed it; it does not show that the machine was what the report says."),
         "本页仅供阅读，签名的是随附的 JSON。签名证明报告此后未被改动以及由谁的密钥签署，但不证明机器确如报告所述。"),
     "headrace": ("Headrace", "引渠"), "onnx": ("onnx of the cases", "用例所属 onnx"), "backend": ("runtime", "运行时"),
     "python": ("Python", "Python"), "numpy": ("numpy", "numpy"), "os": ("system", "系统"),

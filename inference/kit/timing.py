@@ -11,7 +11,7 @@ import numpy as np
 from . import FAILED, NOT_POSSIBLE, PASSED, RefusalError, RunError
 
 if TYPE_CHECKING:
-    from typing import Sequence
+    from collections.abc import Sequence
 
     from . import Feeds, Question, Target
 
@@ -50,7 +50,7 @@ class Concurrency(NamedTuple):
 
 def rows_of(question: Question, rows: int) -> Feeds:
     """The golden rows again and again until there are so many."""
-    return {name: np.resize(value, (rows,) + value.shape[1:]) for name, value in question.inputs.items()}
+    return {name: np.resize(value, (rows, *value.shape[1:])) for name, value in question.inputs.items()}
 
 
 def latency(target: Target, questions: Sequence[Question]) -> List[Latency]:  # noqa: UP006 - Python 3.8
@@ -95,7 +95,7 @@ def _once(session: Any, feeds: Feeds) -> int:  # noqa: ANN401 - an open session
 
 def latency_verdict(rows: List[Latency]) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     """Figures are told, not judged: what is fast enough is a pipeline's to say. Runs that failed are judged."""
-    wrong = ["{} at {}: {}".format(one.model, one.batch, one.reason) for one in rows if one.reason and one.batch]
+    wrong = [f"{one.model} at {one.batch}: {one.reason}" for one in rows if one.reason and one.batch]
     if wrong:
         return FAILED, "; ".join(wrong)[:600]
     if any(one.runs for one in rows):
@@ -141,5 +141,5 @@ def concurrency_verdict(row: Concurrency) -> Tuple[str, str]:  # noqa: UP006 - P
     if row.errors:
         return FAILED, "; ".join(row.errors)
     if row.other_answers:
-        return FAILED, "{} of {} runs answered otherwise than alone".format(row.other_answers, row.runs)
+        return FAILED, f"{row.other_answers} of {row.runs} runs answered otherwise than alone"
     return PASSED, ""
