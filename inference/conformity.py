@@ -6,9 +6,9 @@ import os
 import signal
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -80,35 +80,22 @@ def _value(given: Tensor) -> Value:
 
 @dataclass
 class Own:
-    """A device of ours as a target; a context, as models need a folder."""
+    """A device of ours as a target."""
 
     backend: Backend
     device: Device
     precisions: tuple[str, ...] = ("fp32",)
-    _folder: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="headrace-conform-")
-    )
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        """Remove the folder."""
-        self._folder.cleanup()
 
     def open(self, graph: Graph, precision: str = "fp32") -> OwnSession:
         """Make ready. Raises RefusalError, RunError."""
-        path = Path(self._folder.name, "model.onnx")
-        try:
-            return OwnSession(self.backend.prepare(model(graph, path), self.device, Options(precision=precision)))
-        except (UnsupportedModelError, BackendNotInstalledError) as error:
-            raise RefusalError(str(error)) from error
-        except InferenceError as error:
-            raise RunError(str(error)) from error
-        finally:
-            with suppress(OSError):
-                path.unlink()
+        with tempfile.TemporaryDirectory(prefix="headrace-conform-") as folder:
+            given = model(graph, Path(folder, "model.onnx"))
+            try:
+                return OwnSession(self.backend.prepare(given, self.device, Options(precision=precision)))
+            except (UnsupportedModelError, BackendNotInstalledError) as error:
+                raise RefusalError(str(error)) from error
+            except InferenceError as error:
+                raise RunError(str(error)) from error
 
     def apart(self, graph: Graph, run_s: float) -> OwnApart:
         """In an engine of its own; runs are given up after `run_s`. Raises RefusalError, LostError."""
@@ -144,8 +131,7 @@ class OwnApart:
 
     def open_again(self, graph: Graph | None = None) -> None:
         """The same model, or another, in the process that lives or in a new one. Raises RefusalError, LostError."""
-        with Own(self._backend, self._device) as target:
-            self._session = target.open(graph or self._graph)
+        self._session = Own(self._backend, self._device).open(graph or self._graph)
 
     def run(self, feeds: Feeds) -> Feeds:
         """Every output. Raises RunError, LostError."""

@@ -33,7 +33,7 @@ _node = helper.make_node
 def material(wanted: str = "", *, with_cases: bool = True) -> Material:
     """Everything that is asked, but for the yardstick. Making it takes some 10 s; `wanted` chooses node cases."""
     chosen: tuple[Case, ...] = cases(wanted) if with_cases else ()
-    return Material(chosen, questions(), tuple(map(_long, LONG)), foreign())
+    return Material(chosen, questions(), tuple(map(long_run, LONG)), foreign())
 
 
 def questions() -> tuple[Question, ...]:
@@ -211,7 +211,7 @@ def _transformer() -> onnx.ModelProto:
     return _model(nodes, [("x", ["N", 16, 32])], [("y", ["N", 16, 32])], weights)
 
 
-def _long(rows: int) -> Question:
+def long_run(rows: int) -> Question:
     """Two hundred products with a matrix that moves each column one place on: the answer is the input, moved."""
     names = ["x", *(f"a{number}" for number in range(1, _DEPTH)), "y"]
     nodes = [_node("MatMul", [given, "step"], [made]) for given, made in pairwise(names)]

@@ -108,8 +108,7 @@ def _material(model: Path | None, cases: str, wanted: list[str]) -> Material:
 
 def _sections(found: Device, asked: Material, wanted: list[str], times: int) -> list[Section]:
     used = backend(found.vendor)
-    with Own(used, found, precisions(used)) as target:
-        return Run(target, asked, wanted, times, _progress).sections()
+    return Run(Own(used, found, precisions(used)), asked, wanted, times, _progress).sections()
 
 
 def _progress(section: str, done: int, total: int) -> None:
