@@ -21,6 +21,7 @@ from app.commands import (
     listen,
     look,
     migrate,
+    model,
     outbox,
     past,
     plant,
@@ -148,6 +149,10 @@ conformance.command()(conform_check.verify)
 conformance.command("import")(conform_check.file_report)
 conformance.command("list")(conform_check.listed)
 main.add_typer(conformance, name="conform")
+packages = typer.Typer(cls=Spoken, no_args_is_help=True, help="Signatures of model packages.")
+packages.command("sign")(model.sign)
+packages.command("verify")(model.verify)
+main.add_typer(packages, name="model")
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
 certificates = typer.Typer(cls=Spoken, invoke_without_command=True)

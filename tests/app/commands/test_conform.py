@@ -126,8 +126,7 @@ def _of_a_chip(made: tuple[Path, Path], **changes: Any) -> dict[str, Any]:  # no
 
 
 def test_a_report_on_file_raises_evidence(run: Run, made: tuple[Path, Path], tmp_path: Path) -> None:
-    """With the signer's fingerprint, documented becomes verified-hardware, for this maker alone; a file that is
-    changed on the disk counts for nothing."""
+    """With the signer's fingerprint, documented becomes verified-hardware, for this maker alone."""
     file, data = tmp_path / "r.json", ("--data", str(tmp_path / "data"), "--lang", "en")
     file.write_text(json.dumps(_of_a_chip(made)))
     fingerprint = hashlib.sha256(signing.public_key(bytes(32))).hexdigest()
@@ -210,7 +209,8 @@ def test_a_model_of_ones_own_is_asked_first(run: Run, tmp_path: Path) -> None:
 def test_the_archive_runs_without_us(run: Run, tmp_path: Path) -> None:
     """One file, another interpreter that sees nothing of the package: a report that verifies, and the same key again.
 
-    The interpreter is the oldest one at hand that has ONNX Runtime; ours stands in where there is no other."""
+    The interpreter is the oldest one at hand that has ONNX Runtime; ours stands in where there is no other.
+    """
     kit, report = tmp_path / "kit" / "conform.pyz", tmp_path / "kit" / "r.json"
     kit.parent.mkdir()
     done = run("conform", "--archive", str(kit), "--cases", "test_abs", "--lang", "en")
