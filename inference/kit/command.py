@@ -13,7 +13,7 @@ import time
 import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence  # noqa: UP035 - Python 3.8
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence  # noqa: UP035 - Python 3.8
 
 import numpy as np
 
@@ -72,13 +72,9 @@ def main(arguments: Sequence[str], archive: str) -> int:
         _out("--vendor ({}), --report".format(", ".join(about["vendors"])))
         return 2
     provider = _provider(given, about["vendors"][given.vendor])
-    try:
-        found = driver.runtime({"plugin": None})
-    except wire.EngineError as error:
-        _out(str(error))
-        return 2
-    seed = _seed(given)
-    if seed is None:
+    found = _runtime(driver, wire, provider)
+    seed = None if found is None else _seed(given)
+    if found is None or seed is None:
         return 2
     command = (sys.executable, archive, "--child", json.dumps(vars(provider)))
     target = Host(driver, wire, provider, command)
@@ -88,6 +84,19 @@ def main(arguments: Sequence[str], archive: str) -> int:
 def _out(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _runtime(driver: Any, wire: Any, provider: Provider) -> Optional[Json]:  # noqa: ANN401, UP045 - modules, 3.8
+    """What this Python's runtime says of itself; None where it is not there, or lacks the provider: then it is told."""
+    try:
+        found: Json = driver.runtime({"plugin": None})
+    except wire.EngineError as error:
+        _out(str(error))
+        return None
+    if not provider.plugin and provider.provider not in found["providers"]:
+        _out(f"{provider.provider}: onnxruntime {found['version']} of {sys.executable} has {found['providers']}")
+        return None
+    return found
 
 
 def _provider(given: argparse.Namespace, told: Json) -> Provider:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from . import Feeds, Question, Target
 
 BATCHES = (1, 8, 64, 256)
-WARM, RUNS, BUDGET_S = 10, 200, 5.0
+WARM, RUNS, BUDGET_S = 10, 200, 3.0
 THREADS, EACH = 4, 50
-_FEWEST = 20
+_FEWEST = 5
 
 
 class Latency(NamedTuple):

@@ -130,6 +130,15 @@ def test_a_device_that_answers_otherwise_fails(
     assert suite.total([found]) == FAILED
 
 
+def test_a_precision_without_a_class_is_not_asked_for(cpu: Own, material: suite.Material) -> None:
+    """A maker's own mixture has no tolerance; fp16 has, and is asked of every model that stays in its range."""
+    found = _found(Strange(cpu, precisions=("fp32", "mixed", "fp16")), material, "golden")["golden"]
+    asked = {(row["model"], row["asked"]) for row in found.facts["rows"]}
+    assert ("mlp", "fp16") in asked
+    assert ("overflow", "fp16") not in asked
+    assert {one for _, one in asked} == {"fp32", "fp16"}
+
+
 def test_hidden_half_precision_is_not_finite(cpu: Own, material: suite.Material) -> None:
     """A device that computes in halves although fp32 was asked for gives infinity where the range is left."""
     only = replace(material, questions=tuple(one for one in material.questions if one.wide))

@@ -235,6 +235,10 @@ def test_the_archive_runs_without_us(run: Run, tmp_path: Path) -> None:
                              capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode == 2
     assert "ascend" in refused.stdout
+    absent = subprocess.run([python, "-I", str(kit), "--vendor", "ascend", "--report", str(report)],
+                            capture_output=True, text=True, check=False, timeout=60)
+    assert absent.returncode == 2
+    assert "CANNExecutionProvider: onnxruntime" in absent.stdout
 
 
 def _oldest() -> str:
