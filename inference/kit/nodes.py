@@ -106,6 +106,8 @@ def _arrays(want: Any, have: Any, rtol: float, atol: float) -> str:  # noqa: ANN
         return f"{have.dtype}, expected {want.dtype}"
     if np.allclose(have, want, rtol=rtol, atol=atol, equal_nan=True):
         return ""
+    if want.dtype.kind in "fc" and (np.isnan(have) != np.isnan(want)).any():
+        return "NaN where a number was expected, or the other way round"
     return f"differs by up to {largest(want, have):.3g}"
 
 

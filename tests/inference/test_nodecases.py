@@ -91,6 +91,8 @@ def test_another_answer_is_seen(every: tuple[Case, ...]) -> None:
     assert _one(backend("cpu"), off) == Result("test_abs", "Abs", "differs", "output 'y': differs by up to 0.5")
     shaped = replace(chosen, vectors=((given, (expected[:1],)),))
     assert "shape [3, 4, 5], expected [1, 4, 5]" in _one(backend("cpu"), shaped).reason
+    none = replace(chosen, vectors=((given, (np.where(expected > 1, np.float32(np.nan), expected),)),))
+    assert "NaN where a number was expected" in _one(backend("cpu"), none).reason
     typed = replace(chosen, vectors=((given, (expected.astype(np.float64),)),))
     assert _one(backend("cpu"), typed).reason == "output 'y': float32, expected float64"
 

@@ -130,24 +130,24 @@ def test_a_report_on_file_raises_evidence(run: Run, made: tuple[Path, Path], tmp
     file, data = tmp_path / "r.json", ("--data", str(tmp_path / "data"), "--lang", "en")
     file.write_text(json.dumps(_of_a_chip(made)))
     fingerprint = hashlib.sha256(signing.public_key(bytes(32))).hexdigest()
-    assert _evidence(run, *data)["ascend"] == "documented"
+    assert _evidence(run)["ascend"] == "documented"
     for given in ((), ("--fingerprint", fingerprint[:15]), ("--fingerprint", "0" * 64)):
         refused = run("conform", "import", str(file), *given, *data)
         assert refused.exit_code == 1
         assert fingerprint in refused.output
-    assert _evidence(run, *data)["ascend"] == "documented"
+    assert _evidence(run)["ascend"] == "documented"
     kept = run("conform", "import", str(file), "--fingerprint", fingerprint.upper(), *data)
     assert kept.exit_code == 0, kept.output
-    found = _evidence(run, *data)
+    found = _evidence(run)
     assert (found["ascend"], found["metax"], found["cpu"]) == ("verified-hardware", "documented", "verified-ci")
     assert "ascend" in run("conform", "list", *data).output
     stored, = (tmp_path / "data" / evidence.FOLDER).glob("*.json")
     stored.write_text(stored.read_text().replace("310P", "910B"))
-    assert _evidence(run, *data)["ascend"] == "documented"
+    assert _evidence(run)["ascend"] == "documented"
 
 
-def _evidence(run: Run, *words: str) -> dict[str, str]:
-    found = json.loads(run("devices", "--json", *words).stdout)
+def _evidence(run: Run) -> dict[str, str]:
+    found = json.loads(run("devices", "--json").stdout)
     return {one["vendor"]: one["evidence"] for one in (*found["devices"], *found["absent"])}
 
 
