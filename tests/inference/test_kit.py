@@ -231,7 +231,7 @@ def test_a_lost_device_fails(cpu: Own, material: suite.Material) -> None:
 @pytest.fixture(scope="module")
 def long() -> Question:
     """A run of some tenths of a second: many products of small matrices."""
-    return long_run(256)
+    return long_run(512)
 
 
 def test_a_run_is_cancelled_and_a_process_killed(cpu: Own, material: suite.Material, long: Question) -> None:
