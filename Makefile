@@ -64,7 +64,7 @@ bench: setup  ## one benchmark (BENCH=pipeline BENCH_ARGS=…)
 	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
 constraints: setup  ## renew constraints.txt and what the images install: exact versions with hashes, no registry's address
-	@$(COMPILE) --upgrade --extra embedded --extra demo --extra modbus --extra parquet --extra webgpu --extra xlsx --group dev --group setup pyproject.toml --output-file constraints.txt
+	@$(COMPILE) --upgrade --extra embedded --extra demo --extra modbus --extra parquet --extra sm2 --extra webgpu --extra xlsx --group dev --group setup pyproject.toml --output-file constraints.txt
 	@$(COMPILE) --constraints constraints.txt --extra modbus --extra parquet --extra xlsx pyproject.toml --output-file deploy/requirements/runtime.txt
 	@$(COMPILE) --constraints constraints.txt --extra demo --extra modbus --extra parquet --extra xlsx pyproject.toml --output-file deploy/requirements/demo.txt
 	@$(COMPILE) --constraints constraints.txt --group setup --output-file deploy/requirements/build.txt

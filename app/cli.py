@@ -13,6 +13,7 @@ from app.commands import (
     browse,
     certify,
     conform,
+    conform_check,
     console,
     demo,
     endpoints,
@@ -21,6 +22,7 @@ from app.commands import (
     listen,
     look,
     migrate,
+    model,
     outbox,
     past,
     plant,
@@ -144,10 +146,16 @@ main.command()(vendors.vendors)
 main.command("lint-model")(lint_model.lint_model)
 conformance = typer.Typer(cls=Spoken, invoke_without_command=True)
 conformance.callback()(conform.conform)
-conformance.command()(conform.verify)
+conformance.command()(conform_check.verify)
+conformance.command("import")(conform_check.file_report)
+conformance.command("list")(conform_check.listed)
 main.add_typer(conformance, name="conform")
 main.command()(certify.certify)
 main.command()(certify.certificates)
+packages = typer.Typer(cls=Spoken, no_args_is_help=True, help="Signatures of model packages.")
+packages.command("sign")(model.sign)
+packages.command("verify")(model.verify)
+main.add_typer(packages, name="model")
 main.command("try")(look.attempt)
 main.command()(endpoints.endpoints)
 trusted = typer.Typer(cls=Spoken, invoke_without_command=True)

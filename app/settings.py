@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     """How long it may take for one call."""
     artefacts_mb: int = Field(default=2048, ge=0)
     """What compilers of chips made of models, kept in the data folder, may take up; 0 keeps nothing."""
+    require_signature: bool = False
+    """Whether model packages must be signed, by one of `trusted_signers`."""
+    trusted_signers: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    """SHA-256 of public keys whose signatures of model packages are trusted. JSON."""
     serve: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Models offered under /v2, by name, to the order of devices; the first that takes it runs it. JSON."""
     serve_memory_mb: int = Field(default=1024, ge=1)

@@ -34,10 +34,11 @@ def use(
     stop()
     _Limits.memory_mb, _Limits.open_s, _Limits.run_s = memory_mb, open_s, run_s
     for vendor, path in interpreters.items():
-        _ENGINES[vendor] = Engine(_place(path))
+        _ENGINES[vendor] = Engine(place(path))
 
 
-def _place(path: str = "") -> Place:
+def place(path: str = "") -> Place:
+    """Where an engine with this interpreter runs; empty: the one that runs this."""
     limits = _Limits
     return Place(
         Path(path or sys.executable), memory_mb=limits.memory_mb, open_s=limits.open_s, run_s=limits.run_s
@@ -59,10 +60,11 @@ def engine(vendor: str) -> Engine | None:
 def placed(vendor: str, made: Backend) -> Backend:
     """The backend, in the vendor's engine if it has one. ValueError where its kind cannot run in one yet."""
     mine = _ENGINES.get(vendor)
-    return made if mine is None else _inside(mine, vendor, made)
+    return made if mine is None else inside(mine, vendor, made)
 
 
-def _inside(mine: Engine, vendor: str, made: Backend) -> Backend:
+def inside(mine: Engine, vendor: str, made: Backend) -> Backend:
+    """The backend in that engine. ValueError where its kind cannot run in one yet."""
     if isinstance(made, EngineBackend):
         return made.on(mine)
     if isinstance(made, OrtBackend):
@@ -87,9 +89,9 @@ class Apart:
         made = backend(vendor)
         if vendor not in self._engines:
             shared = engine(vendor)
-            self._engines[vendor] = Engine(_place() if shared is None else shared.place)
+            self._engines[vendor] = Engine(place() if shared is None else shared.place)
         try:
-            return _inside(self._engines[vendor], vendor, made)
+            return inside(self._engines[vendor], vendor, made)
         except ValueError as error:
             message = f"{vendor} cannot run in a process of its own: what killed a process is not run in another"
             raise UnsupportedModelError(message) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from inference import InferenceError, InvalidModelError
 from inference.adapters.tensors import NUMBERS, finite
+from inference.kit.precision import CLASSES
 from inference.limits import MIB
 
 if TYPE_CHECKING:
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 
 Tolerance = tuple[float, float]
 """Relative, absolute: |answer - expected| <= absolute + relative * |expected|."""
-
-CLASSES: Final[dict[str, Tolerance]] = {
-    "fp32": (1e-4, 1e-4), "fp16": (1e-2, 1e-2), "bf16": (5e-2, 5e-2), "int8": (1e-1, 1e-1),
-}
-"""What an output may differ by, for each precision class, where the package does not say."""
 
 EXACT: Final[Tolerance] = (0.0, 0.0)
 _FREE: Final = (1, 2, 8, 16, 32)

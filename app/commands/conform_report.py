@@ -1,9 +1,9 @@
-"""The conformance report: what it says, the Ed25519 signature over it, and the page for people."""
+"""The conformance report: what it says, the key it is signed with, and the check of what others signed."""
 
 from __future__ import annotations
 
 import hashlib
-import html
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,15 +11,17 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from app.commands.console import chinese, t
+from app.commands.console import t
 from app.durable import make_folder, replace
+from inference.kit.signing import canonical
+from inference.kit.suite import SCHEMA, SECTIONS, total
+from inference.kit.suite import Section as KitSection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA: Final = "headrace-conformance/1"
 MOST_BYTES: Final = 64 * 1024 * 1024
-"""A report of all cases has under 1 MB; what is larger by far is none."""
+"""A report of all cases has about 1 MB; what is larger by far is none."""
 
 
 class ReportError(Exception):
@@ -27,15 +29,21 @@ class ReportError(Exception):
 
 
 class Versions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the cases ran on."""
+    """What the kit ran on."""
 
     headrace: str
     """Empty where the gateway runs from a tree that is not installed."""
     onnx: str
+    """Of the cases."""
     backend: str
     python: str
+    numpy: str
     os: str
     machine: str
+    driver: str
+    """As the one who ran it states it; nothing checks it."""
+    way: str
+    """`gateway`, or `archive` on a maker's host."""
 
 
 class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,13 +54,14 @@ class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-class CaseResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One node case."""
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of the run."""
 
-    case: str
-    operator: str
-    outcome: str
+    section: str
+    verdict: str
     reason: str
+    seconds: float
+    facts: dict[str, Any]
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,15 +72,13 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: Versions
     selection: str
     """The text the case names were chosen by; empty where all were run."""
-    counts: dict[str, int]
-    coverage_percent: float
-    """Passed cases of those run."""
-    operators: dict[str, dict[str, int]]
-    cases: list[CaseResult]
+    reloads: int
+    verdict: str
+    sections: list[Section]
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Over the report as compact JSON with sorted keys, in UTF-8."""
+    """Over `inference.kit.signing.canonical` of schema and report."""
 
     algorithm: str
     public_key: str
@@ -108,17 +115,13 @@ def own_key(path: Path, *, make: bool) -> Ed25519PrivateKey:
     return key
 
 
-def _signed_bytes(schema: str, report: Report) -> bytes:
-    return msgspec.json.encode([schema, report], order="sorted")
-
-
-def sign(report: Report, key: Ed25519PrivateKey) -> Signed:
-    """The report with the signature of whoever ran it."""
+def sign(report: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
+    """The report with the signature of whoever ran it, as the file holds it."""
     public = key.public_key().public_bytes_raw()
-    made = Signature(
-        "ed25519", public.hex(), hashlib.sha256(public).hexdigest(), key.sign(_signed_bytes(SCHEMA, report)).hex()
-    )
-    return Signed(SCHEMA, report, made)
+    return {"schema": SCHEMA, "report": report, "signature": {
+        "algorithm": "ed25519", "public_key": public.hex(), "fingerprint": hashlib.sha256(public).hexdigest(),
+        "value": key.sign(canonical(SCHEMA, report)).hex(),
+    }}  # fmt: skip
 
 
 def verified(content: bytes) -> Signed:
@@ -126,52 +129,30 @@ def verified(content: bytes) -> Signed:
     if len(content) > MOST_BYTES:
         raise ReportError(t("The file is larger than any conformance report."))
     try:
-        signed = msgspec.json.decode(content, type=Signed)
+        # Read once: what is shown is what was signed, also where a member stands twice.
+        plain = json.loads(content)
+        signed = msgspec.convert(plain, Signed)
         public = bytes.fromhex(signed.signature.public_key)
         value = bytes.fromhex(signed.signature.value)
         key = Ed25519PublicKey.from_public_bytes(public)
-    except (msgspec.MsgspecError, ValueError) as error:
+        message = canonical(signed.schema, plain["report"])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReportError(t("The file is no conformance report: {reason}", reason=error)) from error
     if signed.schema != SCHEMA or signed.signature.algorithm != "ed25519":
         raise ReportError(t("The report is of a schema or a signature that this version does not know."))
     if hashlib.sha256(public).hexdigest() != signed.signature.fingerprint:
         raise ReportError(t("The fingerprint is not that of the key in the report."))
     try:
-        key.verify(value, _signed_bytes(signed.schema, signed.report))
+        key.verify(value, message)
     except InvalidSignature as error:
         raise ReportError(t("The signature does not hold: the report was changed after it was signed.")) from error
+    if contradicts(signed.report):
+        raise ReportError(t("The report contradicts itself: its verdict is not that of its sections."))
     return signed
 
 
-def page(signed: Signed) -> str:
-    """The report as one HTML page in the language in use, without script or network; the JSON is what is signed."""
-    report = signed.report
-    facts: list[tuple[str, object]] = [
-        (t("device"), f"{report.device.id} ({report.device.name})"), (t("made at"), report.made_at),
-        (t("cases chosen by"), report.selection or t("all")), (t("coverage"), f"{report.coverage_percent} %"),
-        *((t(name), count) for name, count in report.counts.items()),
-        *((name, value) for name, value in msgspec.structs.asdict(report.versions).items()),
-        (t("signed by (SHA-256 of the Ed25519 key)"), signed.signature.fingerprint),
-    ]
-    operators = [(name, *counts.values()) for name, counts in report.operators.items()]
-    missed = [(one.case, t(one.outcome), one.reason) for one in report.cases if one.outcome != "passed"]
-    title = t("Conformance of {device}", device=report.device.id)
-    return "".join((
-        f'<!doctype html>\n<html lang="{"zh-CN" if chinese() else "en"}"><head><meta charset="utf-8">',
-        f"<title>{_text(title)}</title><style>body{{font-family:sans-serif;margin:2em}}",
-        "table{border-collapse:collapse}td,th{border:1px solid #999;padding:.2em .6em;text-align:left}</style></head>",
-        f"<body><h1>{_text(title)}</h1>", _table((), facts), f"<h2>{_text(t('By operator'))}</h2>",
-        _table((t("operator"), *map(t, report.counts)), operators),
-        f"<h2>{_text(t('Not passed'))}</h2>", _table((t("case"), t("outcome"), t("reason")), missed),
-        "</body></html>\n",
-    ))
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _table(head: tuple[str, ...], rows: Any) -> str:  # noqa: ANN401 - rows of anything that can be printed
-    top = "<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>" if head else ""
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{top}{body}</table>"
+def contradicts(report: Report) -> bool:
+    """Whether the sections are not ours, stand twice, or say something else than the whole."""
+    names = [one.section for one in report.sections]
+    found = [KitSection(one.section, one.verdict, one.reason, one.seconds, {}) for one in report.sections]
+    return len(set(names)) != len(names) or not set(names) <= set(SECTIONS) or total(found) != report.verdict

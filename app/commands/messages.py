@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.commands import signed_texts
+
 ZH: Final[dict[str, str]] = {
     "{file} is good: {connections} connections, {tags} tags, {pipelines} pipelines.": "{file} 正确：{connections} 个连接，{tags} 个点位，{pipelines} 条流水线。",
     "{count} mistakes in {file}.": "{file} 中有 {count} 处错误。",
@@ -246,27 +248,17 @@ ZH: Final[dict[str, str]] = {
     "The fingerprint is not that of the key in the report.": "指纹与报告中的密钥不符。",
     "The signature does not hold: the report was changed after it was signed.": "签名无效：报告在签名之后被改动。",
     "made at": "生成时间",
-    "coverage": "通过率",
-    "cases chosen by": "用例筛选",
     "all": "全部",
     "passed": "通过",
     "fallen_back": "部分回退到 CPU",
     "differs": "结果不符",
     "failed": "失败",
-    "signed by (SHA-256 of the Ed25519 key)": "签名者（Ed25519 公钥的 SHA-256）",
-    "Conformance of {device}": "{device} 的一致性",
-    "By operator": "按算子",
     "operator": "算子",
-    "Not passed": "未通过",
-    "case": "用例",
-    "outcome": "结果",
-    "Give --device and --report; to check a report: headrace conform verify FILE": "请给出 --device 和 --report；检查报告请用：headrace conform verify 文件",
     "No case has {part} in its name.": "没有名称中含有 {part} 的用例。",
     "{file} is signed with the key {key}": "{file} 已用密钥 {key} 签名",
     "{file} cannot be read: {reason}": "无法读取 {file}：{reason}",
     "{file} cannot be written: {reason}": "无法写入 {file}：{reason}",
     "The signature holds. Compare the key with the one its owner gives you:": "签名有效。请与密钥持有者提供的指纹核对：",
-    "{device}: {passed} of {all} cases passed, {made_at}": "{device}：{all} 个用例中通过 {passed} 个，{made_at}",
     "{device} is not here: {reason}": "此处没有 {device}：{reason}",
     "see headrace devices": "见 headrace devices",
     "{file}: {readings} readings of {tags} tags": "{file}：{tags} 个点位的 {readings} 个读数",
@@ -354,4 +346,4 @@ ZH: Final[dict[str, str]] = {
     "driver": "驱动",
     "at": "时间",
     "unchecked": "未检查",
-}
+} | signed_texts.ZH

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from app import live, times
+from app import live, settings, times
 from app.certificates import queries as certificates
 from app.certificates.schemas import running_json
+from app.commands import evidence
 from app.commands.console import as_json, chinese, fail, out, t, table
 from app.commands.plant import database
 from app.commands.running import Data, choose_data
@@ -32,6 +33,7 @@ def devices(
 ) -> None:
     """List what a model can run on here, and why the rest cannot be used."""
     found, missing = all_devices(None if root is None else Host(root))
+    found, missing = evidence.raised(found, missing, evidence.filed(settings.settings().data_dir))
     if json_:
         as_json({"devices": [asdict(one) for one in found], "absent": [asdict(one) for one in missing]})
         return

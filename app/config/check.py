@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 import connectors
+from app import settings
 from app.config.classes import checked_classes, unknown
 from app.config.desired import Desired, WantedConnection, WantedModel, WantedSubscription
 from app.config.document import Document, DocumentError, Mistake, nearest, parse, read
@@ -16,11 +17,13 @@ from app.config.pipelines import PipelineChecker
 from app.config.secrets import validated
 from app.config.tags import spread_tags
 from app.plant import schemas
-from inference import InferenceError
+from inference import InferenceError, signature
 from inference.model import import_model, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from inference import Model
 
 Place: TypeAlias = tuple[str | int, ...]
 MAX_MISTAKES: Final = 200
@@ -200,12 +203,33 @@ class Checker:
                     )
                 elif entry.path is not None:
                     source = (self.base / entry.path).resolve()
-                    found[entry.name] = WantedModel(entry.name, source, import_model(source, self.store))
+                    found[entry.name] = WantedModel(entry.name, source, _imported(source, self.store))
                 else:
-                    found[entry.name] = WantedModel(entry.name, None, load_model(self.store, entry.digest or ""))
+                    found[entry.name] = WantedModel(entry.name, None, _known(self.store, entry.digest or ""))
             except (InferenceError, OSError) as error:
                 self.wrong((*place, "path" if entry.path is not None else "digest"), str(error))
         return found
+
+
+def _imported(source: Path, store: Path) -> Model:
+    """A model of a package, admitted by its signature. Raises InferenceError, OSError."""
+    model, content = import_model(source, store), signature.given(source)
+    _admit(model, signature.kept(model) if content is None else content)
+    if content is not None:
+        signature.keep(model, content)
+    return model
+
+
+def _known(store: Path, digest: str) -> Model:
+    """A model of the store, admitted by the signature that it came with. Raises InferenceError, OSError."""
+    model = load_model(store, digest)
+    _admit(model, signature.kept(model))
+    return model
+
+
+def _admit(model: Model, content: bytes | None) -> None:
+    chosen = settings.settings()
+    signature.admit(model, content, trusted=chosen.trusted_signers, required=chosen.require_signature)
 
 
 def _leave_out(data: Any, place: Sequence[str | int]) -> None:  # noqa: ANN401 - any YAML value

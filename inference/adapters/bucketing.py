@@ -77,14 +77,14 @@ def first_dimensions(path: Path) -> tuple[str, ...]:
 
     Read from the file: a provider without free dimensions would make no session that could be asked for them.
     """
-    shapes = _shapes(_onnx().load_model(path, load_external_data=False))
+    shapes = _shapes(_read(path))
     return tuple(dict.fromkeys(dims[0].dim_param for dims in shapes if len(dims) and dims[0].dim_param))
 
 
 @contextmanager
 def named(path: Path) -> Iterator[Path]:
     """The model, or a copy of it in which the free first dimensions have a name, as runtimes fix them by name only."""
-    model = _onnx().load_model(path, load_external_data=False)
+    model = _read(path)
     unnamed = [dims[0] for dims in _shapes(model) if len(dims) and dims[0].dim_value <= 0 and not dims[0].dim_param]
     if not unnamed:
         yield path
@@ -103,6 +103,17 @@ def named(path: Path) -> Iterator[Path]:
 def _onnx() -> Any:  # noqa: ANN401 - a module
     """Loaded where a model has to be read: processes that only ask for devices do without."""
     return importlib.import_module("onnx")
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    """The graph without its external data. Raises UnsupportedModelError for what is none."""
+    broken: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
+    try:
+        model: onnx.ModelProto = _onnx().load_model(path, load_external_data=False)
+    except broken as error:
+        message = "the file is no ONNX model, or it is cut off"
+        raise UnsupportedModelError(message) from error
+    return model
 
 
 def _shapes(model: onnx.ModelProto) -> list[Sequence[onnx.TensorShapeProto.Dimension]]:

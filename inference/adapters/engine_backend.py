@@ -105,18 +105,18 @@ class EngineBackend:
 
     def __init__(self, spec: ort.Provider, engine: Engine, plugin: Plugin | None = None) -> None:
         """Nothing is started yet."""
-        self._spec, self._engine, self._plugin = spec, engine, plugin
+        self.spec, self._engine, self._plugin = spec, engine, plugin
 
     def on(self, engine: Engine) -> EngineBackend:
         """The same in another engine."""
-        return EngineBackend(self._spec, engine, self._plugin)
+        return EngineBackend(self.spec, engine, self._plugin)
 
     def devices(self) -> tuple[Device, ...]:
         """What the engine's runtime says it has; none where the engine or the runtime is absent."""
         found = self._look()
         if isinstance(found, Absent):
             return ()
-        spec = self._spec
+        spec = self.spec
         backend = f"onnxruntime {found['version']}, engine, Python {found['python']}"
         count = found.get("devices")
         ids = [spec.vendor] if count is None else [f"{spec.vendor}:{number}" for number in range(count)]
@@ -135,7 +135,7 @@ class EngineBackend:
 
     def prepare(self, model: Model, device: Device, options: Options) -> CheckedSession:
         """Open the model in the engine. Raises UnsupportedModelError, DeviceLostError, BackendNotInstalledError."""
-        spec = self._spec
+        spec = self.spec
 
         def opened(
             path: Path, dims: dict[str, int], told: Mapping[str, str]
@@ -151,11 +151,11 @@ class EngineBackend:
         if self._plugin is None:
             return None
         ordinal = int(device.id.partition(":")[2] or 0)
-        return {"library": self._plugin.wanted().library, "name": f"headrace.{self._spec.vendor}",
-                "provider": self._spec.provider, "ordinal": ordinal}  # fmt: skip
+        return {"library": self._plugin.wanted().library, "name": f"headrace.{self.spec.vendor}",
+                "provider": self.spec.provider, "ordinal": ordinal}  # fmt: skip
 
     def _look(self) -> dict[str, Any] | Absent:
-        spec = self._spec
+        spec = self.spec
         found = runtime_of(self._engine, self._library(Device("", "", "", "", "")))
         if isinstance(found, str):
             return Absent(spec.vendor, found, spec.evidence)

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 NUMBERS: Final = frozenset({
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
 })
-"""Element types numpy knows by the same name as ONNX; `str`, `map` and `sequence` are the others we carry."""
+"""Element types numpy knows by the same name as ONNX; the others we carry are `str`, `map`, `sequence`, `optional`."""
+LOOSE: Final = ("sequence", "optional")
+"""Lists of arrays, and what may be None: the runtime knows what is in them, a TensorSpec does not."""
 
 _EXACT: Final = 2**53
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The numpy dtype that carries a TensorSpec's dtype: object for `str`, `map` and `sequence`."""
+    """The numpy dtype that carries a TensorSpec's dtype: object for `str`, `map`, `sequence` and `optional`."""
     return np.dtype(name if name in NUMBERS else object)
 
 
@@ -86,7 +88,9 @@ def as_array(value: object) -> Tensor:
         return value.astype(object) if value.dtype.kind in "UT" else value
     if isinstance(value, list):
         array = np.empty(len(value), dtype=object)
-        array[:] = value
+        for index, item in enumerate(value):
+            # One by one: as a whole, arrays of one shape would be taken for rows of a larger one.
+            array[index] = item
         return array
     return np.asarray(value, dtype=object if isinstance(value, dict) else None)
 
@@ -96,16 +100,29 @@ def join(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
 
+def _loose(spec: TensorSpec, value: Any) -> Any:  # noqa: ANN401 - a list of arrays, an array or None
+    """A list of arrays for a sequence; for an optional that, one array, or None. Raises InputError."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [np.asarray(item) for item in value]
+    if spec.dtype == "optional":
+        return None if value is None else np.asarray(value)
+    message = f"input {spec.name!r} takes a sequence: give a list of arrays"
+    raise InputError(message)
+
+
 class Border:
     """Checks feeds against a model's inputs. Made once for a session, cheap for each run."""
 
     def __init__(self, inputs: Sequence[TensorSpec]) -> None:
         """What a model takes, as its graph says."""
         self._names = frozenset(spec.name for spec in inputs)
+        self._loose = tuple(spec for spec in inputs if spec.dtype in LOOSE)
         self._specs = tuple(
             (spec.name, numpy_dtype(spec.dtype), len(spec.shape),
              tuple((axis, size) for axis, size in enumerate(spec.shape) if size is not None))
-            for spec in inputs
+            for spec in inputs if spec.dtype not in LOOSE
         )
         self._inputs = {spec.name: spec for spec in inputs}
 
@@ -113,7 +130,7 @@ class Border:
         """The feeds as the model takes them. Raises InputError naming the input, what it takes and was given."""
         if feeds.keys() != self._names:
             raise InputError(self._names_message(feeds))
-        ready: dict[str, Tensor] = {}
+        ready: dict[str, Tensor] = {spec.name: _loose(spec, feeds[spec.name]) for spec in self._loose}
         for name, dtype, rank, fixed in self._specs:
             value = feeds[name]
             if type(value) is not np.ndarray or value.dtype != dtype or dtype.kind == "O":

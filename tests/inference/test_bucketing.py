@@ -198,3 +198,12 @@ def test_buckets_are_for_devices_without_free_dimensions(
     """A device that meets free dimensions is left to it; a model without any needs no buckets anywhere."""
     assert bucketing.needed(imported(graphs.mlp()), shapes) is wanted
     assert not bucketing.needed(imported(graphs.sigmoid()), shapes)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """Where buckets are looked for, noise and a file cut off are a refusal, as they are for a runtime."""
+    path = tmp_path / "model.onnx"
+    for content in (bytes(range(256)) * 4, graphs.mlp().SerializeToString()[:100]):
+        path.write_bytes(content)
+        with pytest.raises(UnsupportedModelError, match="no ONNX model"):
+            bucketing.first_dimensions(path)

@@ -270,7 +270,7 @@ def test_a_broken_plugin_is_contained(
 def test_nodes_that_a_plugin_leaves_are_refused(own: Callable[..., EngineBackend], imported: Import) -> None:
     """The CPU is not used in its place: neither by the runtime nor by us."""
     made = own(HERE, plugin=True)
-    made._spec = replace(PLUGIN.provider, options={"ops": "MatMul"})  # noqa: SLF001 - of this test
+    made.spec = replace(PLUGIN.provider, options={"ops": "MatMul"})
     with pytest.raises(UnsupportedModelError, match="CPU"):
         made.prepare(imported(graphs.mlp()), made.devices()[0], Options())
 

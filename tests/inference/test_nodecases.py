@@ -1,4 +1,4 @@
-"""ONNX's node cases on the CPU and on devices that compute nothing or something else."""
+"""ONNX's backend cases on the CPU and on devices that compute nothing or something else."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ import pytest
 from onnx import TensorProto, helper
 
 from inference import Backend, Device, Model, Options, Placement, Session, UnsupportedModelError, backend
-from inference.nodecases import Case, Result, by_operator, cases, run
+from inference.conformity import Own
+from inference.kit import Case
+from inference.kit.nodes import Result, by_operator, difference, judged, wrong
+from inference.kitarchive import right
+from inference.nodecases import KINDS, case, cases
 
 
 @pytest.fixture(scope="session")
 def every() -> tuple[Case, ...]:
-    """All node cases, made once."""
+    """All cases, made once."""
     return cases()
 
 
 @pytest.fixture(scope="session")
 def on_cpu(every: tuple[Case, ...]) -> tuple[Result, ...]:
     """What our core makes of them on the CPU."""
-    made = backend("cpu")
-    return tuple(run(made, made.devices()[0], every))
+    return _run(backend("cpu"), *every)
+
+
+def _run(used: Backend, *chosen: Case) -> tuple[Result, ...]:
+    return tuple(judged(Own(used, used.devices()[0]), chosen))
 
 
 class Altered:
@@ -49,8 +56,8 @@ class Altered:
         return session
 
 
-def _one(used: Backend, case: Case) -> Result:
-    return next(run(used, used.devices()[0], [case]))
+def _one(used: Backend, chosen: Case) -> Result:
+    return _run(used, chosen)[0]
 
 
 def _case(every: tuple[Case, ...], name: str) -> Case:
@@ -59,83 +66,67 @@ def _case(every: tuple[Case, ...], name: str) -> Case:
 
 def test_every_case_has_one_result(every: tuple[Case, ...], on_cpu: tuple[Result, ...]) -> None:
     """No case is left out, none is counted twice, and only those that passed have no reason."""
-    assert len(every) > 1500
+    assert len(every) > 2000
+    assert {one.kind for one in every} == set(KINDS)
     assert [one.case for one in on_cpu] == [one.name for one in every]
     assert all((one.outcome == "passed") == (one.reason == "") for one in on_cpu)
 
 
-def test_the_cpu_passes_what_onnx_runtime_passes(every: tuple[Case, ...], on_cpu: tuple[Result, ...]) -> None:
-    """Where ONNX Runtime alone gives the expected tensors, so do our sessions, sequences and optionals apart."""
-    import onnxruntime  # noqa: PLC0415 - the peer
-
-    onnxruntime.set_default_logger_severity(4)
-    raised: tuple[type[Exception], ...] = (*_raised(), RuntimeError, ValueError)
-    alone = set()
-    for case in every:
-        try:
-            session = onnxruntime.InferenceSession(case.model.SerializeToString(), providers=["CPUExecutionProvider"])
-            names = [one.name for one in session.get_inputs()]
-            if all(_same(session.run(None, dict(zip(names, map(_plain, given), strict=False))), expected, case)
-                   for given, expected in case.vectors):
-                alone.add(case.name)
-        except raised:
-            continue
-    lost = [one for one in on_cpu if one.case in alone and one.outcome != "passed"]
-    assert len(alone) > 1500
-    assert [one for one in lost if "only tensors are carried" not in one.reason] == []
-
-
-def _raised() -> tuple[type[Exception], ...]:
-    from inference.adapters.ort import errors  # noqa: PLC0415
-
-    return errors()
-
-
-def _plain(value: object) -> object:
-    return onnx.numpy_helper.to_array(value) if isinstance(value, TensorProto) else value
-
-
-def _same(have: list[object], want: tuple[object, ...], case: Case) -> bool:
-    for given, wanted in zip(have, map(_plain, want), strict=True):
-        pairs = zip(given, wanted, strict=True) if isinstance(given, list) and isinstance(wanted, list) else [
-            (given, wanted)]
-        for a, b in ((np.asarray(x), np.asarray(y)) for x, y in pairs):
-            if a.shape != b.shape or (b.dtype.kind in "OU" and not np.array_equal(a.astype(str), b.astype(str))):
-                return False
-            if b.dtype.kind not in "OU" and not (
-                a.dtype == b.dtype and np.allclose(a, b, rtol=case.rtol, atol=case.atol, equal_nan=True)
-            ):
-                return False
-    return True
+def test_the_cpu_passes_what_bare_onnx_runtime_passes(every: tuple[Case, ...], on_cpu: tuple[Result, ...]) -> None:
+    """Where ONNX Runtime alone gives what is expected, so do our sessions: sequences and optionals, too."""
+    alone, yardstick = right(every)
+    assert "onnxruntime" in yardstick
+    assert len(alone) > 1650
+    assert {one.case for one in on_cpu if one.outcome == "passed"} >= set(alone)
+    assert wrong(on_cpu, alone) == ()
+    loose = [one for one in every if any(spec.dtype in ("sequence", "optional") for spec in one.graph.inputs)]
+    assert {one.name for one in loose} & set(alone)
 
 
 def test_another_answer_is_seen(every: tuple[Case, ...]) -> None:
     """A case whose expected value is a little off differs, by so much; one of another shape or type says so."""
-    case = _case(every, "test_abs")
-    (given, (expected,)), = case.vectors
-    off = replace(case, vectors=((given, (expected + np.float32(0.5),)),))
+    chosen = _case(every, "test_abs")
+    (given, (expected,)), = chosen.vectors
+    off = replace(chosen, vectors=((given, (expected + np.float32(0.5),)),))
     assert _one(backend("cpu"), off) == Result("test_abs", "Abs", "differs", "output 'y': differs by up to 0.5")
-    shaped = replace(case, vectors=((given, (expected[:1],)),))
+    shaped = replace(chosen, vectors=((given, (expected[:1],)),))
     assert "shape [3, 4, 5], expected [1, 4, 5]" in _one(backend("cpu"), shaped).reason
-    typed = replace(case, vectors=((given, (expected.astype(np.float64),)),))
+    none = replace(chosen, vectors=((given, (np.where(expected > 1, np.float32(np.nan), expected),)),))
+    assert "NaN where a number was expected" in _one(backend("cpu"), none).reason
+    typed = replace(chosen, vectors=((given, (expected.astype(np.float64),)),))
     assert _one(backend("cpu"), typed).reason == "output 'y': float32, expected float64"
+
+
+def test_another_item_of_a_sequence_is_seen(every: tuple[Case, ...]) -> None:
+    """Sequences are compared item by item, nothing is equal to nothing alone, and a list is no array."""
+    chosen = _case(every, "test_identity_sequence")
+    assert _one(backend("cpu"), chosen).outcome == "passed"
+    (given, (expected,)), = chosen.vectors
+    off = replace(chosen, vectors=((given, ([expected[0] + 1, *expected[1:]],)),))
+    assert "item 0: differs by up to 1" in _one(backend("cpu"), off).reason
+    short = replace(chosen, vectors=((given, (expected[:-1],)),))
+    assert f"{len(expected)} items, expected {len(expected) - 1}" in _one(backend("cpu"), short).reason
+    assert difference(None, None, 0, 0) == ""
+    assert difference(None, np.zeros(1), 0, 0)
+    assert difference([np.zeros(1)], np.zeros(1), 0, 0)
+    assert difference(np.zeros(1), [np.zeros(1)], 0, 0)
 
 
 def test_every_vector_counts(every: tuple[Case, ...]) -> None:
     """A case passes only if its last vectors do as well."""
-    case = _case(every, "test_abs")
-    (given, (expected,)), = case.vectors
-    twice = replace(case, vectors=(*case.vectors, (given, (expected + np.float32(1),))))
+    chosen = _case(every, "test_abs")
+    (given, (expected,)), = chosen.vectors
+    twice = replace(chosen, vectors=(*chosen.vectors, (given, (expected + np.float32(1),))))
     assert _one(backend("cpu"), twice).outcome == "differs"
 
 
 def test_other_text_is_seen(every: tuple[Case, ...]) -> None:
     """Strings are compared, not taken for numbers."""
-    case = next(one for one in every if one.name.startswith("test_string_concat") and len(one.vectors) == 1)
-    (given, (expected,)), = case.vectors
-    assert _one(backend("cpu"), case).outcome == "passed"
+    chosen = next(one for one in every if one.name.startswith("test_string_concat") and len(one.vectors) == 1)
+    (given, (expected,)), = chosen.vectors
+    assert _one(backend("cpu"), chosen).outcome == "passed"
     other = np.full(np.asarray(expected).shape, "else", dtype=object)
-    assert _one(backend("cpu"), replace(case, vectors=((given, (other,)),))).reason.endswith("other text")
+    assert _one(backend("cpu"), replace(chosen, vectors=((given, (other,)),))).reason.endswith("other text")
 
 
 @pytest.mark.parametrize("placement", [Placement(2, 1, ("Abs on CPU",)), Placement(1, 0, (), "it cannot tell")])
@@ -144,29 +135,31 @@ def test_a_right_answer_from_elsewhere_is_no_pass(every: tuple[Case, ...], place
     result = _one(Altered(placement), _case(every, "test_abs"))
     assert result.outcome == "fallen_back"
     assert result.reason in ("Abs on CPU", "it cannot tell")
+    assert wrong([result], ["test_abs"]) == (result,)
+    assert wrong([result], []) == ()
+    assert wrong([result], None) == (result,)
 
 
 def test_what_is_not_taken_says_why(every: tuple[Case, ...], on_cpu: tuple[Result, ...]) -> None:
-    """Types that numpy lacks and sequences are refused by name; an operator ONNX Runtime lacks, with its words."""
+    """Types that numpy lacks are refused by name; an operator ONNX Runtime lacks, with its words."""
     reasons = {one.case: (one.outcome, one.reason) for one in on_cpu}
-    assert reasons["test_identity_sequence"] == ("refused", "'x' is a sequence: only tensors are carried")
     bf16 = next(one for one in on_cpu if "BFLOAT16" in one.reason)
     assert bf16.outcome == "refused"
     assert reasons["test_convinteger_with_padding"][0] == "failed"
     node = helper.make_node("NoSuch", ["x"], ["y"])
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     unknown = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]))
-    result = _one(backend("cpu"), replace(_case(every, "test_abs"), model=unknown))
+    vectors = _case(every, "test_abs").vectors
+    result = _one(backend("cpu"), case("unknown", unknown, vectors))
     assert result.outcome == "refused"
     assert "NoSuch" in result.reason
 
 
 def test_a_device_that_takes_nothing_passes_nothing(every: tuple[Case, ...]) -> None:
     """The device that computes nothing has no pass to show."""
-    used = backend("null")
     some = every[:40]
     try:
-        results = list(run(used, used.devices()[0], some))
+        results = _run(backend("null"), *some)
     except UnsupportedModelError:
         pytest.fail("a refusal is a result")
     assert len(results) == len(some)
@@ -196,4 +189,5 @@ def test_a_weight_listed_as_an_input_is_not_fed() -> None:
                               [helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])])
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     vectors = (((np.zeros(2, np.float32),), (np.array([1, 2], np.float32),)),)
-    assert _one(backend("cpu"), Case("weights", model, vectors, 1e-3, 1e-7)).outcome == "passed"
+    assert _one(backend("cpu"), case("weights", model, vectors)).outcome == "passed"
+    assert onnx.load_from_string(case("weights", model, vectors).graph.content).graph.name == "g"
