@@ -161,7 +161,7 @@ class Checker:
         for index, entry in self.unique("connections", entries, lambda e: e.name):
             options = self.options(("connections", index), entry.connector, entry.options, "Options")
             values, secrets = options if options is not None else ({}, frozenset())
-            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets)
+            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets, entry.priority)
         return found
 
     def _northbound(self, entries: Sequence[schemas.NorthboundEntry]) -> dict[str, WantedSubscription]:

@@ -21,6 +21,7 @@ class WantedConnection:
     connector: str
     options: Mapping[str, Any]
     secrets: frozenset[str]
+    priority: str = "normal"
 
 
 @dataclass(frozen=True, slots=True)

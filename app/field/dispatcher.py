@@ -377,5 +377,5 @@ class Dispatcher:
 
 def _matters(record: Record, windows: list[WindowBlock]) -> bool:
     """Whether a worker has anything to do with it."""
-    beside = record.fill is not None or bool(record.events)
+    beside = record.fill is not None or record.dropped is not None or bool(record.events)
     return beside or bool(windows or record.count or record.refused or record.lost or record.gap_since)

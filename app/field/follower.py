@@ -92,6 +92,8 @@ class Follower:
         self._looks = 0
         self.standings: dict[int, Standing] = {}
         """By connection id; kept for those that ended or were refused."""
+        self.priorities: dict[int, str] = {}
+        """By connection id; kept for those that are gone: their readings may still be in the journal."""
 
     async def run(self) -> None:
         """For ever; on cancellation every source is closed."""
@@ -145,6 +147,7 @@ class Follower:
         for one in wanted.unusable:
             log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
         await self._switch(wanted.versions)
+        self.priorities |= {key: one.priority for key, one in wanted.connections.items()}
         changed = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
         rebound = sum(await asyncio.gather(*(self._change(key, wanted.connections.get(key)) for key in changed)))
         started = [one for key, one in wanted.connections.items() if key not in self._running]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Final
 
 from app import times
@@ -12,6 +13,8 @@ from app.journal.frames import DamagedError
 from app.log import JOURNAL_DROPPED, JOURNAL_DROPPING, JOURNAL_NOT_DROPPED, get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.field.checkpoints import Checkpoints
     from app.field.dispatcher import Dispatcher
     from app.field.snapshots import Snapshots
@@ -21,13 +24,16 @@ log = get_logger(__name__)
 
 PERIOD_S: Final = 0.5
 HOUR_S: Final = 3600
-STOP, DROP_OLDEST = "stop", "drop_oldest"
+STOP, DROP_OLDEST, BY_PRIORITY = "stop", "drop_oldest", "drop_by_priority"
+RANKS: Final = {"low": 0, "normal": 1, "high": 2}
+"""Priorities of connections: the lowest goes first."""
 FULL, AGE = "journal_full", "journal_age"
 
 
 class Shedding:
     """Drops the oldest records that were not sent, a segment at a time, where the policy says so.
 
+    By priority: first the readings of the lowest one from inside each segment, the oldest first, then of the next one.
     What is on its way to the workers is never dropped: the windows that it closed have numbers already, and rules wait
     for each number.
     """
@@ -41,8 +47,12 @@ class Shedding:
         *,
         policy: str = STOP,
         max_age_h: float | None = None,
+        priority: Callable[[int], str] = lambda _: "normal",
     ) -> None:
-        """`policy`: `stop` drops nothing, `drop_oldest` does. `max_age_h`: what waits for longer is dropped too."""
+        """`policy`: `stop` drops nothing, the others do. `max_age_h`: what waits for longer is dropped too.
+
+        `priority`: of a connection, by its id: `low`, `normal`, `high`.
+        """
         self.policy = policy
         self.reason = ""
         """Why it drops; empty while it does not."""
@@ -51,6 +61,7 @@ class Shedding:
         self._snapshots = snapshots
         self._checkpoints = checkpoints
         self._max_age_ns = 0 if max_age_h is None else round(max_age_h * HOUR_S * times.NANOS)
+        self._priority = priority
         self._failing = ""
         self._before = 0
         self._began_at = 0
@@ -90,7 +101,7 @@ class Shedding:
         self._failing = ""
         if not self.reason:
             self._before, self._began_at = before, times.now()
-            log.error(JOURNAL_DROPPING, reason=reason, policy=self.policy, effect="the oldest readings are dropped")
+            log.error(JOURNAL_DROPPING, reason=reason, policy=self.policy, effect="readings are dropped")
         self.reason = reason
         return True
 
@@ -103,7 +114,19 @@ class Shedding:
     def _drop(self, beyond: Position, reason: str) -> bool:
         # Windows that an earlier process cut from what is dropped now must not be gone on with.
         self._snapshots.drop_after(beyond)
+        # What is too old is so whatever its priority.
+        if self.policy == BY_PRIORITY and reason == FULL and self._thin(beyond, reason):
+            return True
         return self._journal.drop(beyond, reason, Following) is not None
+
+    def _thin(self, beyond: Position, reason: str) -> bool:
+        """Whether room was looked for inside a segment; a disk without any has none for writing one anew."""
+        try:
+            return self._journal.thin(beyond, reason, lambda key: RANKS[self._priority(key)], Following) is not None
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            return False
 
     async def _over(self) -> bool:
         """Whether there is room again, nothing is near its age, and the database knows of all that was dropped."""

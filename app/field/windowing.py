@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.field.latest import Latest, kept_in
+from app.field.latest import Latest, kept_in, left_in_force
 from app.field.snapshots import VERSION, Snapshot
 from app.journal.frames import Position
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
@@ -86,6 +86,8 @@ class Windowing:
     def _feed(self, record: Record) -> dict[int, Windows]:
         if record.connection == 0:
             return self._router.tick(record.received_time)
+        if record.dropped is not None:
+            self._miss(record, record.dropped.since)
         if not record.count:
             self._latest.hear(record.connection, record.received_time, record.alive_until, None)
             return self._router.feed(record.connection, (), (), (), {}, (), record.received_time, record.alive_until)
@@ -96,6 +98,17 @@ class Windowing:
             return {}
         self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
         return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
+
+    def _miss(self, record: Record, since: int) -> None:
+        """Its readings were dropped: windows that have any part of them are refused."""
+        columns = None
+        try:
+            columns = left_in_force(record)
+        except ValueError as error:
+            log.exception(WINDOWS_UNREADABLE, position=self.position, reason=str(error))
+        self._latest.hear(record.connection, record.received_time, record.alive, columns)
+        tags, times, values, others, status = columns or ((), (), (), {}, ())
+        self._router.lose(record.connection, tags, times, values, others, status, since, record.alive)
 
     def lose(self, remains: Remains) -> None:
         """Records were dropped here: it closes nothing. Windows that have any part of them are refused, by quality.

@@ -15,10 +15,11 @@ from app.journal.damage import tell
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
 from app.journal.remains import SUFFIX as REMAINS
 from app.journal.remains import Stub, load_stub, read, serial_of
+from app.journal.room import THIN
 from app.journal.segment import SUFFIX, Segment, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -108,19 +109,21 @@ class Index:
             place = next(i for i, one in enumerate(self.segments) if one.epoch == stub.epoch)
             self.segments.insert(place, stub)
 
-    def oldest(self, beyond: Position) -> Segment | None:
-        """The oldest segment that begins after this position, never the newest, which is written to.
+    def droppable(self, beyond: Position) -> Iterator[Segment]:
+        """Segments that begin after this position, the oldest first; never the newest, which is written to.
 
         A file that damage has parted is passed over: it is dropped by nobody.
         """
         with self._lock:
             files = Counter(one.path for one in self.segments)
-            for one in self.segments[:-1]:
-                if not isinstance(one, Segment) or files[one.path] > 1:
-                    continue
-                if (one.epoch, one.first) > beyond and one.last >= one.first:
-                    return one
-        return None
+            there = [one for one in self.segments[:-1] if isinstance(one, Segment) and files[one.path] == 1]
+        return (one for one in there if (one.epoch, one.first) > beyond and one.last >= one.first)
+
+    def swap(self, segment: Segment, made: Segment) -> None:
+        """A segment was written anew."""
+        with self._lock:
+            self.segments[self.segments.index(segment)] = made
+            self._size += made.size - segment.size
 
     def before(self, segment: Segment) -> Stub | None:
         """The stub just before a segment, of the same epoch."""
@@ -235,6 +238,8 @@ def _count(segment: Segment | Stub, mark: int, applied: Collection[int], reading
 
 def load(folder: Path) -> Index:
     """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
+    for unfinished in folder.glob(f"*{THIN}"):
+        unfinished.unlink()
     stubs = _stubs(folder)
     places = {serial_of(path): path for path in folder.glob(f"*{SUFFIX}")}
     grown = {place for place in stubs if _covered(place, stubs)}

@@ -12,19 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from app.journal import remains as dropping
 from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
+from app.journal.room import drop_oldest, nothing_kept, thin_oldest
 from app.journal.segment import TornError, Writing, totals_frame
 from app.journal.store import JournalError, explain, lock, next_identity
-from app.journal.store import replace as replace_file
 from app.log import JOURNAL_WRITER_FAILED, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from app.journal.remains import Keeper, Remains, Stub
+    from app.journal.remains import Remains, Stub
+    from app.journal.room import MakeKeeper
     from app.journal.segment import Sync
     from app.records import Record
 
@@ -272,16 +272,14 @@ class Journal:
 
         `beyond`: as in `drop`; `now` in ns. Blocking. Raises OSError.
         """
-        segment = self._index.oldest(beyond)
+        segment = next(self._index.droppable(beyond), None)
         if segment is None:
             return 0
         if not segment.newest:
             segment.newest = segment.received()
         return max(0, now - segment.newest)
 
-    def drop(
-        self, beyond: Position, reason: str, keeper: Callable[[bytes], Keeper] = lambda _: dropping.NothingKept()
-    ) -> Remains | None:
+    def drop(self, beyond: Position, reason: str, keeper: MakeKeeper = nothing_kept) -> Remains | None:
         """Drop the oldest segment that begins after this position; what remains of it, None when there is none.
 
         Nothing at or before `beyond` may be read or sent meanwhile, nothing after it may have been sent by this
@@ -289,34 +287,29 @@ class Journal:
         nothing was dropped; DamagedError.
         """
         with self._dropping:
-            segment = None if self._closing else self._index.oldest(beyond)
-            if segment is None:
+            found = None if self._closing else drop_oldest(self._index, self.epoch, beyond, reason, keeper)
+            if found is None:
                 return None
-            stub = self._index.before(segment)
-            if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= beyond):
-                stub = None
-            grown = None if stub is None else stub.path
-            earlier = None if grown is None else dropping.read(grown)
-            made = dropping.remains_of(
-                segment, keeper(earlier.kept if earlier else b""), reason, earlier=earlier,
-                exact=segment.epoch < self.epoch,
-            )  # fmt: skip
-            path = segment.path.with_suffix(dropping.SUFFIX)
-            try:
-                replace_file(path, dropping.encode(made))
-            except OSError:
-                # Once the name is there the next process will believe it, and so must this one.
-                if not path.exists():
-                    raise
-            fresh = dropping.load_stub(path)
-            fresh.sealed = bool(made.rows)
-            self._index.put(segment, stub, fresh)
-            self.dropped_readings += sum(segment.readings)
-            for gone in (segment.path, *(() if grown is None else (grown,))):
-                gone.unlink(missing_ok=True)
+            made, readings = found
+            self.dropped_readings += readings
         with self._condition:
             self._condition.notify()
         return made
+
+    def thin(
+        self, beyond: Position, reason: str, rank: Callable[[int], int], keeper: MakeKeeper = nothing_kept
+    ) -> int | None:
+        """Drop the readings of the lowest rank from the oldest segment after this position that has some.
+
+        How many went; None when all that is left there has one rank: then `drop` is as good. `rank`: of a connection,
+        the lowest goes first. Else as `drop`.
+        """
+        with self._dropping:
+            readings = None if self._closing else thin_oldest(self._index, beyond, reason, rank, keeper)
+            self.dropped_readings += readings or 0
+        with self._condition:
+            self._condition.notify()
+        return readings
 
     def missing(self, epoch: int, applied: int) -> tuple[Position, Mapping[int, int]] | None:
         """Where an epoch begins on disk, and the running counts there, if records after `applied` lie before that."""

@@ -16,6 +16,7 @@ MAX_TAGS: Final = 200_000
 Name = Annotated[str, Field(pattern=NAME, description="No `/`, `#` or `+`, at most 100 characters.")]
 Level = Annotated[str, Field(pattern=_LEVEL, description="No `/`, `#` or `+`, at most 100 characters.")]
 Levels = Annotated[str, Field(pattern=_PATH, max_length=200, description="`/` between levels; no `#` or `+`.")]
+Priority = Literal["low", "normal", "high"]
 Datatype = Literal["float", "integer", "boolean", "string", "array", "any"]
 
 
@@ -46,6 +47,10 @@ class ConnectionEntry(Entry):
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="What this connector is configured with. Secrets as {env: NAME} or {file: PATH}.",
+    )
+    priority: Priority = Field(
+        default="normal",
+        description="Whose readings go first where a full journal drops by priority: low before normal before high.",
     )
 
 

@@ -100,11 +100,19 @@ class _Applier:
                 row.retired_at = None
                 touched.add(name)
             self.ids[name] = row.id
+            self._priority(row, wanted)
         for name, row in rows.items():
             if name not in self.desired.connections and row.retired_at is None:
                 row.retired_at = self.now
                 self.note("connection", name, "removed")
         return touched
+
+    def _priority(self, row: ConnectionRow, wanted: WantedConnection) -> None:
+        """It concerns the journal alone: the connection is read as before, under the same revision."""
+        before = row.priority or "normal"
+        if before != wanted.priority:
+            self.note("connection", wanted.name, "changed", f"priority: {before} → {wanted.priority}")
+        row.priority = wanted.priority
 
     def _tags(self) -> set[str]:
         query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None))

@@ -15,6 +15,7 @@ from app.db import UnreachableError, add_to, insert_all, insert_new, table, writ
 from app.events import schemas as reported
 from app.events import service as events
 from app.events.tables import EventRow
+from app.ledger.service import lengthen_gap
 from app.ledger.tables import GapRow, LedgerRow
 from app.letters import service as letters
 from app.northbound.queries import north
@@ -98,6 +99,7 @@ def apply(
             if rows:
                 _follow(session, one, rows, told)
         _count(session, message, _report(session, message.record, told))
+        _store_dropped(session, message.record)
         return True
 
 
@@ -134,6 +136,13 @@ def _store_gap(session: Session, message: Message) -> None:
     record = message.record
     if record.gap_since:
         session.add(GapRow(connection_id=record.connection, since=record.gap_since, until=record.received_time))
+
+
+def _store_dropped(session: Session, record: Record) -> None:
+    """The gap of readings that the loss policy took; after they are counted, under the lock of that row."""
+    gone = record.dropped
+    if gone is not None:
+        lengthen_gap(session, record.connection, (gone.since, record.alive), gone.reason)
 
 
 def _store_dead(
@@ -218,6 +227,8 @@ def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> 
     for one in record.refused:
         counts["refused", storable(one.reason, 60)] += one.readings
     counts["stored", ""] = record.count
+    if record.dropped is not None:
+        counts["dropped", record.dropped.reason] = record.dropped.readings
     counts["lost_by_peer", ""] = record.lost
     for became, number in of_events.items():
         counts["event", became] = number
