@@ -99,8 +99,11 @@ class DroppedRecord(msgspec.Struct, array_like=True, frozen=True):
     readings: int
     since: int
     """ns: from here to the record's last sign of life changes may be missing."""
+    until: int = 0
+    """ns: on the first and the last of those of a connection that were dropped together, the last one's sign of life:
+    in between nobody knows what is in force. 0 on the others."""
     kept: bytes = b""
-    """What was in force after it, where it is the last one of its connection that was dropped with others."""
+    """On the last of them: the newest reading of each tag."""
 
 
 class Record(msgspec.Struct, array_like=True, frozen=True):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from app import longlived
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
 from app.field.filling import Filling
+from app.field.outage import Outage
 from app.field.repeats import Repeats, of_journal
 from app.field.runner import Runner, Standing
 from app.journal.service import DatabaseError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from app import times
 from app.errors import QueueError
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
+from app.field.outage import Outage
 from app.field.outlet import Outlet
 from app.journal.service import DatabaseError
 from app.log import DATABASE_BACK, DATABASE_LOST, OUTBOX_REPLAYED, get_logger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from app import times
@@ -13,12 +14,13 @@ from app.journal.frames import DamagedError
 from app.log import JOURNAL_DROPPED, JOURNAL_DROPPING, JOURNAL_NOT_DROPPED, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from app.field.checkpoints import Checkpoints
     from app.field.dispatcher import Dispatcher
     from app.field.snapshots import Snapshots
-    from app.journal import Journal, Position
+    from app.journal import Journal
+    from app.journal.room import Span
 
 log = get_logger(__name__)
 
@@ -87,13 +89,10 @@ class Shedding:
     async def _drop_one(self) -> bool:
         # While the lock is held nothing is read that could be sent.
         async with self._dispatcher.reading:
-            beyond = self._dispatcher.unsent_after()
-            if beyond is None:
-                return False
+            before = self._journal.dropped_readings
             try:
-                reason = await blocking(self._wanted, beyond)
-                before = self._journal.dropped_readings
-                if not reason or not await blocking(self._drop, beyond, reason):
+                reason = await self._drop_in(self._dispatcher.unsent())
+                if not reason:
                     return False
             except (OSError, DamagedError) as error:
                 self._failed(str(error))
@@ -105,37 +104,51 @@ class Shedding:
         self.reason = reason
         return True
 
-    def _wanted(self, beyond: Position) -> str:
+    async def _drop_in(self, spans: Sequence[Span]) -> str:
+        """Drop something from the oldest of these that has something to drop; why, empty when nothing was dropped."""
+        ways = (self._thin, self._drop) if self.policy == BY_PRIORITY else (self._drop,)
+        for way in ways:
+            for span in spans:
+                reason = await blocking(self._wanted, span)
+                dropped: bool = reason != "" and await blocking(partial(way, span, reason))
+                if dropped:
+                    return reason
+        return ""
+
+    def _wanted(self, span: Span) -> str:
         if self._journal.crowded:
             return FULL
-        old = self._max_age_ns and self._journal.age_ns(beyond, times.now()) > self._max_age_ns
+        old = self._max_age_ns and self._journal.age_ns(span[0], times.now(), span[1]) > self._max_age_ns
         return AGE if old else ""
 
-    def _drop(self, beyond: Position, reason: str) -> bool:
+    def _drop(self, span: Span, reason: str) -> bool:
         # Windows that an earlier process cut from what is dropped now must not be gone on with.
-        self._snapshots.drop_after(beyond)
-        # What is too old is so whatever its priority.
-        if self.policy == BY_PRIORITY and reason == FULL and self._thin(beyond, reason):
-            return True
-        return self._journal.drop(beyond, reason, Following) is not None
+        self._snapshots.drop_after(span[0])
+        return self._journal.drop(span[0], reason, Following, span[1]) is not None
 
-    def _thin(self, beyond: Position, reason: str) -> bool:
+    def _thin(self, span: Span, reason: str) -> bool:
         """Whether room was looked for inside a segment; a disk without any has none for writing one anew."""
+        if reason != FULL:
+            # What is too old is so whatever its priority.
+            return False
+        self._snapshots.drop_after(span[0])
         try:
-            return self._journal.thin(beyond, reason, lambda key: RANKS[self._priority(key)], Following) is not None
+            found = self._journal.thin(span[0], reason, lambda key: RANKS[self._priority(key)], Following, span[1])
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
             return False
+        return found is not None
 
     async def _over(self) -> bool:
         """Whether there is room again, nothing is near its age, and the database knows of all that was dropped."""
         if not self._journal.roomy or self._dispatcher.undecided():
             return False
-        beyond = self._dispatcher.unsent_after()
-        if beyond is None or not self._max_age_ns:
+        spans = self._dispatcher.unsent()
+        if not self._max_age_ns:
             return True
-        return await blocking(self._journal.age_ns, beyond, times.now()) <= 3 * self._max_age_ns // 4
+        ages = [await blocking(self._journal.age_ns, after, times.now(), until) for after, until in spans]
+        return max(ages, default=0) <= 3 * self._max_age_ns // 4
 
     def _ended(self) -> None:
         seconds = (times.now() - self._began_at) / times.NANOS

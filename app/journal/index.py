@@ -109,14 +109,17 @@ class Index:
             place = next(i for i, one in enumerate(self.segments) if one.epoch == stub.epoch)
             self.segments.insert(place, stub)
 
-    def droppable(self, beyond: Position) -> Iterator[Segment]:
+    def droppable(self, beyond: Position, until: Position | None = None) -> Iterator[Segment]:
         """Segments that begin after this position, the oldest first; never the newest, which is written to.
+
+        `until`: and that end there at the latest.
 
         A file that damage has parted is passed over: it is dropped by nobody.
         """
         with self._lock:
             files = Counter(one.path for one in self.segments)
             there = [one for one in self.segments[:-1] if isinstance(one, Segment) and files[one.path] == 1]
+        there = [one for one in there if until is None or (one.epoch, one.last) <= until]
         return (one for one in there if (one.epoch, one.first) > beyond and one.last >= one.first)
 
     def swap(self, segment: Segment, made: Segment) -> None:
@@ -190,6 +193,14 @@ class Index:
                 if segment.last > mark:
                     records += _count(segment, mark, applied.get(segment.epoch, ()), readings)
             return Held(self.head, dict(self.totals), readings, records, len(self.segments), self._size)
+
+    def waiting(self, position: Position) -> int:
+        """See `Journal.waiting`."""
+        with self._lock:
+            beyond = [one for one in self.segments if (one.epoch, one.last) > position]
+            return sum(
+                one.last - max(one.first - 1, position.number if one.epoch == position.epoch else 0) for one in beyond
+            )
 
     def epochs(self) -> list[tuple[int, int, int]]:
         """See `Journal.epochs`."""

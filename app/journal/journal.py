@@ -240,6 +240,10 @@ class Journal:
             if self.head <= position:
                 await self._grown.wait()
 
+    def waiting(self, position: Position) -> int:
+        """How many durable records come after this one, dropped ones included."""
+        return self._index.waiting(position)
+
     def read_after(self, position: Position, *, records: int = 64, size: int = 8 * 2**20) -> list[Entry]:
         """The next durable records in order, at most so many and about so many bytes; empty at the head. Blocking.
 
@@ -267,27 +271,29 @@ class Journal:
         """Whether a quarter of the budget is free."""
         return not self._full and 4 * self._index.bytes() <= 3 * self._budget
 
-    def age_ns(self, beyond: Position, now: int) -> int:
+    def age_ns(self, beyond: Position, now: int, until: Position | None = None) -> int:
         """How long ago the newest record of the oldest segment that could be dropped was received; 0 without one.
 
-        `beyond`: as in `drop`; `now` in ns. Blocking. Raises OSError.
+        `beyond`, `until`: as in `drop`; `now` in ns. Blocking. Raises OSError.
         """
-        segment = next(self._index.droppable(beyond), None)
+        segment = next(self._index.droppable(beyond, until), None)
         if segment is None:
             return 0
         if not segment.newest:
             segment.newest = segment.received()
         return max(0, now - segment.newest)
 
-    def drop(self, beyond: Position, reason: str, keeper: MakeKeeper = nothing_kept) -> Remains | None:
+    def drop(
+        self, beyond: Position, reason: str, keeper: MakeKeeper = nothing_kept, until: Position | None = None
+    ) -> Remains | None:
         """Drop the oldest segment that begins after this position; what remains of it, None when there is none.
 
-        Nothing at or before `beyond` may be read or sent meanwhile, nothing after it may have been sent by this
-        process. `keeper`: made from what was kept of the records before. Blocking: reads the segment. Raises OSError:
-        nothing was dropped; DamagedError.
+        Nothing at or before `beyond` may be read or sent meanwhile, nothing after it and up to `until` may have been
+        sent by this process. `keeper`: made from what was kept of the records before. Blocking: reads the segment.
+        Raises OSError: nothing was dropped; DamagedError.
         """
         with self._dropping:
-            found = None if self._closing else drop_oldest(self._index, self.epoch, beyond, reason, keeper)
+            found = None if self._closing else drop_oldest(self._index, self.epoch, (beyond, until), reason, keeper)
             if found is None:
                 return None
             made, readings = found
@@ -297,15 +303,16 @@ class Journal:
         return made
 
     def thin(
-        self, beyond: Position, reason: str, rank: Callable[[int], int], keeper: MakeKeeper = nothing_kept
-    ) -> int | None:
+        self, beyond: Position, reason: str, rank: Callable[[int], int], keeper: MakeKeeper = nothing_kept,
+        until: Position | None = None,
+    ) -> int | None:  # fmt: skip
         """Drop the readings of the lowest rank from the oldest segment after this position that has some.
 
         How many went; None when all that is left there has one rank: then `drop` is as good. `rank`: of a connection,
         the lowest goes first. Else as `drop`.
         """
         with self._dropping:
-            readings = None if self._closing else thin_oldest(self._index, beyond, reason, rank, keeper)
+            readings = None if self._closing else thin_oldest(self._index, (beyond, until), reason, rank, keeper)
             self.dropped_readings += readings or 0
         with self._condition:
             self._condition.notify()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from app.records import Record
 
     MakeKeeper: TypeAlias = Callable[[bytes], Keeper]
+    Span: TypeAlias = tuple[Position, Position | None]
+    """After, and up to: what nobody has read to send it."""
 
 THIN: Final = ".thin"
 """A segment that is being written anew; one that is found when the journal is opened was never finished."""
@@ -37,14 +39,14 @@ def nothing_kept(_: bytes) -> Keeper:
 
 
 def drop_oldest(
-    index: Index, epoch: int, beyond: Position, reason: str, keeper: MakeKeeper
+    index: Index, epoch: int, span: Span, reason: str, keeper: MakeKeeper
 ) -> tuple[Remains, int] | None:
     """See `Journal.drop`; what remains, and how many readings went. `epoch`: the one that is written."""
-    segment = next(index.droppable(beyond), None)
+    segment = next(index.droppable(*span), None)
     if segment is None:
         return None
     stub = index.before(segment)
-    if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= beyond):
+    if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= span[0]):
         stub = None
     grown = None if stub is None else stub.path
     earlier = None if grown is None else dropping.read(grown)
@@ -67,10 +69,10 @@ def drop_oldest(
 
 
 def thin_oldest(
-    index: Index, beyond: Position, reason: str, rank: Callable[[int], int], keeper: MakeKeeper
+    index: Index, span: Span, reason: str, rank: Callable[[int], int], keeper: MakeKeeper
 ) -> int | None:
     """See `Journal.thin`."""
-    there = [(one, {key: rank(key) for key in one.thick()}) for one in index.droppable(beyond)]
+    there = [(one, {key: rank(key) for key in one.thick()}) for one in index.droppable(*span)]
     ranks = {of for _, ranked in there for of in ranked.values()}
     if not ranks or (lowest := min(ranks)) == max(ranks):
         return None
@@ -94,15 +96,26 @@ class _Dropped:
     keeper: Keeper
     last: int = 0
     """Number of the last of them: it tells what is in force after all of them."""
-    alive: int | None = None
+    until: int = 0
+    """ns: its last sign of life."""
+    before: int | None = None
     """ns: the last sign of life of the one before."""
 
+    def hear(self, number: int, record: Record) -> None:
+        """The next of them."""
+        self.keeper.hear(record)
+        self.last, self.until = number, max(self.until, record.alive)
+
     def slim(self, number: int, record: Record, reason: str) -> Record:
-        """The same record without its readings."""
+        """The same record without its readings; asked for each of them, in order."""
         since = max(min(record.first_time, record.received_time), record.received_time - dropping.BEFORE_NS)
-        since, self.alive = min(since, since if self.alive is None else self.alive), record.alive
-        kept = self.keeper.kept() if number == self.last else b""
-        dropped = DroppedRecord(reason, record.count, since, kept)
+        is_first, is_last = self.before is None, number == self.last
+        since, self.before = since if self.before is None else min(since, self.before), record.alive
+        dropped = DroppedRecord(
+            reason, record.count, since,
+            until=self.until if is_first or is_last else 0,
+            kept=self.keeper.kept() if is_last else b"",
+        )  # fmt: skip
         return msgspec.structs.replace(record, count=0, columns=b"", dropped=dropped)
 
 
@@ -113,9 +126,7 @@ def _to_drop(segment: Segment, fd: int, mine: Collection[int], keeper: MakeKeepe
         if segment.kind[i] == Kind.RECORD and connection in mine:
             record = _thick(os.pread(fd, segment.length[i], segment.offset[i]))
             if record is not None:
-                one = found.setdefault(connection, _Dropped(keeper(b"")))
-                one.last = segment.first + i
-                one.keeper.hear(record)
+                found.setdefault(connection, _Dropped(keeper(b""))).hear(segment.first + i, record)
     return found
 
 

@@ -174,6 +174,10 @@ class PipelineEntry(Entry):
     outputs: list[str | OutputEntry] = Field(default_factory=list, description="All of the model's by default.")
     context: dict[str, str] = Field(default_factory=dict, description="Field to tag; unit_id names the part.")
     rules: list[RuleEntry] = Field(default_factory=list)
+    catch_up: Literal["in_order", "newest_first"] = Field(
+        default="in_order",
+        description="newest_first: after an outage the newest windows are answered first, those behind come late.",
+    )
     max_age_s: float = Field(default=30.0, gt=0, description="A published output older than this turns Bad.")
 
 

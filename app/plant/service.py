@@ -205,7 +205,8 @@ class _Applier:
                 self.session.flush()
             spec = self._spec(wanted).model_dump(mode="json")
             active = self.session.get(PipelineVersionRow, row.active_version) if row.active_version else None
-            if active is not None and active.spec == spec:
+            # A version that was made before there was a choice goes in order.
+            if active is not None and {"catch_up": "in_order", **active.spec} == spec:
                 continue
             number = self.session.scalar(
                 select(func.max(PipelineVersionRow.number)).where(PipelineVersionRow.pipeline_id == row.id),
@@ -267,6 +268,7 @@ class _Applier:
                 "layout": wanted.layout,
                 "devices": entry.devices,
                 "asset": entry.asset,
+                "catch_up": entry.catch_up,
                 "max_age_s": entry.max_age_s,
                 "window": {
                     "kind": wanted.kind,

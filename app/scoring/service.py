@@ -21,6 +21,7 @@ from app.letters import service as letters
 from app.northbound.queries import north
 from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
+from app.pipelines.tables import PipelineVersionRow
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
@@ -42,6 +43,7 @@ TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
 NotStorableError: Final = StatementError
 """The database refuses a value; it includes the errors above, so catch those first."""
+NEWEST_FIRST: Final = "newest_first"
 LATE: Final = "gap"
 LETTER: Final = "letter"
 """Stand for a journal where no record closed a window: its number is that of the gap that was filled, or of the dead
@@ -92,15 +94,31 @@ def apply(
         told = north(session) if scored or message.record.events else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
-        fresh = _new(session, [(one, list(_rows(_origin(message), one))) for one in ordered])
-        announced = [announcement(one, row, told) for one, rows in fresh for row in rows]
-        insert_all(session, OutboxRow, outbox_rows(told, announced))
+        fresh = _new(session, [(one, _placed(session, one, _rows(_origin(message), one))) for one in ordered])
+        for late in (True, False):
+            whom = _without_nodes(told) if late else told
+            mine = [announcement(one, row, whom) for one, rows in fresh for row in rows if row["late"] is late]
+            insert_all(session, OutboxRow, outbox_rows(whom, mine))
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
         _count(session, message, _report(session, message.record, told))
-        _store_dropped(session, message.record)
         return True
+
+
+def _placed(session: Session, scored: Scored, rows: Iterator[_Row]) -> list[_Row]:
+    """Where the newest windows go first, those that come behind a newer one are late; under a lock of the version."""
+    if scored.version.spec.catch_up != NEWEST_FIRST:
+        return list(rows)
+    version = scored.version.id
+    session.execute(select(PipelineVersionRow.id).where(PipelineVersionRow.id == version).with_for_update())
+    newest = session.scalar(select(func.max(_predictions.c.end_time)).where(_predictions.c.version_id == version)) or 0
+    return [{**row, "late": row["end_time"] < newest} for row in rows]
+
+
+def _without_nodes(told: North) -> North:
+    """Those who are sent bodies: a node shows what is now, and is left alone."""
+    return North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
 
 
 def _known(session: Session, message: Message) -> bool:
@@ -136,13 +154,6 @@ def _store_gap(session: Session, message: Message) -> None:
     record = message.record
     if record.gap_since:
         session.add(GapRow(connection_id=record.connection, since=record.gap_since, until=record.received_time))
-
-
-def _store_dropped(session: Session, record: Record) -> None:
-    """The gap of readings that the loss policy took; after they are counted, under the lock of that row."""
-    gone = record.dropped
-    if gone is not None:
-        lengthen_gap(session, record.connection, (gone.since, record.alive), gone.reason)
 
 
 def _store_dead(
@@ -236,6 +247,9 @@ def _count(session: Session, message: Message, of_events: Mapping[str, int]) -> 
         if readings:
             key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}
             add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
+    if (gone := record.dropped) is not None:
+        # Under the lock of the row that was just counted in.
+        lengthen_gap(session, record.connection, (gone.since, record.alive), gone.reason)
 
 
 def _new(session: Session, made: list[tuple[Scored, list[_Row]]]) -> list[tuple[Scored, list[_Row]]]:
@@ -292,8 +306,7 @@ def apply_replayed(engine: Engine, work: Letter, scored: Scored) -> bool:
 
 def _store_late(session: Session, journal: str, number: int, scored: Sequence[Scored]) -> None:
     """`journal`, `number`: what stands for the record that closed the windows."""
-    told = north(session)
-    told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
+    told = _without_nodes(north(session))
     origin = {"received_time": times.now(), "journal": journal, "epoch": 0, "number": number}
     for one in scored:
         rows = _revised(session, one, _rows(origin, one))
