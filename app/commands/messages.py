@@ -92,6 +92,7 @@ ZH: Final[dict[str, str]] = {
     "journal_missing": "日志文件缺失或数据库较旧，读数丢失",
     "stop": "停止确认",
     "drop_oldest": "丢弃最旧的读数",
+    "drop_by_priority": "按优先级丢弃读数",
     "when full: {policy}; dropped since the start: {readings} readings": "日志满时：{policy}；启动以来丢弃 {readings} 个读数",
     "held": "待处理",
     "lost by peer": "对端丢失",
@@ -321,6 +322,10 @@ ZH: Final[dict[str, str]] = {
     "nothing new came after the faults": "故障之后没有新数据",
     "what was under way did not come to rest, or the ledger does not balance": "在途数据没有静止，或账目不平衡",
     "the API does not serve": "API 不可用",
+    "memory at most, MB": "内存峰值（MB）",
+    "memory at most, MB: {held}": "内存峰值（MB）：{held}",
+    "each fault lasts, s": "每次故障持续（秒）",
+    "a process held more memory than it may": "有进程占用的内存超过上限",
     "Left out, clock and fsync faults: {reason}": "略去时钟和 fsync 故障：{reason}",
     "{folder} is there already: choose a new one with --keep": "{folder} 已存在：请用 --keep 指定新目录",
 }

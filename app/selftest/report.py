@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from app import times
-from app.selftest.sums import MOST_NAMED, Stall
+from app.selftest.sums import MOST_NAMED, Freshness, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Say = Callable[[str], str]
 
 SCHEMA: Final = 1
+MOST_MB: Final = 1024
+"""No process of the box holds more, its children with it: whatever waits for somebody waits on disk."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,16 +48,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """All that was read was stored, counted and sent; every account of the ledger balances."""
     api: bool
     """The API serves at the end."""
+    hold_s: float | None = None
+    """How long each fault was to last; None: some seconds."""
+    memory_mb: dict[str, int] = {}
+    """What each process of the box held at most, its children with it; resident memory, in 2**20 bytes."""
 
     @classmethod
     def stillborn(cls, plan: Plan, left_out: str) -> Self:
         """Nothing came from the plant at all."""
-        return cls.of(plan, [], [], None, [], Stall(), left_out=left_out, flows=False, rests=False, api=False)
+        return cls.of(plan, [], [], None, [], Freshness(0), left_out=left_out, flows=False, rests=False, api=False)
 
     @classmethod
     def of(  # noqa: PLR0913 - each is one part of the result
         cls, plan: Plan, done: Sequence[Done], rows: Sequence[Account], north: North | None, ledgers: Sequence[Ledger],
-        stall: Stall, *, left_out: str, flows: bool, rests: bool, api: bool,
+        fresh: Freshness, *, left_out: str, flows: bool, rests: bool, api: bool,
     ) -> Self:  # fmt: skip
         """Put it together."""
         accounts = {one.name: one for one in ledgers}
@@ -69,7 +75,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             faults=[asdict(one) for one in done],
             connections=[_connection(one, accounts.get(one.connection)) for one in rows],
             north={} if north is None else _north(north),
-            stall=stall,
+            stall=fresh.worst,
+            hold_s=plan.hold_s,
+            memory_mb={name: -(-held // 2**20) for name, held in fresh.memory.items()},
             flows=flows,
             rests=rests,
             api=api,
@@ -78,6 +86,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def total(self, name: str) -> int:
         """Over all connections."""
         return sum(one[name] for one in self.connections)
+
+    @property
+    def light(self) -> bool:
+        """Whether memory stayed bounded in every process."""
+        return max(self.memory_mb.values(), default=0) <= MOST_MB
 
     @property
     def good(self) -> bool:
@@ -89,6 +102,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             and not any(self.total(name) for name in wrong)
             and self.north["windows"] > 0
             and not (self.north["missing"] or self.north["unsent"] or self.north["unheard"])
+            and self.light
         )  # fmt: skip
 
 
@@ -160,6 +174,8 @@ def _about(result: Result, say: Say) -> list[str]:
         (say("flows again after the faults"), say("yes") if result.flows else say("NO")),
         (say("came to rest, ledger balanced"), say("yes") if result.rests else say("NO")),
         (say("API serves"), say("yes") if result.api else say("NO")),
+        (say("memory at most, MB"), ", ".join(f"{name} {held}" for name, held in sorted(result.memory_mb.items()))),
+        *([(say("each fault lasts, s"), f"{result.hold_s:g}")] if result.hold_s is not None else []),
         *([(say("left out"), result.left_out)] if result.left_out else []),
     ]
     return _table([say("what"), ""], rows)
