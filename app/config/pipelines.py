@@ -74,9 +74,9 @@ class PipelineChecker:
                     ("pipelines", index, "catch_up"), f"the pipeline {in_order[0]!r} is answered in order",
                     "a gateway catches up in one order: newest_first for all of its pipelines or for none",
                 )  # fmt: skip
-            for name, what in _memories(entry):
+            if memories := "; ".join(_memories(entry)):
                 self._wrong(
-                    ("pipelines", index, "catch_up"), f"{name} has a memory ({what}) and goes in order",
+                    ("pipelines", index, "catch_up"), f"what has a memory is answered in order: {memories}",
                     "without it, or catch_up: in_order",
                 )  # fmt: skip
 
@@ -319,15 +319,15 @@ class PipelineChecker:
             )
 
 
-def _memories(entry: PipelineEntry) -> Iterator[tuple[str, str]]:
-    """What of a pipeline depends on the windows before: whose it is, and what makes it so."""
+def _memories(entry: PipelineEntry) -> Iterator[str]:
+    """What of a pipeline depends on the windows before."""
     for rule in entry.rules:
         delays = {"on_delay": rule.on_delay > 1, "off_delay": rule.off_delay > 1, "clear": rule.clear is not None}
         what = [name for name, has in delays.items() if has]
         if what:
-            yield f"the rule {rule.name!r}", ", ".join(what)
+            yield f"{rule.name} ({', '.join(what)})"
     if entry.context:
-        yield "context", ", ".join(sorted(entry.context))
+        yield f"context ({', '.join(sorted(entry.context))})"
 
 
 def _shape(shape: Sequence[int | None]) -> str:
