@@ -215,7 +215,7 @@ class Dispatcher:
         """The newest records, as long as there are some; else what waits behind them."""
         ahead = sum(map(len, self.progress.applied.values())) > MOST_AHEAD
         if self._backlog and (ahead or self._newest.position >= self._journal.head):
-            return self._backlog[-1]
+            return self._backlog[0 if ahead else -1]
         await self._journal.grown_beyond(self._newest.position)
         await self._pass_over()
         return self._newest
@@ -239,6 +239,8 @@ class Dispatcher:
             for entry in entries:
                 if entry.position > end or not await self._passed(entry):
                     behind.end = self._newest.taken = self._newest.position
+                    if behind.end == behind.position:
+                        self._backlog.remove(behind)
                     return
                 await asyncio.sleep(0)
 

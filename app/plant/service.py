@@ -86,8 +86,9 @@ class _Applier:
             row = rows.get(name)
             if row is None:
                 row = ConnectionRow(
-                    name=name, connector=wanted.connector, options=sealed(wanted.options, wanted.secrets), revision=1
-                )
+                    name=name, connector=wanted.connector, options=sealed(wanted.options, wanted.secrets), revision=1,
+                    priority=wanted.priority,
+                )  # fmt: skip
                 self.session.add(row)
                 self.session.flush()
                 self.note("connection", name, "added", wanted.connector)
@@ -109,10 +110,9 @@ class _Applier:
 
     def _priority(self, row: ConnectionRow, wanted: WantedConnection) -> None:
         """It concerns the journal alone: the connection is read as before, under the same revision."""
-        before = row.priority or "normal"
-        if before != wanted.priority:
-            self.note("connection", wanted.name, "changed", f"priority: {before} → {wanted.priority}")
-        row.priority = wanted.priority
+        if row.priority != wanted.priority:
+            self.note("connection", wanted.name, "changed", f"priority: {row.priority} → {wanted.priority}")
+            row.priority = wanted.priority
 
     def _tags(self) -> set[str]:
         query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None))
