@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from app.db import make_engine, reading, upgrade, writing
 from app.journal import Entry, Journal, Position, service
+from app.journal.room import nothing_kept
 from app.ledger.service import accounts
 from app.ledger.tables import GapRow
 from app.records import FillRecord, RefusalRecord
@@ -94,6 +95,25 @@ async def test_what_may_be_on_its_way_stays(opened: Open) -> None:
     while await asyncio.to_thread(_thin, journal, beyond) is not None:
         pass
     assert all(one.position > beyond for one in _entries(journal) if one.record and one.record.dropped)
+
+
+async def test_only_what_waits_is_dropped_where_the_newest_went_first(opened: Open) -> None:
+    """Of a backlog that others overtook: nothing at or before its place, and nothing that went before it."""
+    journal = opened(budget=16 * MB)
+    await _fill(journal, 60)
+    beyond, until = Position(1, 12), Position(1, 40)
+    assert journal.waiting(beyond) == 48
+    while await asyncio.to_thread(journal.thin, beyond, "journal_full", lambda key: key, nothing_kept, until):
+        pass
+    gone = [one.position for one in _entries(journal) if one.record and one.record.dropped]
+    assert gone
+    assert all(beyond < one <= until for one in gone)
+    dropped = []
+    while made := await asyncio.to_thread(journal.drop, beyond, "journal_full", nothing_kept, until):
+        dropped.append((made.first, made.last))
+    assert dropped
+    assert all(12 < first <= last <= 40 for first, last in dropped)
+    assert journal.waiting(beyond) == 48
 
 
 async def test_what_is_no_reading_stays(opened: Open) -> None:
