@@ -15,14 +15,20 @@ def replace(path: Path, content: bytes, mode: int = 0o640) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, content)
         os.fsync(fd)
     finally:
         os.close(fd)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def write_all(fd: int, content: bytes) -> int:
+    """Write all of it where the file stands; returns how many bytes. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(content)
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:

@@ -86,6 +86,7 @@ class Gateway:
             self._checkpoints,
             policy=chosen.journal_when_full,
             max_age_h=chosen.journal_max_age_h,
+            priority=lambda key: self.follower.priorities.get(key, "normal"),
         )
         self._clock = Clock(self.journal.append)
         self._steps = Steps(audited(self._engine, chosen.gateway_id))

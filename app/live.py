@@ -66,7 +66,7 @@ class GatewayLive(msgspec.Struct, frozen=True):
     """The same since the gateway started."""
     run_latency_p99_ms: float | None = None
     journal_policy: str = ""
-    """What happens when the journal is full: `stop`, `drop_oldest`."""
+    """What happens when the journal is full: `stop`, `drop_oldest`, `drop_by_priority`."""
     dropped: int = 0
     """Readings that were dropped since the gateway started."""
     leases: tuple[LeaseLive, ...] = ()

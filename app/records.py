@@ -91,6 +91,21 @@ class EventRecord(msgspec.Struct, array_like=True, frozen=True):
     condition: ConditionRecord | None
 
 
+class DroppedRecord(msgspec.Struct, array_like=True, frozen=True):
+    """What stands in a record for readings that the loss policy took out of the journal; the rest of it stays."""
+
+    reason: str
+    """`journal_full`."""
+    readings: int
+    since: int
+    """ns: from here to the record's last sign of life changes may be missing."""
+    until: int = 0
+    """ns: on the first and the last of those of a connection that were dropped together, the last one's sign of life:
+    in between nobody knows what is in force. 0 on the others."""
+    kept: bytes = b""
+    """On the last of them: the newest reading of each tag."""
+
+
 class Record(msgspec.Struct, array_like=True, frozen=True):
     """One journal record: a batch, or a tick of the clock (connection 0, count 0)."""
 
@@ -111,10 +126,18 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     """Of readings that were read from their peer's history: they close no window, and are no sign of life."""
     events: tuple[EventRecord, ...] = ()
     """What the peer reported beside its readings; the ledger counts them by themselves."""
+    dropped: DroppedRecord | None = None
+    """Its readings are gone: then `count` is 0 and there are no columns."""
 
     def readings(self) -> int:
-        """What the ledger counts as read: good ones and refused ones."""
-        return self.count + sum(r.readings for r in self.refused)
+        """What the ledger counts as read: good ones, refused ones, and those that were dropped since."""
+        gone = self.dropped.readings if self.dropped is not None else 0
+        return self.count + gone + sum(r.readings for r in self.refused)
+
+    @property
+    def alive(self) -> int:
+        """ns: the last sign of life that it brings."""
+        return max(self.received_time, self.alive_until)
 
 
 class Start(msgspec.Struct, array_like=True, frozen=True):

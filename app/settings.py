@@ -57,10 +57,11 @@ class Settings(BaseSettings):
     """Group commit of the journal: the longest a reading waits for its fsync."""
     journal_budget_mb: int = Field(default=2048, ge=16)
     """Disk budget of the journal; what happens when it is used up says `journal_when_full`."""
-    journal_when_full: Literal["stop", "drop_oldest"] = "stop"
-    """What happens then: `stop` acknowledging, or `drop_oldest`, which drops the oldest that was not sent yet."""
+    journal_when_full: Literal["stop", "drop_oldest", "drop_by_priority"] = "stop"
+    """What happens then: `stop` acknowledging, or drop of what was not sent yet the oldest (`drop_oldest`), or first of
+    connections with a low `priority` in the plant file (`drop_by_priority`)."""
     journal_max_age_h: float | None = Field(default=None, gt=0, le=87600)
-    """With `drop_oldest`: what was received longer ago than this and not sent yet is dropped too."""
+    """With a policy that drops: what was received longer ago than this and not sent yet is dropped too."""
     in_flight_batches: int = Field(default=64, ge=1, le=4096)
     """Batches sent to the queue and not yet known to be applied: the back pressure."""
     resend_after_s: float = Field(default=10.0, ge=1, le=600)
@@ -118,7 +119,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _age_needs_a_policy(self) -> Self:
         if self.journal_max_age_h is not None and self.journal_when_full == "stop":
-            message = "journal_max_age_h drops readings: set journal_when_full to drop_oldest with it"
+            message = "journal_max_age_h drops readings: set journal_when_full to drop_oldest, or drop_by_priority"
             raise ValueError(message)
         return self
 

@@ -162,6 +162,7 @@ ZH: Final[dict[str, str]] = {
     "Repeats the faults of an earlier run.": "重现先前一次运行的故障。",
     "sqlite or postgresql.": "sqlite 或 postgresql。",
     "Only this fault; may be given again.": "只做这种故障；可多次给出。",
+    "How long each fault lasts, in seconds; not kills.": "每次故障持续多少秒；强制终止除外。",
     "Folder for the report, as Markdown and JSON.": "报告目录，格式为 Markdown 和 JSON。",
     "Keep data and logs in this new folder.": "将数据和日志保留在这个新目录中。",
     "Check models on this machine's devices and record what was found; exit status 1 when a check did not pass.": "在本机设备上检查模型并记录结果；有检查未通过时退出码为 1。",

@@ -42,6 +42,13 @@ _SAID: Final = (
     (r"the rule (.+) stands here twice", "规则 {0} 出现了两次"),
     (r"the pipeline publishes no output (.+)", "流水线不发布输出 {0}"),
     (r"a rule needs either above or below", "规则需要 above 或 below，二者择一"),
+    (r"what has a memory is answered in order: (.+)", "有记忆的内容须按顺序计算：{0}"),
+    (r"the pipeline (.+) is answered in order", "流水线 {0} 须按顺序计算"),
+    (r"without it, or catch_up: in_order", "去掉它，或写 catch_up: in_order"),
+    (
+        r"a gateway catches up in one order: newest_first for all of its pipelines or for none",
+        "网关只按一种顺序追赶：所有流水线都写 newest_first，或都不写",
+    ),
     (r"clear lies beyond the limit: .+", "clear 越过了限值：报警将无法正常保持"),
     (r"unknown language (.+)", "未知的语言 {0}"),
     (r"there is no class (.+) under history", "history 下没有类别 {0}"),

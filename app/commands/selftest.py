@@ -43,6 +43,9 @@ def selftest(
     seed: Annotated[int | None, typer.Option(min=0, help="Repeats the faults of an earlier run.")] = None,
     database: Annotated[Database, typer.Option(help="sqlite or postgresql.")] = Database.SQLITE,
     only: Annotated[list[str] | None, typer.Option(help="Only this fault; may be given again.")] = None,
+    hold: Annotated[
+        float | None, typer.Option(min=1, max=86_400, help="How long each fault lasts, in seconds; not kills.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for the report, as Markdown and JSON.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep data and logs in this new folder.")] = None,
 ) -> None:
@@ -51,7 +54,7 @@ def selftest(
     It touches no other gateway and leaves nothing behind; exit status 1 when something is lost, doubled or unsaid.
     """
     chosen = secrets.randbelow(2**31) if seed is None else seed
-    plan = Plan(chosen, seconds, database.value, tuple(only or ()), plug)
+    plan = Plan(chosen, seconds, database.value, tuple(only or ()), plug, hold)
     out.print(t("Seed {seed}: the same seed brings the same faults.", seed=chosen))
     try:
         result = _run(plan, keep)
@@ -113,6 +116,8 @@ def _show(result: Result) -> None:
             "windows {windows}, missing {missing}; not sent {unsent}, not heard {unheard}",
             **{name: result.north[name] for name in ("windows", "missing", "unsent", "unheard")},
         ))  # fmt: skip
+    held = ", ".join(f"{name} {most}" for name, most in sorted(result.memory_mb.items()))
+    out.print(t("memory at most, MB: {held}", held=held), markup=False)
     seconds = result.stall.seconds
     out.print(t("faults {count}, longest stall {seconds:.1f} s", count=len(result.faults), seconds=seconds))
     for good, what in (
@@ -120,6 +125,7 @@ def _show(result: Result) -> None:
         (result.rests, t("what was under way did not come to rest, or the ledger does not balance")),
         (result.api, t("the API does not serve")),
         (not result.forgot, t("what the API had confirmed before a power cut is gone")),
+        (result.light, t("a process held more memory than it may")),
     ):
         if not good:
             out.print(t("NOT met: {what}", what=what), style="red", markup=False)

@@ -172,7 +172,7 @@ class Checker:
             values, secrets = options if options is not None else ({}, frozenset())
             unknown(self, ("connections", index, "history"), entry.history)
             kept = entry.history or ""
-            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets, kept)
+            found[entry.name] = WantedConnection(entry.name, entry.connector, values, secrets, kept, entry.priority)
         return found
 
     def _northbound(self, entries: Sequence[schemas.NorthboundEntry]) -> dict[str, WantedSubscription]:

@@ -23,6 +23,7 @@ class WantedConnection:
     secrets: frozenset[str]
     history: str = ""
     """Class of its tags; empty where there is none."""
+    priority: str = "normal"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from inference import names as vendors
 from inference.window import Input, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from app.config.check import Checker, Place
     from app.config.desired import WantedModel, WantedTag
@@ -60,7 +60,25 @@ class PipelineChecker:
             one = self._one(("pipelines", index), entry)
             if one is not None:
                 found[entry.name] = one
+        self._orders(entries)
         return found
+
+    def _orders(self, entries: Sequence[PipelineEntry]) -> None:
+        """Newest first is for all pipelines of a gateway or for none: one message brings a record to all of them."""
+        in_order = [one.name for one in entries if one.catch_up == "in_order"]
+        for index, entry in enumerate(entries):
+            if entry.catch_up != "newest_first":
+                continue
+            if in_order:
+                self._wrong(
+                    ("pipelines", index, "catch_up"), f"the pipeline {in_order[0]!r} is answered in order",
+                    "a gateway catches up in one order: newest_first for all of its pipelines or for none",
+                )  # fmt: skip
+            if memories := "; ".join(_memories(entry)):
+                self._wrong(
+                    ("pipelines", index, "catch_up"), f"what has a memory is answered in order: {memories}",
+                    "without it, or catch_up: in_order",
+                )  # fmt: skip
 
     def _one(self, place: Place, entry: PipelineEntry) -> WantedPipeline | None:
         self._references(place, entry)
@@ -299,6 +317,17 @@ class PipelineChecker:
                 f"{columns} tags over {length} rows make {_shape(made)}",
                 "compare the tags with the columns in model.yaml",
             )
+
+
+def _memories(entry: PipelineEntry) -> Iterator[str]:
+    """What of a pipeline depends on the windows before."""
+    for rule in entry.rules:
+        delays = {"on_delay": rule.on_delay > 1, "off_delay": rule.off_delay > 1, "clear": rule.clear is not None}
+        what = [name for name, has in delays.items() if has]
+        if what:
+            yield f"{rule.name} ({', '.join(what)})"
+    if entry.context:
+        yield f"context ({', '.join(sorted(entry.context))})"
 
 
 def _shape(shape: Sequence[int | None]) -> str:

@@ -121,11 +121,13 @@ def _advance(
 ) -> None:
     key, memory = _locked(session, version.id, rule.name)
     first = fresh.get(1)
+    if _takes_newest(version) and memory.sequence in {0, OVER}:
+        first = next(iter(_newer(memory, fresh)), None)
     if first is not None and (memory.sequence == 0 or first["end_time"] > memory.at):
         memory = _begin(session, version, rule, first, memory)
     announced: list[Announcement] = []
     source = Source(version.pipeline, version.spec.asset)
-    for row in _next(memory, fresh, stored):
+    for row in _newer(memory, fresh) if _takes_newest(version) else _next(memory, fresh, stored):
         value: Any = None if row["reason"] else row["outputs"].get(rule.output)
         memory, happened = step(rule, replace(memory, sequence=row["sequence"], at=row["end_time"]), value)
         if happened == "raise":
@@ -213,6 +215,17 @@ class _Stored:
         mine = (_predictions.c.version_id == self._version) & (_predictions.c.end_time >= since)
         query = select(*_TAKEN).where(mine, _predictions.c.sequence.between(first, last))
         return {row.sequence: dict(row._mapping) for row in self._session.execute(query)}  # noqa: SLF001 - public name
+
+
+def _takes_newest(version: Version) -> bool:
+    """Whether its rules look at what is newer than all before, whatever was left out: they remember nothing else."""
+    return version.spec.catch_up == "newest_first"
+
+
+def _newer(memory: Memory, fresh: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of this batch, what ends behind all that the rule has taken."""
+    rows = [row for row in fresh.values() if not row["late"] and row["end_time"] > memory.at]
+    return sorted(rows, key=lambda row: row["end_time"])
 
 
 def _next(memory: Memory, fresh: dict[int, dict[str, Any]], stored: _Stored) -> list[dict[str, Any]]:

@@ -13,14 +13,15 @@ import msgspec
 
 from app import times
 from app.errors import QueueError
-from app.field.backoff import Backoff
 from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
+from app.field.lane import MOST_AHEAD, MOST_LANES, SHARE, Lane, matters, newest_first, target, versions_of
+from app.field.outage import Outage
 from app.journal import Position
 from app.journal import service as applied
-from app.journal.damage import DAMAGED, MISSING
 from app.journal.service import DatabaseError, Progress
 from app.log import (
+    CATCHING_UP,
     DATABASE_BACK,
     DATABASE_LOST,
     JOURNAL_MISSING,
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
     from app.field.windowing import Windowing
     from app.journal import Entry, Journal
+    from app.journal.room import Span
     from app.pipelines.service import Version
     from app.queue import Door
-    from app.records import Record, WindowBlock
 
 log = get_logger(__name__)
 Result = TypeVar("Result")
@@ -54,37 +55,9 @@ ADVANCE_S: Final = 1.0
 """How often the watermark is raised, and the queue asked whether it has kept its memory."""
 IDLE_ADVANCE_S: Final = 10.0
 """The same while only ticks, which are never sent, wait for it."""
-OUTAGE_CAP_S: Final = 5.0
+RECORDS: Final = 64
+"""Read at a time."""
 MESSAGE_VERSION: Final = 1
-
-
-class Outage:
-    """Says once that something is away and once that it is back."""
-
-    def __init__(self, lost: str, back: str, cap_s: float = OUTAGE_CAP_S) -> None:
-        """`lost`, `back`: log events; `cap_s`: the longest wait between two tries."""
-        self._lost, self._back = lost, back
-        self._away = False
-        self._backoff = Backoff(cap_s, first_s=0.2)
-
-    @property
-    def away(self) -> bool:
-        """Whether it does not answer."""
-        return self._away
-
-    async def wait(self, error: Exception) -> None:
-        """It did not answer: say so if it is new, and wait a little."""
-        if not self._away:
-            log.warning(self._lost, reason=f"{type(error).__name__}: {error.__cause__ or error}")
-        self._away = True
-        await asyncio.sleep(self._backoff.next_s())
-
-    def over(self) -> None:
-        """It answered."""
-        if self._away:
-            log.info(self._back)
-            self._backoff.reset()
-        self._away = False
 
 
 class Dispatcher:
@@ -103,7 +76,9 @@ class Dispatcher:
     ) -> None:
         """Call `prepare`, start the windowing, then `run`."""
         self._journal = journal
-        self._windowing = windowing
+        self._newest = Lane(windowing)
+        self._backlog: list[Lane] = []
+        """What was passed over, in the order of the journal."""
         self._engine = engine
         self._door = door
         self._queue = queue
@@ -113,15 +88,12 @@ class Dispatcher:
         self._thread = ThreadPoolExecutor(1, "queue")
         self._mark = ""
         self._skipped: dict[int, set[int]] = {}
-        self._owed: list[WindowBlock] = []
-        """Closed by records that are applied, where the one that had closed them is gone."""
-        self._hole: Position | None = None
-        """The last place that damage took and the database had not."""
+        self._gapped: dict[Position, int] = {}
+        """Records under way whose readings were dropped, and of which connection: once applied there is a gap."""
         self._advanced_at = 0.0
         self._moved = asyncio.Event()
         self.reading = asyncio.Lock()
         """Held while records are read to be sent: whoever drops some holds it meanwhile."""
-        self._taken: Position | None = None
         self.on_gap: Callable[[Collection[int]], None] = lambda _: None
         """Told of connections of which the database has a new gap."""
         self.progress = Progress({}, {})
@@ -163,14 +135,17 @@ class Dispatcher:
                 return Position(epoch, max(mark, first - 1))
         return self._journal.head
 
-    def unsent_after(self) -> Position | None:
-        """No record after this one was sent, nor read to be sent; None while that cannot be said.
+    def unsent(self) -> list[Span]:
+        """After which record, and up to which one, none was sent, nor read to be sent; empty while that cannot be said.
 
         It can once we are held up: an earlier process was held up by the same records, so that what it had sent has
         been sent again.
         """
         held_up = self._flight.was_full or self._broker.away or self._database.away
-        return max(self._taken, self.safe()) if held_up and self._taken is not None else None
+        if not held_up or self._newest.taken is None:
+            return []
+        safe, lanes = self.safe(), sorted(self._backlog, key=lambda one: one.position)
+        return [(max(one.taken or safe, safe), one.end) for one in (*lanes, self._newest)]
 
     def undecided(self) -> bool:
         """Whether something was dropped that is not counted in the database yet."""
@@ -212,7 +187,7 @@ class Dispatcher:
         """Wait until every durable record was sent, but no longer than this."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._windowing.position != self._journal.head:
+                while self._newest.windowing.position != self._journal.head:
                     self._moved.clear()
                     await self._moved.wait()
 
@@ -230,50 +205,86 @@ class Dispatcher:
 
     async def _pump(self) -> None:
         while True:
-            position = self._windowing.position
-            if position is None:
-                message = "the windowing was not started"
-                raise RuntimeError(message)
-            await self._journal.grown_beyond(position)
+            lane = await self._next()
             async with self.reading:
-                entries = await blocking(self._journal.read_after, position)
-                self._taken = entries[-1].position if entries else position
+                most = min(RECORDS, max(1, self._flight.limit // (1 if lane.end is None else SHARE)))
+                entries = await blocking(partial(self._journal.read_after, lane.position, records=most))
+                entries = [one for one in entries if lane.end is None or one.position <= lane.end]
+                lane.taken = entries[-1].position if entries else lane.position
             for entry in entries:
-                await self._forward(entry)
+                await self._forward(lane, entry)
                 # A long replay must not keep the field waiting.
                 await asyncio.sleep(0)
                 self._moved.set()
+            if lane.end is not None and (not entries or lane.position >= lane.end):
+                self._backlog.remove(lane)
 
-    async def _forward(self, entry: Entry) -> None:
-        versions, leased = entry.versions, entry.leased
-        if entry.remains is not None:
-            self._windowing.lose(entry.remains)
-            versions, leased = entry.remains.versions, entry.remains.leased
-            by_damage = entry.remains.reason in {DAMAGED, MISSING}
-            if by_damage and entry.position.number > self._mark_of(entry.position.epoch):
-                self._hole = entry.position
+    async def _next(self) -> Lane:
+        """The newest records, as long as there are some; else what waits behind them."""
+        ahead = sum(map(len, self.progress.applied.values())) > MOST_AHEAD
+        if self._backlog and (ahead or self._newest.position >= self._journal.head):
+            return self._backlog[0 if ahead else -1]
+        await self._journal.grown_beyond(self._newest.position)
+        await self._pass_over()
+        return self._newest
+
+    async def _pass_over(self) -> None:
+        """Where too much is behind, and all pipelines may be answered in any order: go to the newest, come back later.
+
+        What is passed over is cut twice, now and when its turn has come: windows are a pure function of the journal.
+        """
+        end = target(self._journal, self._newest.position, self._flight.limit)
+        may = newest_first(self._newest.windowing.versions, self.known) and len(self._backlog) < MOST_LANES
+        if end is None or not may or self._newest.hole is not None:
+            return
+        behind = self._newest.behind()
+        behind.end = self._newest.taken = end
+        self._backlog.append(behind)
+        log.info(CATCHING_UP, records=self._journal.waiting(self._newest.position), order="newest_first")
+        while self._newest.position < end:
+            async with self.reading:
+                entries = await blocking(self._journal.read_after, self._newest.position)
+            for entry in entries:
+                if entry.position > end or not await self._passed(entry):
+                    behind.end = self._newest.taken = self._newest.position
+                    if behind.end == behind.position:
+                        self._backlog.remove(behind)
+                    return
+                await asyncio.sleep(0)
+
+    async def _passed(self, entry: Entry) -> bool:
+        """Whether the newest lane went past this record; it does not past pipelines that go in order."""
+        versions = versions_of(entry)
         if versions is not None:
             await self.learn(versions)
-            self._windowing.switch(entry.position, versions, self.known, leased)
+            if not newest_first(versions, self.known):
+                return False
+        self._newest.feed(entry, self.known, self._mark_of(entry.position.epoch))
+        return True
+
+    async def _forward(self, lane: Lane, entry: Entry) -> None:
+        await self.learn(versions_of(entry) or ())
+        windows = lane.feed(entry, self.known, self._mark_of(entry.position.epoch))
         if entry.remains is not None:
             return
-        windows = self._windowing.feed(entry)
         if is_applied(entry.position, self.progress):
-            if self._hole is not None:
+            if lane.hole is not None:
                 # The record that damage took may have closed them. Those that are stored already stay as they are.
-                self._owed += windows
+                lane.owed += windows
             return
-        windows, self._owed = [*self._owed, *windows], []
-        if entry.record is None or not _matters(entry.record, windows):
+        windows, lane.owed = [*lane.owed, *windows], []
+        if entry.record is None or not matters(entry.record, windows):
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
-        record, term = entry.record, self._windowing.term(entry.record.connection)
+        record, term = entry.record, lane.windowing.term(entry.record.connection)
         message = msgspec.msgpack.encode(
             Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term),
         )
-        await self._flight.room(len(message))
+        await self._flight.room(len(message), 1 if lane.end is None else SHARE)
         await self._send(entry.position, message)
         self._flight.sent(entry.position, message, time.monotonic())
+        if entry.record.dropped is not None:
+            self._gapped[entry.position] = entry.record.connection
 
     def _mark_of(self, epoch: int) -> int:
         return self.progress.watermarks.get(epoch, 0)
@@ -292,7 +303,9 @@ class Dispatcher:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S if self._flight.crowded else CALM_POLL_S)
+            # What is applied ahead of others is asked for each time: the more it is, the less often.
+            ahead = 1 + sum(map(len, self.progress.applied.values())) // 1000
+            await asyncio.sleep(ahead * (POLL_S if self._flight.crowded else CALM_POLL_S))
             if self._flight:
                 await self._look()
             now = time.monotonic()
@@ -310,6 +323,10 @@ class Dispatcher:
         epochs = self.epochs()
         self.progress = await self._ask(lambda: applied.progress(self._engine, self._journal.id, epochs))
         self._flight.land(self.progress, time.monotonic())
+        landed = {at: key for at, key in self._gapped.items() if is_applied(at, self.progress)}
+        if landed:
+            self._gapped = {at: key for at, key in self._gapped.items() if at not in landed}
+            self.on_gap(set(landed.values()))
 
     async def _advance(self) -> None:
         """Raise the watermarks over what is applied and what was never sent."""
@@ -382,9 +399,3 @@ class Dispatcher:
             else:
                 self._database.over()
                 return answer
-
-
-def _matters(record: Record, windows: list[WindowBlock]) -> bool:
-    """Whether a worker has anything to do with it."""
-    beside = record.fill is not None or bool(record.events)
-    return beside or bool(windows or record.count or record.refused or record.lost or record.gap_since)

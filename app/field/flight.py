@@ -33,7 +33,7 @@ class Flight:
 
     def __init__(self, batches: int, resend_after_s: float) -> None:
         """`batches`: at most so many are under way."""
-        self._limit = batches
+        self.limit = self._limit = batches
         self._after = resend_after_s
         self._flying: dict[Position, Flying] = {}
         self._bytes = 0
@@ -53,9 +53,10 @@ class Flight:
         """Whether there is little room left."""
         return 2 * len(self._flying) >= self._limit or 2 * self._bytes >= MAX_BYTES
 
-    async def room(self, size: int) -> None:
-        """Wait until a message of this many bytes may be sent."""
-        while self._flying and (len(self._flying) >= self._limit or self._bytes + size > MAX_BYTES):
+    async def room(self, size: int, share: int = 1) -> None:
+        """Wait until a message of this many bytes may be sent, into so small a part of the flight: 1 is all of it."""
+        limit = max(1, self._limit // share)
+        while self._flying and (len(self._flying) >= limit or self._bytes + size > MAX_BYTES // share):
             self.was_full = True
             self._landed.clear()
             await self._landed.wait()

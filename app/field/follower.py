@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from app import longlived
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
 from app.field.filling import Filling
 from app.field.holding import reads
 from app.field.holding import wanted as all_of
+from app.field.outage import Outage
 from app.field.repeats import Repeats, of_journal
 from app.field.runner import Runner, Standing
 from app.field.terms import Terms
@@ -103,6 +103,8 @@ class Follower:
         self._looks = 0
         self.standings: dict[int, Standing] = {}
         """By connection id; kept for those that ended or were refused."""
+        self.priorities: dict[int, str] = {}
+        """By connection id; kept for those that are gone: their readings may still be in the journal."""
 
     async def run(self) -> None:
         """For ever; on cancellation every source is closed."""
@@ -203,6 +205,7 @@ class Follower:
         for one in wanted.unusable:
             log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
         await self._switch(wanted.versions, leased)
+        self.priorities |= {key: one.priority for key, one in wanted.connections.items()}
         changed = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
         rebound = sum(await asyncio.gather(*(self._change(key, wanted.connections.get(key)) for key in changed)))
         started = [one for key, one in wanted.connections.items() if key not in self._running]

@@ -144,15 +144,23 @@ class Following:
         if record.fill is not None:
             return
         columns = None
-        if record.count:
-            # What cannot be read is counted, and in force it never was.
-            with suppress(ValueError):
-                columns = decode_columns(record.columns)
+        # What cannot be read is counted, and in force it never was.
+        with suppress(ValueError):
+            columns = decode_columns(record.columns) if record.count else left_in_force(record)
         self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
 
     def kept(self) -> bytes:
         """After the last one."""
         return msgspec.msgpack.encode(self._latest.kept())
+
+
+def left_in_force(record: Record) -> Columns | None:
+    """What was in force after readings that were dropped from this record and those before it, if it tells that.
+
+    ValueError when its bytes are not ours.
+    """
+    kept = () if record.dropped is None else kept_in(record.dropped.kept)
+    return next((decode_columns(one.columns) for one in kept if one.columns), None)
 
 
 def kept_in(kept: bytes) -> tuple[Kept, ...]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from app import times
 from app.errors import QueueError
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
 from app.field.holding import Alone
+from app.field.outage import Outage
 from app.field.outlet import Outlet
 from app.journal.service import DatabaseError
 from app.leases import service as leases

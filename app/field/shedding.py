@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from app import times
@@ -12,22 +14,28 @@ from app.journal.frames import DamagedError
 from app.log import JOURNAL_DROPPED, JOURNAL_DROPPING, JOURNAL_NOT_DROPPED, get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from app.field.checkpoints import Checkpoints
     from app.field.dispatcher import Dispatcher
     from app.field.snapshots import Snapshots
-    from app.journal import Journal, Position
+    from app.journal import Journal
+    from app.journal.room import Span
 
 log = get_logger(__name__)
 
 PERIOD_S: Final = 0.5
 HOUR_S: Final = 3600
-STOP, DROP_OLDEST = "stop", "drop_oldest"
+STOP, DROP_OLDEST, BY_PRIORITY = "stop", "drop_oldest", "drop_by_priority"
+RANKS: Final = {"low": 0, "normal": 1, "high": 2}
+"""Priorities of connections: the lowest goes first."""
 FULL, AGE = "journal_full", "journal_age"
 
 
 class Shedding:
     """Drops the oldest records that were not sent, a segment at a time, where the policy says so.
 
+    By priority: first the readings of the lowest one from inside each segment, the oldest first, then of the next one.
     What is on its way to the workers is never dropped: the windows that it closed have numbers already, and rules wait
     for each number.
     """
@@ -41,8 +49,12 @@ class Shedding:
         *,
         policy: str = STOP,
         max_age_h: float | None = None,
+        priority: Callable[[int], str] = lambda _: "normal",
     ) -> None:
-        """`policy`: `stop` drops nothing, `drop_oldest` does. `max_age_h`: what waits for longer is dropped too."""
+        """`policy`: `stop` drops nothing, the others do. `max_age_h`: what waits for longer is dropped too.
+
+        `priority`: of a connection, by its id: `low`, `normal`, `high`.
+        """
         self.policy = policy
         self.reason = ""
         """Why it drops; empty while it does not."""
@@ -51,6 +63,7 @@ class Shedding:
         self._snapshots = snapshots
         self._checkpoints = checkpoints
         self._max_age_ns = 0 if max_age_h is None else round(max_age_h * HOUR_S * times.NANOS)
+        self._priority = priority
         self._failing = ""
         self._before = 0
         self._began_at = 0
@@ -76,13 +89,10 @@ class Shedding:
     async def _drop_one(self) -> bool:
         # While the lock is held nothing is read that could be sent.
         async with self._dispatcher.reading:
-            beyond = self._dispatcher.unsent_after()
-            if beyond is None:
-                return False
+            before = self._journal.dropped_readings
             try:
-                reason = await blocking(self._wanted, beyond)
-                before = self._journal.dropped_readings
-                if not reason or not await blocking(self._drop, beyond, reason):
+                reason = await self._drop_in(self._dispatcher.unsent())
+                if not reason:
                     return False
             except (OSError, DamagedError) as error:
                 self._failed(str(error))
@@ -90,29 +100,55 @@ class Shedding:
         self._failing = ""
         if not self.reason:
             self._before, self._began_at = before, times.now()
-            log.error(JOURNAL_DROPPING, reason=reason, policy=self.policy, effect="the oldest readings are dropped")
+            log.error(JOURNAL_DROPPING, reason=reason, policy=self.policy, effect="readings are dropped")
         self.reason = reason
         return True
 
-    def _wanted(self, beyond: Position) -> str:
+    async def _drop_in(self, spans: Sequence[Span]) -> str:
+        """Drop something from the oldest of these that has something to drop; why, empty when nothing was dropped."""
+        ways = (self._thin, self._drop) if self.policy == BY_PRIORITY else (self._drop,)
+        for way in ways:
+            for span in spans:
+                reason = await blocking(self._wanted, span)
+                dropped: bool = reason != "" and await blocking(partial(way, span, reason))
+                if dropped:
+                    return reason
+        return ""
+
+    def _wanted(self, span: Span) -> str:
         if self._journal.crowded:
             return FULL
-        old = self._max_age_ns and self._journal.age_ns(beyond, times.now()) > self._max_age_ns
+        old = self._max_age_ns and self._journal.age_ns(span[0], times.now(), span[1]) > self._max_age_ns
         return AGE if old else ""
 
-    def _drop(self, beyond: Position, reason: str) -> bool:
+    def _drop(self, span: Span, reason: str) -> bool:
         # Windows that an earlier process cut from what is dropped now must not be gone on with.
-        self._snapshots.drop_after(beyond)
-        return self._journal.drop(beyond, reason, Following) is not None
+        self._snapshots.drop_after(span[0])
+        return self._journal.drop(span[0], reason, Following, span[1]) is not None
+
+    def _thin(self, span: Span, reason: str) -> bool:
+        """Whether room was looked for inside a segment; a disk without any has none for writing one anew."""
+        if reason != FULL:
+            # What is too old is so whatever its priority.
+            return False
+        self._snapshots.drop_after(span[0])
+        try:
+            found = self._journal.thin(span[0], reason, lambda key: RANKS[self._priority(key)], Following, span[1])
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            return False
+        return found is not None
 
     async def _over(self) -> bool:
         """Whether there is room again, nothing is near its age, and the database knows of all that was dropped."""
         if not self._journal.roomy or self._dispatcher.undecided():
             return False
-        beyond = self._dispatcher.unsent_after()
-        if beyond is None or not self._max_age_ns:
+        spans = self._dispatcher.unsent()
+        if not self._max_age_ns:
             return True
-        return await blocking(self._journal.age_ns, beyond, times.now()) <= 3 * self._max_age_ns // 4
+        ages = [await blocking(self._journal.age_ns, after, times.now(), until) for after, until in spans]
+        return max(ages, default=0) <= 3 * self._max_age_ns // 4
 
     def _ended(self) -> None:
         seconds = (times.now() - self._began_at) / times.NANOS

@@ -10,9 +10,9 @@ import msgspec
 from app import times
 from app.errors import QueueError
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
 from app.field.holding import Alone
 from app.field.latency import Latencies
+from app.field.outage import Outage
 from app.journal import Position
 from app.journal import service as applied
 from app.journal.service import DatabaseError

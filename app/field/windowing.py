@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from app.field.latest import Latest, kept_in
+from app.field.latest import Latest, kept_in, left_in_force
 from app.field.snapshots import VERSION, Snapshot
 from app.journal.frames import Position
 from app.log import SNAPSHOT_UNUSABLE, WINDOWS_UNREADABLE, get_logger
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.journal import Entry
     from app.journal.remains import Remains
     from app.pipelines.service import Version
-    from app.records import Record, WindowBlock
+    from app.records import DroppedRecord, Record, WindowBlock
     from inference.window import Spec, Windows
 
 log = get_logger(__name__)
@@ -70,6 +70,14 @@ class Windowing:
             self._cells = _cells(specs, known)
             self._router, self._latest, self._leased = router, latest, found.leased or NO_LEASES
             return
+
+    def resume(self, other: Windowing) -> None:
+        """Go on from where another one stands, each by itself from now on."""
+        self.position, self.versions = other.position, other.versions
+        self._specs, self._cells = dict(other._specs), dict(other._cells)
+        self._router = Router.restore(self._specs, other._router.snapshot())
+        self._latest = Latest(other._latest.clock, other._latest.kept())
+        self._leased = msgspec.structs.replace(other._leased, starts=dict(other._leased.starts))
 
     def switch(
         self, position: Position, versions: Iterable[int], known: Mapping[int, Version], leased: Leased | None = None
@@ -136,6 +144,8 @@ class Windowing:
     def _feed(self, record: Record) -> dict[int, Windows]:
         if record.connection == 0:
             return self._router.tick(record.received_time)
+        if record.dropped is not None and record.dropped.until:
+            self._miss(record, record.dropped)
         if not record.count:
             self._latest.hear(record.connection, record.received_time, record.alive_until, None)
             return self._router.feed(record.connection, (), (), (), {}, (), record.received_time, record.alive_until)
@@ -146,6 +156,17 @@ class Windowing:
             return {}
         self._latest.hear(record.connection, record.received_time, record.alive_until, columns)
         return self._router.feed(record.connection, *columns, record.received_time, record.alive_until)
+
+    def _miss(self, record: Record, gone: DroppedRecord) -> None:
+        """Readings were dropped, of this record and others up to a time: windows that have any part are refused."""
+        columns = None
+        try:
+            columns = left_in_force(record)
+        except ValueError as error:
+            log.exception(WINDOWS_UNREADABLE, position=self.position, reason=str(error))
+        self._latest.hear(record.connection, record.received_time, record.alive, columns)
+        tags, times, values, others, status = columns or ((), (), (), {}, ())
+        self._router.lose(record.connection, tags, times, values, others, status, gone.since, gone.until)
 
     def lose(self, remains: Remains) -> None:
         """Records were dropped here: it closes nothing. Windows that have any part of them are refused, by quality.

@@ -15,10 +15,11 @@ from app.journal.damage import tell
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
 from app.journal.remains import SUFFIX as REMAINS
 from app.journal.remains import Stub, load_stub, read, serial_of
+from app.journal.room import THIN
 from app.journal.segment import SUFFIX, Segment, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -108,19 +109,24 @@ class Index:
             place = next(i for i, one in enumerate(self.segments) if one.epoch == stub.epoch)
             self.segments.insert(place, stub)
 
-    def oldest(self, beyond: Position) -> Segment | None:
-        """The oldest segment that begins after this position, never the newest, which is written to.
+    def droppable(self, beyond: Position, until: Position | None = None) -> Iterator[Segment]:
+        """Segments that begin after this position, the oldest first; never the newest, which is written to.
+
+        `until`: and that end there at the latest.
 
         A file that damage has parted is passed over: it is dropped by nobody.
         """
         with self._lock:
             files = Counter(one.path for one in self.segments)
-            for one in self.segments[:-1]:
-                if not isinstance(one, Segment) or files[one.path] > 1:
-                    continue
-                if (one.epoch, one.first) > beyond and one.last >= one.first:
-                    return one
-        return None
+            there = [one for one in self.segments[:-1] if isinstance(one, Segment) and files[one.path] == 1]
+        there = [one for one in there if until is None or (one.epoch, one.last) <= until]
+        return (one for one in there if (one.epoch, one.first) > beyond and one.last >= one.first)
+
+    def swap(self, segment: Segment, made: Segment) -> None:
+        """A segment was written anew."""
+        with self._lock:
+            self.segments[self.segments.index(segment)] = made
+            self._size += made.size - segment.size
 
     def before(self, segment: Segment) -> Stub | None:
         """The stub just before a segment, of the same epoch."""
@@ -188,6 +194,14 @@ class Index:
                     records += _count(segment, mark, applied.get(segment.epoch, ()), readings)
             return Held(self.head, dict(self.totals), readings, records, len(self.segments), self._size)
 
+    def waiting(self, position: Position) -> int:
+        """See `Journal.waiting`."""
+        with self._lock:
+            beyond = [one for one in self.segments if (one.epoch, one.last) > position]
+            return sum(
+                one.last - max(one.first - 1, position.number if one.epoch == position.epoch else 0) for one in beyond
+            )
+
     def epochs(self) -> list[tuple[int, int, int]]:
         """See `Journal.epochs`."""
         found: dict[int, tuple[int, int]] = {}
@@ -235,6 +249,8 @@ def _count(segment: Segment | Stub, mark: int, applied: Collection[int], reading
 
 def load(folder: Path) -> Index:
     """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
+    for unfinished in folder.glob(f"*{THIN}"):
+        unfinished.unlink()
     stubs = _stubs(folder)
     places = {serial_of(path): path for path in folder.glob(f"*{SUFFIX}")}
     grown = {place for place in stubs if _covered(place, stubs)}

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.durable import make_folder
-from app.durable import replace as replace_file
-from app.journal import remains as dropping
 from app.journal.frames import Entry, Kind, Meta, Position, frame, record_payload, switch_payload
 from app.journal.index import Held, Index, load
+from app.journal.room import drop_oldest, nothing_kept, thin_oldest
 from app.journal.segment import TornError, Writing, totals_frame
 from app.journal.store import JournalError, explain, lock, next_identity
 from app.log import JOURNAL_WRITER_FAILED, get_logger
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from app.journal.remains import Keeper, Remains, Stub
+    from app.journal.remains import Remains, Stub
+    from app.journal.room import MakeKeeper
     from app.journal.segment import Sync
     from app.records import Leased, Record
 
@@ -244,6 +244,10 @@ class Journal:
             if self.head <= position:
                 await self._grown.wait()
 
+    def waiting(self, position: Position) -> int:
+        """How many durable records come after this one, dropped ones included."""
+        return self._index.waiting(position)
+
     def read_after(self, position: Position, *, records: int = 64, size: int = 8 * 2**20) -> list[Entry]:
         """The next durable records in order, at most so many and about so many bytes; empty at the head. Blocking.
 
@@ -271,12 +275,12 @@ class Journal:
         """Whether a quarter of the budget is free."""
         return not self._full and 4 * self._index.bytes() <= 3 * self._budget
 
-    def age_ns(self, beyond: Position, now: int) -> int:
+    def age_ns(self, beyond: Position, now: int, until: Position | None = None) -> int:
         """How long ago the newest record of the oldest segment that could be dropped was received; 0 without one.
 
-        `beyond`: as in `drop`; `now` in ns. Blocking. Raises OSError.
+        `beyond`, `until`: as in `drop`; `now` in ns. Blocking. Raises OSError.
         """
-        segment = self._index.oldest(beyond)
+        segment = next(self._index.droppable(beyond, until), None)
         if segment is None:
             return 0
         if not segment.newest:
@@ -284,43 +288,39 @@ class Journal:
         return max(0, now - segment.newest)
 
     def drop(
-        self, beyond: Position, reason: str, keeper: Callable[[bytes], Keeper] = lambda _: dropping.NothingKept()
+        self, beyond: Position, reason: str, keeper: MakeKeeper = nothing_kept, until: Position | None = None
     ) -> Remains | None:
         """Drop the oldest segment that begins after this position; what remains of it, None when there is none.
 
-        Nothing at or before `beyond` may be read or sent meanwhile, nothing after it may have been sent by this
-        process. `keeper`: made from what was kept of the records before. Blocking: reads the segment. Raises OSError:
-        nothing was dropped; DamagedError.
+        Nothing at or before `beyond` may be read or sent meanwhile, nothing after it and up to `until` may have been
+        sent by this process. `keeper`: made from what was kept of the records before. Blocking: reads the segment.
+        Raises OSError: nothing was dropped; DamagedError.
         """
         with self._dropping:
-            segment = None if self._closing else self._index.oldest(beyond)
-            if segment is None:
+            found = None if self._closing else drop_oldest(self._index, self.epoch, (beyond, until), reason, keeper)
+            if found is None:
                 return None
-            stub = self._index.before(segment)
-            if stub is not None and (stub.sealed or Position(stub.epoch, stub.first) <= beyond):
-                stub = None
-            grown = None if stub is None else stub.path
-            earlier = None if grown is None else dropping.read(grown)
-            made = dropping.remains_of(
-                segment, keeper(earlier.kept if earlier else b""), reason, earlier=earlier,
-                exact=segment.epoch < self.epoch,
-            )  # fmt: skip
-            path = segment.path.with_suffix(dropping.SUFFIX)
-            try:
-                replace_file(path, dropping.encode(made))
-            except OSError:
-                # Once the name is there the next process will believe it, and so must this one.
-                if not path.exists():
-                    raise
-            fresh = dropping.load_stub(path)
-            fresh.sealed = bool(made.rows)
-            self._index.put(segment, stub, fresh)
-            self.dropped_readings += sum(segment.readings)
-            for gone in (segment.path, *(() if grown is None else (grown,))):
-                gone.unlink(missing_ok=True)
+            made, readings = found
+            self.dropped_readings += readings
         with self._condition:
             self._condition.notify()
         return made
+
+    def thin(
+        self, beyond: Position, reason: str, rank: Callable[[int], int], keeper: MakeKeeper = nothing_kept,
+        until: Position | None = None,
+    ) -> int | None:  # fmt: skip
+        """Drop the readings of the lowest rank from the oldest segment after this position that has some.
+
+        How many went; None when all that is left there has one rank: then `drop` is as good. `rank`: of a connection,
+        the lowest goes first. Else as `drop`.
+        """
+        with self._dropping:
+            readings = None if self._closing else thin_oldest(self._index, (beyond, until), reason, rank, keeper)
+            self.dropped_readings += readings or 0
+        with self._condition:
+            self._condition.notify()
+        return readings
 
     def missing(self, epoch: int, applied: int) -> tuple[Position, Mapping[int, int]] | None:
         """Where an epoch begins on disk, and the running counts there, if records after `applied` lie before that."""

@@ -276,6 +276,7 @@ def _add(sums: dict[tuple[int, bool], _Sum], record: Record) -> None:
     mine = sums.setdefault((record.connection, filling), _Sum())
     if not filling:
         since = max(min(record.first_time, at), at - BEFORE_NS)
+        since = since if record.dropped is None else min(since, record.dropped.since)
         mine.add(min(since, record.gap_since or since), max(at, record.alive_until), counts)
     elif record.count:
         mine.add(record.first_time, record.last_time, counts)

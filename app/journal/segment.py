@@ -59,11 +59,22 @@ class Segment:
     """Where running counts stand inside: the number before them, offset and length, of each."""
     newest: int = 0
     """ns: when the newest record was received, once somebody asked."""
+    thinned: int = 0
+    """Readings that this process has dropped from inside it."""
+    tried: frozenset[int] = frozenset()
+    """Connections of which it has no readings any more that could be dropped."""
+    _theirs: frozenset[int] | None = None
 
     @property
     def last(self) -> int:
         """The newest number; `first` - 1 while it is empty."""
         return self.first + len(self.offset) - 1
+
+    def thick(self) -> frozenset[int]:
+        """Connections that may have readings in it to drop; asked of a segment that grows no more."""
+        if self._theirs is None:
+            self._theirs = frozenset(one for one, count in zip(self.connection, self.readings, strict=True) if count)
+        return self._theirs - self.tried
 
     def add(self, meta: Meta, offset: int, length: int) -> None:
         """Put one frame in the index, and a place for each number that is missing before it."""

@@ -14,7 +14,8 @@ from app.history import queries as compacted
 from app.journal import damage
 from app.journal.frames import Position
 from app.journal.remains import BEFORE_NS, Counts, Part
-from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
+from app.ledger.service import lengthen_gap
+from app.ledger.tables import JournalStateRow, LedgerRow
 from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ class Account:
     lost_by_peer: int = 0
 
 
-ONE_GAP_NS: Final = 5 * times.NANOS
-"""What was dropped so soon after something else of the same connection lengthens its gap."""
 FATES: Final = tuple(one.name for one in fields(Account))
 """Of readings; the ledger counts events beside them."""
 
@@ -132,7 +131,7 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
         session.execute(delete(AppliedRow).where(mine))
         for part in stub.remains.parts:
             if found.get(part.connection, _NONE)[0] and part.counts.readings and part.since <= part.until:
-                _gap(session, part, stub.remains.reason)
+                lengthen_gap(session, part.connection, (part.since, part.until), stub.remains.reason)
         for connection, counts in sorted(found.items()):
             _count(session, journal, connection, counts, stub.remains.reason)
         return found
@@ -148,9 +147,7 @@ def absent(engine: Engine, journal: str, mark: int, begins: Position, before: Ma
     connection what of these the ledger does not have is gone, in a gap from its last batch to `at` (ns).
     """
     rows, batches = table(LedgerRow), table(BatchRow)
-    later = (batches.c.epoch > begins.epoch) | (
-        (batches.c.epoch == begins.epoch) & (batches.c.number >= begins.number)
-    )
+    later = (batches.c.epoch > begins.epoch) | ((batches.c.epoch == begins.epoch) & (batches.c.number >= begins.number))
     of_ledger = select(rows.c.connection_id, func.sum(rows.c.readings)).where(
         rows.c.journal == journal, rows.c.fate.in_(("stored", "refused", "dropped"))
     )
@@ -201,17 +198,6 @@ def _count(session: Session, journal: str, connection: int, counts: Counts, reas
         if number:
             key = {"journal": journal, "connection_id": connection, "fate": fate, "reason": why}
             add_to(session, LedgerRow, key, {"readings": number, "batches": counts.records})
-
-
-def _gap(session: Session, part: Part, cause: str) -> None:
-    """Changes were dropped: a gap that can be filled as any other. It is one with what was dropped just before."""
-    mine = (GapRow.connection_id == part.connection) & (GapRow.cause == cause) & (GapRow.state == "open")
-    near = (GapRow.until >= part.since - ONE_GAP_NS) & (GapRow.since <= part.until) & (GapRow.filled_until == 0)
-    found = session.scalar(select(GapRow).where(mine, near).order_by(GapRow.id.desc()).limit(1))
-    if found is None:
-        session.add(GapRow(connection_id=part.connection, since=part.since, until=part.until, cause=cause))
-        return
-    found.since, found.until = min(found.since, part.since), max(found.until, part.until)
 
 
 def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callable[[Progress], Held]) -> Held:

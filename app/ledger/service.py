@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 
+from app import times
 from app.backfill.service import THINNED
 from app.backfill.tables import RecomputeRow
 from app.db import reading
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Gap:
     `journal_missing`: the disk lost them."""
 
 
+ONE_GAP_NS: Final = 5 * times.NANOS
+"""What was dropped so soon after something else of the same connection lengthens its gap."""
 _WINDOWS = select(func.coalesce(func.sum(RecomputeRow.windows), 0)).where(RecomputeRow.gap_id == GapRow.id)
 _WORK_LEFT = select(func.count()).where(RecomputeRow.gap_id == GapRow.id, RecomputeRow.done_at.is_(None))
 _THINNED = select(func.max(RecomputeRow.reason)).where(
@@ -117,6 +121,22 @@ _GAP: Final = (
     _WORK_LEFT.scalar_subquery().label("left"),
     _THINNED.scalar_subquery().label("thinned"),
 )
+
+
+def lengthen_gap(session: Session, connection: int, span: tuple[int, int], cause: str) -> None:
+    """Readings were dropped, from and to (ns): a gap that can be filled as any other.
+
+    It is one with what was dropped of the connection just before. Call it under a lock that others of the connection
+    wait for.
+    """
+    since, until = span
+    mine = (GapRow.connection_id == connection) & (GapRow.cause == cause) & (GapRow.state == "open")
+    near = (GapRow.until >= since - ONE_GAP_NS) & (GapRow.since <= until) & (GapRow.filled_until == 0)
+    found = session.scalar(select(GapRow).where(mine, near).order_by(GapRow.id.desc()).limit(1))
+    if found is None:
+        session.add(GapRow(connection_id=connection, since=since, until=until, cause=cause))
+        return
+    found.since, found.until = min(found.since, since), max(found.until, until)
 
 
 def gaps(engine: Engine, *, connection: str | None = None, before: int | None = None, limit: int = 100) -> list[Gap]:

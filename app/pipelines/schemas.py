@@ -86,5 +86,7 @@ class PipelineSpec(Frozen):
     context: dict[str, int] = Field(default_factory=dict)
     """Field name → tag id; `unit_id` names the part."""
     context_connection: int = 0
+    catch_up: Literal["in_order", "newest_first"] = "in_order"
+    """What goes first when much is behind: the newest only where nothing of the pipeline has a memory."""
     max_age_s: float = Field(default=30.0, gt=0)
     """A published output older than this turns Bad."""

@@ -16,6 +16,7 @@ MAX_TAGS: Final = 200_000
 Name = Annotated[str, Field(pattern=NAME, description="No `/`, `#` or `+`, at most 100 characters.")]
 Level = Annotated[str, Field(pattern=_LEVEL, description="No `/`, `#` or `+`, at most 100 characters.")]
 Levels = Annotated[str, Field(pattern=_PATH, max_length=200, description="`/` between levels; no `#` or `+`.")]
+Priority = Literal["low", "normal", "high"]
 Datatype = Literal["float", "integer", "boolean", "string", "array", "any"]
 
 
@@ -75,6 +76,10 @@ class ConnectionEntry(Entry):
         description="What this connector is configured with. Secrets as {env: NAME} or {file: PATH}.",
     )
     history: str | None = Field(default=None, description="Class of its tags, one of `history: classes`.")
+    priority: Priority = Field(
+        default="normal",
+        description="Whose readings go first where a full journal drops by priority: low before normal before high.",
+    )
 
 
 class TagEntry(Entry):
@@ -199,6 +204,10 @@ class PipelineEntry(Entry):
     outputs: list[str | OutputEntry] = Field(default_factory=list, description="All of the model's by default.")
     context: dict[str, str] = Field(default_factory=dict, description="Field to tag; unit_id names the part.")
     rules: list[RuleEntry] = Field(default_factory=list)
+    catch_up: Literal["in_order", "newest_first"] = Field(
+        default="in_order",
+        description="newest_first: after an outage the newest windows are answered first, those behind come late.",
+    )
     max_age_s: float = Field(default=30.0, gt=0, description="A published output older than this turns Bad.")
 
 

@@ -89,8 +89,9 @@ class _Applier:
             row = rows.get(name)
             if row is None:
                 row = ConnectionRow(
-                    name=name, connector=wanted.connector, options=sealed(wanted.options, wanted.secrets), revision=1
-                )
+                    name=name, connector=wanted.connector, options=sealed(wanted.options, wanted.secrets), revision=1,
+                    priority=wanted.priority,
+                )  # fmt: skip
                 self.session.add(row)
                 self.session.flush()
                 self.note("connection", name, "added", wanted.connector)
@@ -103,11 +104,18 @@ class _Applier:
                 row.retired_at = None
                 touched.add(name)
             self.ids[name] = row.id
+            self._priority(row, wanted)
         for name, row in rows.items():
             if name not in self.desired.connections and row.retired_at is None:
                 row.retired_at = self.now
                 self.note("connection", name, "removed")
         return touched
+
+    def _priority(self, row: ConnectionRow, wanted: WantedConnection) -> None:
+        """It concerns the journal alone: the connection is read as before, under the same revision."""
+        if row.priority != wanted.priority:
+            self.note("connection", wanted.name, "changed", f"priority: {row.priority} → {wanted.priority}")
+            row.priority = wanted.priority
 
     def _tags(self) -> set[str]:
         query = select(TagRow).where(TagRow.retired_at.is_(None), TagRow.connection_id.is_not(None))
@@ -213,7 +221,8 @@ class _Applier:
                 self.session.flush()
             spec = self._spec(wanted).model_dump(mode="json")
             active = self.session.get(PipelineVersionRow, row.active_version) if row.active_version else None
-            if active is not None and active.spec == spec:
+            # A version that was made before there was a choice goes in order.
+            if active is not None and {"catch_up": "in_order", **active.spec} == spec:
                 continue
             number = self.session.scalar(
                 select(func.max(PipelineVersionRow.number)).where(PipelineVersionRow.pipeline_id == row.id),
@@ -275,6 +284,7 @@ class _Applier:
                 "layout": wanted.layout,
                 "devices": entry.devices,
                 "asset": entry.asset,
+                "catch_up": entry.catch_up,
                 "max_age_s": entry.max_age_s,
                 "window": {
                     "kind": wanted.kind,

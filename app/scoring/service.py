@@ -15,11 +15,13 @@ from app.db import UnreachableError, add_to, insert_all, insert_new, table, writ
 from app.events import schemas as reported
 from app.events import service as events
 from app.events.tables import EventRow
+from app.ledger.service import lengthen_gap
 from app.ledger.tables import GapRow, LedgerRow
 from app.letters import service as letters
 from app.northbound.queries import north
 from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
+from app.pipelines.tables import PipelineVersionRow
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
@@ -41,6 +43,7 @@ TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""
 NotStorableError: Final = StatementError
 """The database refuses a value; it includes the errors above, so catch those first."""
+NEWEST_FIRST: Final = "newest_first"
 LATE: Final = "gap"
 LETTER: Final = "letter"
 """Stand for a journal where no record closed a window: its number is that of the gap that was filled, or of the dead
@@ -95,9 +98,11 @@ def apply(
         told = north(session) if scored or message.record.events else North((), "")
         # Always in the same order: transactions that lock the same rows wait for each other and never in a circle.
         ordered = sorted(scored, key=lambda each: each.version.id)
-        fresh = _new(session, [(one, list(_rows(_origin(message), one))) for one in ordered])
-        announced = [announcement(one, row, told) for one, rows in fresh for row in rows]
-        insert_all(session, OutboxRow, outbox_rows(told, announced))
+        fresh = _new(session, [(one, _placed(session, one, _rows(_origin(message), one))) for one in ordered])
+        for late in (True, False):
+            whom = _without_nodes(told) if late else told
+            mine = [announcement(one, row, whom) for one, rows in fresh for row in rows if row["late"] is late]
+            insert_all(session, OutboxRow, outbox_rows(whom, mine))
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
@@ -105,6 +110,21 @@ def apply(
         counts["refused", fencing.REPEATED] = repeated
         _count(session, message, counts, _report(session, message.record, told))
         return True
+
+
+def _placed(session: Session, scored: Scored, rows: Iterator[_Row]) -> list[_Row]:
+    """Where the newest windows go first, those that come behind a newer one are late; under a lock of the version."""
+    if scored.version.spec.catch_up != NEWEST_FIRST:
+        return list(rows)
+    version = scored.version.id
+    session.execute(select(PipelineVersionRow.id).where(PipelineVersionRow.id == version).with_for_update())
+    newest = session.scalar(select(func.max(_predictions.c.end_time)).where(_predictions.c.version_id == version)) or 0
+    return [{**row, "late": row["end_time"] < newest} for row in rows]
+
+
+def _without_nodes(told: North) -> North:
+    """Those who are sent bodies: a node shows what is now, and is left alone."""
+    return North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
 
 
 def _known(session: Session, message: Message) -> bool:
@@ -224,6 +244,8 @@ def _count(
     record = message.record
     for one in record.refused:
         counts["refused", storable(one.reason, 60)] += one.readings
+    if record.dropped is not None:
+        counts["dropped", record.dropped.reason] = record.dropped.readings
     counts["lost_by_peer", ""] = record.lost
     for became, number in of_events.items():
         counts["event", became] = number
@@ -231,6 +253,9 @@ def _count(
         if readings:
             key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}
             add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
+    if (gone := record.dropped) is not None:
+        # Under the lock of the row that was just counted in.
+        lengthen_gap(session, record.connection, (gone.since, record.alive), gone.reason)
 
 
 def _new(session: Session, made: list[tuple[Scored, list[_Row]]]) -> list[tuple[Scored, list[_Row]]]:
@@ -294,8 +319,7 @@ def _store_late(session: Session, origin: _Row, scored: Sequence[Scored]) -> Non
     """`origin`: the record that closed the windows, or what stands for it."""
     if not scored:
         return
-    told = north(session)
-    told = North(tuple(one for one in told.consumers if not one.wants_nodes), told.plant)
+    told = _without_nodes(north(session))
     for one in scored:
         rows = _revised(session, one, _rows(origin, one))
         insert_all(session, PredictionRow, rows)

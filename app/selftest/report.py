@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import msgspec
 
 from app import times
-from app.selftest.sums import MOST_NAMED, Stall
+from app.selftest.sums import MOST_NAMED, Freshness, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Say = Callable[[str], str]
 
 SCHEMA: Final = 1
+MOST_MB: Final = 1024
+"""No process of the box holds more, its children with it: whatever waits for somebody waits on disk."""
 
 
 class Came(NamedTuple):
@@ -57,16 +59,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The API serves at the end."""
     forgot: int = 0
     """What the API had confirmed just before a power cut, and did not know at the end."""
+    hold_s: float | None = None
+    """How long each fault was to last; None: some seconds."""
+    memory_mb: dict[str, int] = {}
+    """What each process of the box held at most, its children with it; resident memory, in 2**20 bytes."""
 
     @classmethod
     def stillborn(cls, plan: Plan, left_out: str) -> Self:
         """Nothing came from the plant at all."""
-        return cls.of(plan, [], [], None, [], Stall(), Came(), left_out=left_out)
+        return cls.of(plan, [], [], None, [], Freshness(0), Came(), left_out=left_out)
 
     @classmethod
     def of(
         cls, plan: Plan, done: Sequence[Done], rows: Sequence[Account], north: North | None, ledgers: Sequence[Ledger],
-        stall: Stall, came: Came, *, left_out: str,
+        fresh: Freshness, came: Came, *, left_out: str,
     ) -> Self:  # fmt: skip
         """Put it together."""
         accounts = {one.name: one for one in ledgers}
@@ -80,7 +86,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             faults=[asdict(one) for one in done],
             connections=[_connection(one, accounts.get(one.connection)) for one in rows],
             north={} if north is None else _north(north),
-            stall=stall,
+            stall=fresh.worst,
+            hold_s=plan.hold_s,
+            memory_mb={name: -(-held // 2**20) for name, held in fresh.memory.items()},
             flows=came.flows,
             rests=came.rests,
             api=came.api,
@@ -92,6 +100,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return sum(one[name] for one in self.connections)
 
     @property
+    def light(self) -> bool:
+        """Whether memory stayed bounded in every process."""
+        return max(self.memory_mb.values(), default=0) <= MOST_MB
+
+    @property
     def good(self) -> bool:
         """Whether it was as promised."""
         # The plant sends nothing that has to be refused, and this box is told to drop nothing.
@@ -101,6 +114,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             and not any(self.total(name) for name in wrong)
             and self.north["windows"] > 0
             and not (self.north["missing"] or self.north["unsent"] or self.north["unheard"])
+            and self.light
         )  # fmt: skip
 
 
@@ -174,6 +188,8 @@ def _about(result: Result, say: Say) -> list[str]:
         (say("came to rest, ledger balanced"), say("yes") if result.rests else say("NO")),
         (say("API serves"), say("yes") if result.api else say("NO")),
         (say("API knows what it had confirmed"), say("NO") if result.forgot else say("yes")),
+        (say("memory at most, MB"), ", ".join(f"{name} {held}" for name, held in sorted(result.memory_mb.items()))),
+        *([(say("each fault lasts, s"), f"{result.hold_s:g}")] if result.hold_s is not None else []),
         *([(say("left out"), result.left_out)] if result.left_out else []),
     ]
     return _table([say("what"), ""], rows)

@@ -39,6 +39,8 @@ AROUND_NS: Final = times.NANOS
 """What a broker had confirmed so short before it was killed may have gone with it."""
 LATE_NS: Final = 2 * times.NANOS
 """Windows that ended so short before the plant did are left out of the sums: they may not be closed yet."""
+OURS: Final = ("gateway", "worker", "beat", "api")
+"""Processes whose memory is watched."""
 MOST_GAPS: Final = 100_000
 
 
@@ -53,6 +55,12 @@ class Plan:
     """Kinds of fault; empty: all."""
     plug: bool = True
     """Whether anything is done at all."""
+    hold_s: float | None = None
+    """How long each fault lasts that is not over at once; None: some seconds."""
+
+    def within(self, seconds: float) -> float:
+        """How long something may take that takes so long after a short fault: catching up is faster than real time."""
+        return max(seconds, self.hold_s or 0.0)
 
 
 async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
@@ -60,7 +68,7 @@ async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
     available((), plan.only)
     cuts = plan.plug and not POWER.isdisjoint(plan.only or POWER)
     async with rig(folder, plan.database, plan.seed if cuts else None) as there:
-        faults = schedule(plan.seed, plan.seconds, available(there.there, plan.only)) if plan.plug else ()
+        faults = _faults(there, plan)
         since, fresh = 0, None
         async with plant(there):
             if not await _flows(there, times.now()):
@@ -68,9 +76,9 @@ async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
             since = times.now()
             async with _watched(there, since) as fresh:
                 done = await _through(there, plan, faults, tell)
-                flows = await _flows(there, times.now())
+                flows = await _flows(there, times.now(), plan.within(FLOWS_S))
         until = times.now() - LATE_NS
-        rests = await _at_rest(there)
+        rests = await _at_rest(there, plan.within(RESTS_S))
         api, forgot = await _answers(there)
         came = Came(flows, rests, api, forgot)
         return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, came)
@@ -83,7 +91,13 @@ async def _through(there: Rig, plan: Plan, faults: Sequence[Fault], tell: Callab
     return done
 
 
-async def _flows(there: Rig, since: int) -> bool:
+def _faults(there: Rig, plan: Plan) -> tuple[Fault, ...]:
+    if not plan.plug:
+        return ()
+    return schedule(plan.seed, plan.seconds, available(there.there, plan.only), plan.hold_s)
+
+
+async def _flows(there: Rig, since: int, within_s: float = FLOWS_S) -> bool:
     """Whether readings of both connections, and answers, that are newer than this (ns) are stored in time."""
 
     def new(engine: Engine) -> bool:
@@ -91,10 +105,10 @@ async def _flows(there: Rig, since: int) -> bool:
         readings = all(newest.get(name, 0) > since for name in (PROCESS, DEVICE))
         return readings and queries.newest_window(engine) > since
 
-    return await _within(there, FLOWS_S, new)
+    return await _within(there, within_s, new)
 
 
-async def _at_rest(there: Rig) -> bool:
+async def _at_rest(there: Rig, within_s: float) -> bool:
     """Whether all that was read is stored, counted and sent, in time: every account balances with nothing held."""
     ended = times.now()
 
@@ -103,7 +117,7 @@ async def _at_rest(there: Rig) -> bool:
         counted = bool(accounts) and all(one.balanced and not one.held and one.at > ended for one in accounts)
         return counted and not queries.overdue(engine, times.now() - MAY_WAIT_NS)
 
-    return await _within(there, RESTS_S, rests)
+    return await _within(there, within_s, rests)
 
 
 async def _within(there: Rig, seconds: float, condition: Callable[[Engine], bool]) -> bool:
@@ -139,6 +153,7 @@ async def _watched(there: Rig, since: int) -> AsyncIterator[Freshness]:
             except UnreachableError:
                 newest = None
             fresh.look(times.now(), newest)
+            fresh.weigh({name: there.status(name).rss_bytes for name in OURS})
             await asyncio.sleep(LOOK_S)
 
     task = asyncio.create_task(watch())
@@ -165,7 +180,7 @@ def _result(
     windows, published = queries.windows(there.engine, until).values(), queries.published(there.engine)
     answers = sums.north(windows, published, sums.heard(logs / "listener"), forgets)
     ledgers = [one for one in ledger.accounts(there.engine) if one.name in sent]
-    return Result.of(plan, done, rows, answers, ledgers, fresh.worst, came, left_out=there.left_out)
+    return Result.of(plan, done, rows, answers, ledgers, fresh, came, left_out=there.left_out)
 
 
 def _forgets(done: list[Done]) -> list[Span]:

@@ -111,16 +111,21 @@ def available(there: Collection[str], only: Collection[str] = ()) -> tuple[Kind,
     return tuple(one for one in KINDS if (not one.needs or one.needs in there) and (not only or one.name in only))
 
 
-def schedule(seed: int, seconds: float, kinds: Sequence[Kind]) -> tuple[Fault, ...]:
+def schedule(seed: int, seconds: float, kinds: Sequence[Kind], hold_s: float | None = None) -> tuple[Fault, ...]:
     """The faults of a run of so many seconds, in the order of their beginning; the same for the same arguments.
 
-    Every kind comes once before any comes twice.
+    Every kind comes once before any comes twice. `hold_s`: so long each lasts that is not over at once. ValueError when
+    the run is too short for that.
     """
+    if hold_s is not None and FIRST_S + hold_s + LAST_S > seconds:
+        message = f"a fault that lasts {hold_s:g} s needs a run of {FIRST_S + hold_s + LAST_S:g} s at least: see --for"
+        raise ValueError(message)
     chance = random.Random(seed)  # noqa: S311 - repeatable is what is wanted
     made: list[Fault] = []
     at = FIRST_S
     for kind in _turns(chance, kinds):
         lasts = chance.uniform(*kind.lasts_s)
+        lasts = hold_s if hold_s is not None and lasts else lasts
         meets, rest = chance.random() < MEET, chance.uniform(*REST_S)
         begins = _begin(made, kind, at, meets=meets)
         if begins + lasts > seconds - LAST_S:

@@ -190,11 +190,17 @@ class Stall(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Freshness:
-    """How old the newest stored reading was, as it was looked at again and again."""
+    """How old the newest stored reading was, and what memory was held, as it was looked at again and again."""
 
     since: int
     worst: Stall = field(default_factory=Stall)
     newest: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes that a process and its children held at most, as they were looked at."""
+
+    def weigh(self, held: Mapping[str, int]) -> None:
+        """`held`: resident memory now, by process."""
+        self.memory |= {name: max(held, self.memory.get(name, 0)) for name, held in held.items()}
 
     def look(self, now: int, newest: Mapping[str, int] | None) -> None:
         """`newest`: source times in ns by connection; None when the database did not answer."""

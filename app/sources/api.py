@@ -23,6 +23,8 @@ class ConnectionView(View):
     name: str
     connector: str
     revision: int
+    priority: str
+    """`low`, `normal`, `high`: what a full journal drops first, where it drops by priority."""
     tags: int
     state: str
     error: str
@@ -69,6 +71,7 @@ def connections(_who: Viewer, engine: Database) -> list[ConnectionView]:
                 name=row.name,
                 connector=row.connector,
                 revision=row.revision,
+                priority=row.priority,
                 tags=tags,
                 state=seen.state,
                 error=seen.error,

@@ -40,6 +40,8 @@ class Connection:
     config: ConnectionConfig
     problem: str = ""
     """Why it cannot be run, for the operator; empty when it can."""
+    priority: str = field(default="normal", compare=False)
+    """`low`, `normal`, `high`: what the journal drops first. It is read the same whatever this is."""
     stored_until: int = field(default=0, compare=False)
     """ns: when the newest batch in its history was received; 0 without one. A journal that begins anew asks for it."""
 
@@ -67,7 +69,7 @@ def _connection(row: ConnectionRow, tags: tuple[TagBinding, ...], data_dir: Path
     options, problem = opened(row.options or {})
     folder = data_dir / "connections" / str(row.id)
     config = ConnectionConfig(row.name, options, tags, row.revision, str(folder))
-    return Connection(row.id, row.connector, config, problem, newest)
+    return Connection(row.id, row.connector, config, problem, row.priority, newest)
 
 
 def opened(options: Mapping[str, object]) -> tuple[dict[str, object], str]:

@@ -22,6 +22,8 @@ class ConnectionRow(Base):
     """Validated by the connector's `Options`; secrets sealed (see `access`)."""
     revision: Mapped[int] = mapped_column(Integer, default=1)
     """Goes up with every change of options or of the set of tags."""
+    priority: Mapped[str] = mapped_column(String(10), default="normal")
+    """`low`, `normal`, `high`: whose readings the journal drops first, where it is told to drop by it."""
     retired_at: Mapped[int | None] = mapped_column(Big)
     """ns; a connection is never deleted, because its readings name it."""
 

@@ -13,7 +13,7 @@ from app.ledger.service import Account as Ledger
 from app.selftest.faults import Done
 from app.selftest.report import Came, Result, markdown, write
 from app.selftest.run import Plan
-from app.selftest.sums import Account, North, Stall
+from app.selftest.sums import Account, Freshness, North, Stall
 
 PLAN = Plan(7, 90.0, "sqlite")
 ACCOUNT = Account("plant", 100, 98, 1, 1, 0, (), (), ())
@@ -29,7 +29,8 @@ def result(**change: Any) -> Result:  # noqa: ANN401 - one part of it
     """A good run, but for this."""
     given = {"rows": [ACCOUNT], "north": NORTH, "flows": True, "rests": True, "api": True, **change}
     rows, north, ledger = given.pop("rows"), given.pop("north"), given.pop("ledger", LEDGER)
-    return Result.of(PLAN, [FAULT, CUT], rows, north, [ledger], Stall("plant", 3.5, 0), Came(**given), left_out="")
+    fresh = Freshness(0, Stall("plant", 3.5, 0), memory={"gateway": given.pop("held", 200) * 2**20})
+    return Result.of(PLAN, [FAULT, CUT], rows, north, [ledger], fresh, Came(**given), left_out="")
 
 
 def test_a_good_run_is_passed() -> None:
@@ -54,6 +55,7 @@ def test_a_good_run_is_passed() -> None:
         {"north": North(40, (), 1, 0, ())},
         {"north": North(40, (), 0, 0, ("p",))},
         {"north": North(0, (), 0, 0, ())},
+        {"held": 1025},
     ],
 )
 def test_whatever_is_wrong_fails_it(change: dict[str, Any]) -> None:

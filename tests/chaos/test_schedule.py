@@ -69,3 +69,19 @@ def test_a_fault_that_is_none_is_refused_by_name() -> None:
     """A misspelt `--only` would otherwise be a run without faults."""
     with pytest.raises(ValueError, match="there is no fault gatway_killed"):
         available({"sqlite"}, ["gatway_killed"])
+
+
+@given(SEEDS)
+def test_a_fault_lasts_as_long_as_it_is_told(seed: int) -> None:
+    """What is over at once stays so; the rest lasts, and is over before the end."""
+    made = schedule(seed, 4000, available({"sqlite"}), 600.0)
+    lasts = {one.kind: round(one.ends_s - one.begins_s) for one in made}
+    assert {seconds for kind, seconds in lasts.items() if any(BY_NAME[kind].lasts_s)} <= {600}
+    assert {seconds for kind, seconds in lasts.items() if not any(BY_NAME[kind].lasts_s)} <= {0}
+    assert max(one.ends_s for one in made) <= 4000 - LAST_S
+
+
+def test_a_run_too_short_for_its_fault_is_refused() -> None:
+    """Rather than one in which nothing happens."""
+    with pytest.raises(ValueError, match="--for"):
+        schedule(1, 600, available({"sqlite"}), 600.0)

@@ -65,6 +65,13 @@ CHANGES = {
     ),
     "a bad address": ('"st/curve#/torque"', '"st/+#/torque"', "st/+", ""),
     "a wrong type": ("above: 1.0", "above: high", "above: high", ""),
+    "a memory that is answered newest first": (
+        "model: judge",
+        "model: judge\n    catch_up: newest_first",
+        "newest_first",
+        "catch_up: in_order",
+    ),
+    "a priority that there is not": ("connector: mqtt\n", "connector: mqtt\n    priority: urgent\n", "urgent", ""),
     "a clear beyond the limit": ("clear: 0.8", "clear: 1.2", "clear: 1.2", ""),
     "a model that was never imported": (
         "name: judge, digest:",
@@ -137,6 +144,21 @@ def test_all_mistakes_come_at_once(wrong: Wrong, good: str) -> None:
     assert [m.line for m in mistakes] == sorted(m.line for m in mistakes)
     for part in ("plc", "abov:", "user:"):
         assert line_of(text, part) in {m.line for m in mistakes}, part
+
+
+def test_a_gateway_catches_up_in_one_order(wrong: Wrong, check: Check, good: str) -> None:
+    """Newest first is refused beside a pipeline that goes in order, which is named; without memory both may."""
+    free = good.replace("    context: {unit_id: serial}\n", "").replace(", clear: 0.8", "")
+    asked = free.replace("model: judge\n", "model: judge\n    catch_up: newest_first\n")
+    assert check(asked).pipelines["tightening"].entry.catch_up == "newest_first"
+    begin, end = asked.index("  - name: tightening"), asked.index("northbound:")
+    second = asked[begin:end].replace("tightening", "second")
+    assert len(check(asked[:end] + second + asked[end:]).pipelines) == 2
+    (mistake,) = wrong(asked[:end] + second.replace("newest_first", "in_order") + asked[end:])
+    assert "'second' is answered in order" in mistake.message
+    assert all(re.search("[\u4e00-\u9fff]", in_chinese(one)) for one in (mistake.message, mistake.hint))
+    (mistake,) = wrong(good.replace("model: judge\n", "model: judge\n    catch_up: newest_first\n"))
+    assert mistake.message.endswith("bad (clear); context (unit_id)")
 
 
 def test_a_name_stands_once(wrong: Wrong, good: str) -> None:

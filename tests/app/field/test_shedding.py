@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,16 @@ from kombu.connection import Connection
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from app.db import reading
+from app.db import reading, writing
 from app.gateway import Gateway
 from app.ledger.service import Account, accounts
 from app.ledger.tables import GapRow
 from app.queue import CONTENT_TYPE, Door
 from app.records import Message
+from app.scoring.service import apply
 from app.settings import Settings
-from tests.app.field.doubles import SECOND, batch
+from app.sources.tables import ConnectionRow
+from tests.app.field.doubles import SECOND, Peer, batch
 from tests.app.field.test_gateway import QUEUE, Plant, running
 from tests.app.field.test_gateway import Worker as SmallWorker
 from tests.waiting import wait_for
@@ -152,6 +155,70 @@ async def test_a_restart_in_the_middle_counts_nothing_twice(
     batches = {message.record.received_time for message in worker.messages if message.record.count}
     assert len(batches) * READINGS == found.stored
     assert found.stored + found.dropped == plant.sent * READINGS
+
+
+def _has(gateway: Gateway, records: int) -> bool:
+    return gateway.journal.head.number >= records
+
+
+class Applying(Worker):
+    """Applies with the service's own transaction, windows left aside: what became of readings is what is looked at."""
+
+    def apply(self, message: Message) -> None:
+        """Once."""
+        if apply(self.engine, message, []):
+            self.messages.append(message)
+
+
+async def test_what_matters_least_goes_first(plant: Plant, redis: str, tmp_path: Path, database_url: str) -> None:
+    """A full journal drops readings of the connection with the low priority and keeps those of the other one."""
+    vital = plant.plug.sources["second"]
+    assert isinstance(vital, Peer)
+    with writing(plant.engine) as session:
+        session.get_one(ConnectionRow, 1).priority = "low"
+        session.add(ConnectionRow(name="second", connector="plug", options={}, priority="high"))
+    chosen = _settings(tmp_path, database_url, journal_when_full="drop_by_priority")
+    async with running(plant, redis, chosen) as gateway:
+        for part in range(1, 11):
+            _feed(plant, 2 * MB)
+            taken = 1 + plant.sent + 5 * (part - 1)
+            await wait_for(partial(_has, gateway, taken), 30)
+            for number in range(5):
+                vital.inbox.put_nowait(batch((9,), (float(part),), at=plant.start + plant.sent * SECOND + number))
+            await wait_for(vital.inbox.empty, 30)
+        await wait_for(lambda: gateway.shedding.reason == "journal_full", 10)
+        await wait_for(lambda: not gateway.journal.crowded, 10)
+        assert gateway.journal.state.state == "running"
+        worker = Applying(redis, plant.engine)
+        worker.start()
+        try:
+            head = gateway.journal.head
+            await wait_for(lambda: gateway.dispatcher.safe() >= head, 60)
+            counted = [(plant.sent * READINGS, 0), (50, 0)]
+            await wait_for(lambda: [(one.read, one.held) for one in accounts(plant.engine)] == counted, 20)
+        finally:
+            worker.stop.set()
+            await asyncio.to_thread(worker.join)
+        low, high = accounts(plant.engine)
+        assert (low.balanced, high.balanced) == (True, True)
+        assert (high.stored, high.dropped) == (50, 0)
+        assert low.dropped == gateway.journal.dropped_readings > 3 * MB // 8
+        assert low.reasons["dropped", "journal_full"] == low.dropped
+    with reading(plant.engine) as session:
+        gaps = [(one.connection_id, one.since, one.until, one.cause) for one in session.scalars(select(GapRow))]
+    assert {(connection, cause) for connection, _, _, cause in gaps} == {(1, "journal_full")}
+    kept = {message.record.received_time for message in worker.messages if message.record.connection == 1
+            and message.record.count}  # fmt: skip
+    assert not [at for at in kept if any(since < at < until for _, since, until, _ in gaps)]
+    gone = [m.record for m in worker.messages if m.record.dropped]
+    assert all(any(since <= one.received_time <= until for _, since, until, _ in gaps) for one in gone)
+    blocks = [one for message in worker.messages for one in message.windows]
+    sequences = [number for one in blocks for number in np.frombuffer(one.sequence, "<i8").tolist()]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert len(sequences) >= plant.sent - 3
+    refused = [why for one in blocks for _, why in one.refused]
+    assert len(refused) >= len(gone)
+    assert {why.split(":")[0] for why in refused} == {"gap"}
 
 
 async def test_what_waits_too_long_is_dropped(plant: Plant, redis: str, tmp_path: Path, database_url: str) -> None:

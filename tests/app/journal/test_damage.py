@@ -179,7 +179,7 @@ def test_a_file_that_damage_has_parted_is_not_dropped(tmp_path: Path) -> None:
     """What would be left of it would count the part that stays twice."""
     disk = Disk(tmp_path, [20, 20])
     disk.spoil(10)
-    assert load(tmp_path).oldest(Position(0, 0)) is None
+    assert next(load(tmp_path).droppable(Position(0, 0)), None) is None
 
 
 @pytest.mark.parametrize(("counts_s", "known"), [(0.0, {2: 5}), (3600.0, {})])

@@ -23,7 +23,7 @@ Step = tuple[str, int]
 STEP = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 12)),
     st.tuples(st.just("apply"), st.integers(0, 30)),
-    st.tuples(st.sampled_from(["drop", "decide", "restart", "advance", "kill"]), st.just(0)),
+    st.tuples(st.sampled_from(["drop", "thin", "decide", "restart", "advance", "kill"]), st.just(0)),
 )
 
 
@@ -74,6 +74,8 @@ class _Story:
                 self._work(position, brought)
         elif name == "drop":
             self._journal.drop(self._taken, "journal_full")
+        elif name == "thin":
+            self._journal.thin(self._taken, "journal_full", lambda connection: connection)
         elif name == "decide":
             self._claim()
         elif name == "advance":

@@ -12,7 +12,7 @@ from app import settings
 from app.access.tables import AuditRow
 from app.config.check import check_text
 from app.config.desired import Desired
-from app.db import make_engine, reading, upgrade
+from app.db import make_engine, reading, upgrade, writing
 from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
 from app.pipelines.service import active
@@ -135,6 +135,27 @@ def test_second_apply_changes_nothing(engine: Engine, desired: Make) -> None:
     again = service.apply(engine, desired(TEXT), "wu")
     assert again == service.Applied(1, ())
     assert len(queries.revisions(engine)) == 1
+
+
+def test_a_priority_changes_nothing_else(engine: Engine, desired: Make, tmp_path: Path) -> None:
+    """What the journal drops first is no matter of how a connection is read: the running one stays as it is."""
+    service.apply(engine, desired(TEXT), "wu")
+    (before,) = running(engine, tmp_path).values()
+    told = desired(TEXT.replace("connector: mqtt\n", "connector: mqtt\n    priority: low\n", 1))
+    (change,) = service.apply(engine, told, "wu").changes
+    assert (change.kind, change.name, change.detail) == ("connection", "station", "priority: normal → low")
+    (after,) = running(engine, tmp_path).values()
+    assert (before.priority, after.priority) == ("normal", "low")
+    assert after == before
+
+
+def test_a_version_from_before_there_was_an_order_stays(engine: Engine, desired: Make) -> None:
+    """An upgrade alone puts no new version of a pipeline in force."""
+    service.apply(engine, desired(TEXT), "wu")
+    with writing(engine) as session:
+        row = session.scalars(select(PipelineVersionRow)).one()
+        row.spec = {key: one for key, one in row.spec.items() if key != "catch_up"}
+    assert service.apply(engine, desired(TEXT), "wu").changes == ()
 
 
 def test_difference_writes_nothing(engine: Engine, desired: Make) -> None:
