@@ -16,7 +16,7 @@ from app.commands.running import Data, choose_data
 from app.models.queries import models
 from app.pipelines.queries import pipelines
 from app.watch.service import judge, unbalanced, uncertified
-from inference.golden import CLASSES
+from inference.kit.precision import CLASSES
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from app.access.seal import SealError, opened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -24,6 +26,21 @@ class WantedConnection:
     history: str = ""
     """Class of its tags; empty where there is none."""
     priority: str = "normal"
+
+    def differs_from(self, stored: Mapping[str, Any] | None) -> str:
+        """Option by option, old → new, secrets hidden. `stored`: its sealed options; empty where nothing differs."""
+        after = dict(self.options)
+        try:
+            before = opened(stored or {})
+        except SealError:
+            before = dict(stored or {})  # the key is another one: sealed again under the one in use
+
+        def shown(key: str, values: Mapping[str, Any]) -> str:
+            hidden = key in self.secrets or isinstance(values.get(key), dict)
+            return "••••" if hidden and key in values else str(values.get(key, "-"))
+
+        keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        return ", ".join(f"{key}: {shown(key, before)} → {shown(key, after)}" for key in keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.scoring.tables import PredictionRow
 from app.sources.tables import ConnectionRow
 from app.watch import schemas as watch
-from app.watch.schemas import BOX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -383,7 +382,7 @@ def acknowledge(engine: Engine, event: str, who: str, comment: str) -> bool:
 
 
 def _tell_acknowledged(session: Session, event: dict[str, Any]) -> None:
-    if event["source"] == BOX:
+    if event["source"] == watch.BOX:
         of = ConnectionRow if event["pipeline_id"] is None else PipelineRow
         key = event["connection_id"] if event["pipeline_id"] is None else event["pipeline_id"]
         name = session.scalar(select(of.name).where(of.id == key)) or ""

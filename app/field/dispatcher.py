@@ -277,9 +277,8 @@ class Dispatcher:
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
         record, term = entry.record, lane.windowing.term(entry.record.connection)
-        message = msgspec.msgpack.encode(
-            Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term),
-        )
+        made = Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term)
+        message = msgspec.msgpack.encode(made)
         await self._flight.room(len(message), 1 if lane.end is None else SHARE)
         await self._send(entry.position, message)
         self._flight.sent(entry.position, message, time.monotonic())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from app.field.blocking import blocking
-from app.field.dispatcher import Outage
+from app.field.outage import Outage
 from app.journal.service import DatabaseError
 from app.leases import service as leases
 from app.live import LeaseLive

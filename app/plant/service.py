@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from app import times
-from app.access.seal import SealError, opened, same, sealed
+from app.access.seal import same, sealed
 from app.access.service import audit
 from app.certificates.service import override
 from app.db import writing
@@ -99,7 +99,7 @@ class _Applier:
                 row.retired_at is not None or row.connector != wanted.connector or not same(row.options, wanted.options)
             ):
                 what = "added" if row.retired_at is not None else "changed"
-                self.note("connection", name, what, _difference(row.options, wanted))
+                self.note("connection", name, what, wanted.differs_from(row.options))
                 row.connector, row.options = wanted.connector, sealed(wanted.options, wanted.secrets)
                 row.retired_at = None
                 touched.add(name)
@@ -352,21 +352,6 @@ class _Applier:
                 row.enabled = False
                 row.revision += 1
                 self.note("northbound", name, "removed")
-
-
-def _difference(stored: Mapping[str, Any] | None, wanted: WantedConnection) -> str:
-    after = dict(wanted.options)
-    try:
-        before = opened(stored or {})
-    except SealError:
-        before = dict(stored or {})  # the key is another one: sealed again under the one in use
-
-    def shown(key: str, values: Mapping[str, Any]) -> str:
-        hidden = key in wanted.secrets or isinstance(values.get(key), dict)
-        return "••••" if hidden and key in values else str(values.get(key, "-"))
-
-    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    return ", ".join(f"{key}: {shown(key, before)} → {shown(key, after)}" for key in keys)
 
 
 def _spec_difference(active: PipelineVersionRow | None, spec: Mapping[str, Any], number: int) -> str:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from app.extensions import BIG
 from app.records import (
-    BIG,
     MAX_COLUMNS,
     Columns,
     FillRecord,

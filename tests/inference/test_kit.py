@@ -36,7 +36,7 @@ from inference.nodecases import cases
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from inference.kit import Feeds, Graph, Opened, Question
+    from inference.kit import Feeds, Graph, Opened, Question, Target
 
 SHORT = tuple(name for name in suite.SECTIONS if name not in ("nodes", "cancel", "restart"))
 
@@ -90,7 +90,7 @@ class _Altered:
         self._session.close()
 
 
-def _found(target: suite.Target, material: suite.Material, *wanted: str, reloads: int = 10) -> dict[str, suite.Section]:
+def _found(target: Target, material: suite.Material, *wanted: str, reloads: int = 10) -> dict[str, suite.Section]:
     return {one.section: one for one in suite.Run(target, material, wanted, reloads).sections()}
 
 
@@ -101,7 +101,7 @@ def cpu() -> Own:
     return Own(used, used.devices()[0])
 
 
-def _each(change: Callable[[np.ndarray], object]) -> Callable[[Feeds], Feeds]:  # type: ignore[type-arg]
+def _each(change: Callable[[np.ndarray], object]) -> Callable[[Feeds], Feeds]:
     return lambda answer: {name: change(value) for name, value in answer.items()}
 
 

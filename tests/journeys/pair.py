@@ -21,6 +21,7 @@ from app.launcher.stack import Stack, prepare
 from app.leases.tables import LeaseRow
 from app.readings.tables import BatchRow
 from app.selftest import box
+from app.selftest.caller import Caller
 from app.selftest.gate import Gate
 from app.settings import Settings
 from tests.waiting import wait_for
@@ -161,7 +162,7 @@ async def pair(folder: Path, url: str) -> AsyncIterator[Pair]:
 
 def _rig(folder: Path, chosen: Settings, stack: Stack, ways: box.Ways) -> box.Rig:
     no_engine: Engine = None  # type: ignore[assignment]
-    return box.Rig(folder, "postgresql", chosen, no_engine, stack, ways, frozenset(), "", None)
+    return box.Rig(folder, "postgresql", chosen, no_engine, stack, ways, frozenset(), "", None, None, Caller(0, ""))
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -32,7 +33,7 @@ def package(tmp_path: Path) -> Path:
     return target
 
 
-def _checked(tmp_path: Path, **policy: object) -> str:
+def _checked(tmp_path: Path, **policy: Any) -> str:  # noqa: ANN401
     """What `headrace check` says of the plant under this policy."""
     store = tmp_path / "models"
     store.mkdir(exist_ok=True)
