@@ -21,7 +21,7 @@ from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
 from app.pipelines.tables import PipelineVersionRow
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
-from app.reporting import report
+from app.reports.service import report
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 from app.texts import storable

@@ -27,6 +27,7 @@ FEATURES: Final = frozenset(
         "pipelines",
         "plant",
         "readings",
+        "reports",
         "retention",
         "scoring",
         "serving",

@@ -19,7 +19,7 @@ from app.history.service import CompactedElsewhereError, bring_in, compact, merg
 from app.history.tables import AxisRow, ChunkRow, ThinnedRow
 from app.ledger.tables import GapRow, LedgerRow
 from app.points import Points
-from app.queue import HISTORY, THIN
+from app.queue import HISTORY, THIN, celery
 from app.readings import service as readings
 from app.retention.service import removals
 from app.settings import Settings
@@ -27,7 +27,6 @@ from app.sources.tables import ConnectionRow
 from app.thinning import queries as thinned
 from app.thinning.service import due, run, thin
 from app.thinning.tasks import thin_history
-from app.worker import celery
 from tests.app.history.past import TAGS
 from tests.app.thinning.thinned import ALL, DAY, MINUTE, NOW, STEPS, newest, put, rows, run_all, store
 from tests.app.works import SECOND, START

@@ -1,0 +1,1 @@
+"""What plants report of their own: their events and alarms."""
