@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import uuid
 from dataclasses import dataclass
@@ -140,26 +139,34 @@ async def story(tmp_path_factory: pytest.TempPathFactory, postgres_server_url: s
     with psycopg.connect(postgres_server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     url = postgres_server_url.rpartition("/")[0] + f"/{name}"
-    async with pair(folder, url) as two, box.plant(two.rig, HZ):
-        await two.start(FIRST)
-        await two.owned(FIRST)
-        await _flows(two)
-        since = times.now()
-        await _standing_by(two, SECOND)
-        takeovers = [await step(two) for step in (_killed, _stopped, _cut, _handed_over)]
-        await _flows(two)
-        until = times.now() - LATE_NS
-        return await _told(two, takeovers, since, until)
+    async with pair(folder, url) as two:
+        async with box.plant(two.rig, HZ):
+            await two.start(FIRST)
+            await two.owned(FIRST)
+            await _flows(two)
+            since = times.now()
+            await _standing_by(two, SECOND)
+            takeovers = [await step(two) for step in (_killed, _stopped, _cut, _handed_over)]
+            await _flows(two)
+            until = times.now() - LATE_NS
+        await _at_rest(two)
+        return _told(two, takeovers, since, until)
 
 
-async def _told(two: Pair, takeovers: list[Takeover], since: int, until: int) -> Story:
+async def _at_rest(two: Pair) -> None:
+    """All that was read is stored, counted, sent and heard."""
+    ended = times.now()
+
+    def rests() -> bool:
+        accounts = ledger.accounts(two.engine)
+        counted = bool(accounts) and all(one.balanced and not one.held and one.at > ended for one in accounts)
+        return counted and not queries.overdue(two.engine, times.now())
+
+    await wait_for(rests, 300, f"it comes to rest: {two.log(FIRST)}\n{two.log(SECOND)}")
+
+
+def _told(two: Pair, takeovers: list[Takeover], since: int, until: int) -> Story:
     engine, logs = two.engine, two.rig.logs
-    await asyncio.sleep(0)
-
-    def balanced() -> bool:
-        return all(one.balanced for one in ledger.accounts(engine))
-
-    await wait_for(balanced, 150, "the ledger balances")
     sent = {
         box.PROCESS: sums.Sent(_until(sums.read(logs / "server"), until), sums.read(logs / "server")),
         box.DEVICE: sums.Sent(
@@ -180,7 +187,7 @@ async def _told(two: Pair, takeovers: list[Takeover], since: int, until: int) ->
         tuple(takeovers),
         accounts,
         sums.north(windows, published, sums.heard(logs / "listener")),
-        balanced(),
+        all(one.balanced for one in ledger.accounts(engine)),
         events,
         tuple(sorted({end for end in ends if ends.count(end) > 1})),
         f"{two.log(FIRST)}\n{two.log(SECOND)}",

@@ -122,6 +122,16 @@ def test_another_term_forgets_what_was_in_force(tmp_path: Path) -> None:
     assert {one.term for one in later} == {6}
 
 
+def test_no_window_reaches_over_a_takeover(tmp_path: Path) -> None:
+    """Under a new term windows begin with what is read under it, though the version was in force before."""
+    windowing = started(tmp_path)
+    run(windowing, [switch(1, leased(4, 41)), *readings(range(2, 20))])
+    found = run(windowing, [switch(20, leased(6, 80)), *readings(range(40, 60))])
+    starts = [one for block in found for one in np.frombuffer(block.start_time, "<i8").tolist()]
+    assert min(starts) >= BASE + 19 * SECOND, "exclusive: the first row is the first reading's"
+    assert numbers(found) == list(range(80, 80 + len(starts)))
+
+
 def test_where_leases_are_switched_off_numbers_go_on(tmp_path: Path) -> None:
     """There is one gateway again: no term is named, and no number comes twice."""
     windowing = started(tmp_path)
