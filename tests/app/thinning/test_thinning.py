@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -337,5 +338,6 @@ def test_beat_does_it_from_time_to_time(past: Past, tmp_path: Path) -> None:
     thin_history()
     for tag in TAGS:
         assert points(past, tag) == expected(past, tag, MINUTE, NOW)
+    importlib.import_module("app.worker")
     (entry,) = (one for one in celery.conf.beat_schedule.values() if one["task"] == THIN)
     assert (entry["schedule"], entry["options"]["queue"]) == (600.0, HISTORY)
