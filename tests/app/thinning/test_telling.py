@@ -89,6 +89,14 @@ def test_a_point_is_not_imported_as_a_reading(box: Past, tmp_path: Path, suffix:
     assert {(one.tag, one.reason) for one in told} == {("t3", "thinned")}
 
 
+def test_a_point_of_another_box_is_no_reading_either(box: Past, tmp_path: Path) -> None:
+    """Where this box has neither readings nor points of that time."""
+    file = tmp_path / "in.csv"
+    file.write_text(f"tag,time,value,thinned_s\nt1,{NOW - 5},1,60\nt1,{NOW - 4},2,\n")
+    report, told = bring(box, file)
+    assert ([(one.line, one.reason) for one in told], report.stored) == ([(2, "thinned")], 1)
+
+
 def test_what_may_have_become_a_point_is_not_imported_again(box: Past, tmp_path: Path) -> None:
     """Nobody can tell any more whether it was there; what lies beside the intervals is new, and another tag's too."""
     file = tmp_path / "in.csv"
