@@ -10,10 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 from pyarrow import parquet
 
+from app.backfill.queries import Gone, gone
 from app.exchange import incoming
 from app.exchange.incoming import Target
 from app.readings import service as readings
 from app.thinning import queries as thinned
+from inference.window import Input, Spec
 from tests.app.history.past import Past
 from tests.app.thinning.thinned import ALL, MINUTE, NOW, STEPS, newest, put, run_all, store
 from tests.app.web.conftest import admin, engine, web
@@ -185,3 +187,19 @@ def test_points_are_no_readings(box: Past) -> None:
     assert [one.time.tolist() for one in stored] == [[NOW]]
     assert list(readings.newest_chunks(box.works.engine, [3], NOW - 1)) == []
     assert list(readings.between(box.works.engine, [1], START, START + 300 * SECOND, [3])) == []
+
+
+def test_what_was_in_force_is_not_known_before_the_next_reading(box: Past) -> None:
+    """A window that begins after the points needs what is in them all the same; one that ends before them does not."""
+    spec = Spec("grid", (Input(3, 1),), SECOND, length=4, hop=1, lateness_ns=0)
+    later = BEGIN + 20 * MINUTE
+    assert gone(box.works.engine, spec, later, later + SECOND) == Gone("t3", NOW + 5 * SECOND - 1)
+    after = NOW + 5 * SECOND
+    assert gone(box.works.engine, spec, after, after) is None
+    assert gone(box.works.engine, spec, after - 1, after) is not None
+    before = BEGIN - 2 * MINUTE
+    assert gone(box.works.engine, spec, before, before) is None
+    other = Spec("grid", (Input(1, 1),), SECOND, length=4, hop=1, lateness_ns=0)
+    assert gone(box.works.engine, other, later, later) is None
+    told = Spec("grid", (Input(1, 1),), SECOND, length=4, hop=1, lateness_ns=0, context=(("unit_id", 3),))
+    assert gone(box.works.engine, told, later, later) == Gone("t3", NOW + 5 * SECOND - 1)
