@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from app.db import reading, writing
+from app.history.service import compact
 from app.history.tables import AxisRow, ChunkRow, HistoryClassRow, ThinnedRow
 from app.retention.service import KINDS, piece, removals, within_budget
 from app.sources.tables import TagRow
@@ -98,6 +99,18 @@ def test_the_least_valuable_leave_a_full_disk_first(past: Past) -> None:
     assert left(past)[1] == found[1] or left(past)[1]
     within_budget(past.works.engine, 0, 60)
     assert size(past) == 0
+
+
+def test_the_oldest_of_an_hour_leave_first(past: Past) -> None:
+    """Whichever was stored first."""
+    for at in (600, 0, 1200):
+        past.store([(1, (at + n) * SECOND, float(n), 0) for n in range(20)], DAY)
+        past.applied()
+        compact(past.works.engine)
+    within_budget(past.works.engine, size(past) - 1, 60)
+    assert past.read(1, START, NOW) == past.expected(1, START + 600 * SECOND, NOW)
+    within_budget(past.works.engine, size(past) - 1, 60)
+    assert past.read(1, START, NOW) == past.expected(1, START + 1200 * SECOND, NOW)
 
 
 def test_points_count_and_leave_as_readings_do(past: Past) -> None:
