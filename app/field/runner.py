@@ -26,7 +26,7 @@ from app.log import (
     get_logger,
 )
 from app.records import to_record
-from app.times import NANOS, rfc3339
+from app.times import NANOS, now, rfc3339
 from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstalledError, RefusedError
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class Runner:
         # Before: it is journaled even when we are cancelled while we wait for that.
         self._repeats.note(record)
         await self._append(record)
+        self._repeats.durable(record, now())
         if record.gap_since and self.filling is not None:
             self.filling.look()
         self._standing.readings += record.readings()

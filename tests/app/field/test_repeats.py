@@ -72,6 +72,18 @@ def test_what_was_written_is_left_out_and_the_rest_stays_in_order() -> None:
     assert rows(repeats.without(batch(WRITTEN))) == []
 
 
+def test_what_waited_long_for_its_disk_is_told_apart_from_then_on() -> None:
+    """A disk took nothing for five minutes, and what it then took was not acknowledged: its broker sends it again."""
+    now = times.now()
+    late, waited = [(1, 900, 4.5, 0)], record(WRITTEN, now - 5 * KEEP_NS)
+    repeats = Repeats()
+    repeats.note(waited)
+    repeats.durable(waited, now)
+    repeats.note(record(late, now))
+    repeats.expect("line")
+    assert rows(repeats.without(batch([*WRITTEN, *late, (1, 901, 5.5, 0)]))) == [(1, 901, 5.5, 0)]
+
+
 def test_a_reading_without_a_value_can_be_a_repeat() -> None:
     """Bad without a value is equal to itself."""
     repeats = Repeats()
