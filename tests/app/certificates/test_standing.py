@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -16,7 +17,9 @@ from app.certificates import queries, service
 from app.certificates.schemas import Standing, Subject
 from app.certificates.tables import CertificateRow
 from app.db import reading, writing
+from app.events.service import acknowledge
 from app.events.tables import EventRow
+from app.northbound.tables import OutboxRow
 from app.scoring.tables import PredictionRow
 from app.settings import Settings
 from app.watch.service import judge, uncertified
@@ -124,9 +127,17 @@ def test_a_failed_check_makes_answers_uncertain_and_raises_an_alarm_once(works: 
     assert (rule, state) == ("certificate", "unack_active")
     assert "headrace certify --pipeline 'watch'" in message["en"]
     assert "headrace certify --pipeline 'watch'" in message["zh-CN"]
+    with reading(works.engine) as session:
+        event = session.scalars(select(EventRow.id)).one()
+    assert acknowledge(works.engine, event, "ann", "seen")
     assert _certify(works, "cpu").passed
     judge(works.engine, uncertified(works.engine))
-    assert [state for _, state, _ in _events(works)] == ["rtn_unack"]
+    assert [state for _, state, _ in _events(works)] == ["normal"]
+    with reading(works.engine) as session:
+        told = session.scalars(select(OutboxRow).where(OutboxRow.key == "box:watch:certificate")).all()
+    clouds = [msgspec.json.decode(one.body) for one in told if one.body]
+    assert [one["type"].rpartition(".")[2] for one in clouds] == ["raised", "acknowledged", "cleared"]
+    assert {one["subject"] for one in clouds} == {"watch/certificate"}
     works.scorer.sessions.drop_all()
     assert scored(works, 4).status == Status.GOOD
 
