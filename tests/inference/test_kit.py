@@ -258,9 +258,16 @@ def test_a_vendor_without_engine_cannot_be_cancelled(material: suite.Material) -
 def test_material_is_the_same_after_packing(cpu: Own, material: suite.Material) -> None:
     """Cases, models and vectors come out of the file as they went in: text, sequences, nothing at all and scalars."""
     some = cases("test_identity_opt") + cases("test_string_concat") + cases("test_identity_seq") + cases("bfloat16")
+    text = np.array(["a", "引"], object)
+    odd = (None, [np.zeros(2), None], text, np.asarray(np.float32(1)), [], np.array([], np.int8))
     held = io.BytesIO()
-    pack.write(replace(material, cases=some), held)
+    pack.write(replace(material, cases=(*some, replace(some[0], vectors=((odd, odd[::-1]),)))), held)
     back = pack.read(held)
+    (given, expected), = back.cases[-1].vectors
+    assert [difference(want, have, 0, 0) for want, have in zip(odd, given, strict=True)] == [""] * len(odd)
+    assert expected[-1] is None
+    assert given[1][1] is None
+    back = replace(back, cases=back.cases[:-1])
     assert [one.graph for one in back.questions] == [one.graph for one in material.questions]
     assert (back.foreign, back.right, back.yardstick) == (material.foreign, ["test_abs"], "a yardstick")
     before = _found(cpu, replace(material, cases=some), "nodes")["nodes"].facts["cases"]
