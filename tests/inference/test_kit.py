@@ -30,6 +30,7 @@ from inference.kit import (
     signing,
     suite,
 )
+from inference.kit.nodes import difference
 from inference.kitmodels import foreign, long_run, questions
 from inference.nodecases import cases
 

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from inference import Backend, Device, Model, Options, Placement, Session, UnsupportedModelError, backend
+from inference.adapters.tensors import as_array
 from inference.conformity import Own
 from inference.kit import Case
 from inference.kit.nodes import Result, by_operator, difference, judged, wrong
@@ -106,6 +107,9 @@ def test_another_item_of_a_sequence_is_seen(every: tuple[Case, ...]) -> None:
     assert "item 0: differs by up to 1" in _one(backend("cpu"), off).reason
     short = replace(chosen, vectors=((given, (expected[:-1],)),))
     assert f"{len(expected)} items, expected {len(expected) - 1}" in _one(backend("cpu"), short).reason
+    alike = as_array([np.zeros(2), np.ones(2)])
+    assert alike.shape == (2,)
+    assert alike[1].tolist() == [1, 1]
     assert difference(None, None, 0, 0) == ""
     assert difference(None, np.zeros(1), 0, 0)
     assert difference([np.zeros(1)], np.zeros(1), 0, 0)
