@@ -6,7 +6,7 @@ import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -260,7 +260,7 @@ def test_material_is_the_same_after_packing(cpu: Own, material: suite.Material) 
     """Cases, models and vectors come out of the file as they went in: text, sequences, nothing at all and scalars."""
     some = cases("test_identity_opt") + cases("test_string_concat") + cases("test_identity_seq") + cases("bfloat16")
     text = np.array(["a", "引"], object)
-    odd = (None, [np.zeros(2), None], text, np.asarray(np.float32(1)), [], np.array([], np.int8))
+    odd: tuple[Any, ...] = (None, [np.zeros(2), None], text, np.asarray(np.float32(1)), [], np.array([], np.int8))
     held = io.BytesIO()
     pack.write(replace(material, cases=(*some, replace(some[0], vectors=((odd, odd[::-1]),)))), held)
     back = pack.read(held)

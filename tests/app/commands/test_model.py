@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -33,11 +32,11 @@ def package(tmp_path: Path) -> Path:
     return target
 
 
-def _checked(tmp_path: Path, **policy: Any) -> str:  # noqa: ANN401
+def _checked(tmp_path: Path, *, required: bool = False, trusted: tuple[str, ...] = ()) -> str:
     """What `headrace check` says of the plant under this policy."""
     store = tmp_path / "models"
     store.mkdir(exist_ok=True)
-    settings.use(Settings(data_dir=tmp_path, **policy))
+    settings.use(Settings(data_dir=tmp_path, require_signature=required, trusted_signers=trusted))
     try:
         check_text(PLANT, str(tmp_path / "plant.yaml"), store)
     except DocumentError as error:
@@ -50,7 +49,7 @@ def _checked(tmp_path: Path, **policy: Any) -> str:  # noqa: ANN401
 def test_a_package_is_signed_and_let_in(run: Run, package: Path, tmp_path: Path) -> None:
     """Unsigned, by a stranger, by somebody trusted, and changed afterwards: the policy tells each apart."""
     assert _checked(tmp_path) == ""
-    assert "is not signed" in _checked(tmp_path, require_signature=True)
+    assert "is not signed" in _checked(tmp_path, required=True)
     done = run("model", "sign", str(package), "--key", str(tmp_path / "key.pem"), "--lang", "en")
     assert done.exit_code == 0, done.output
     assert "sm3:" in done.output
@@ -58,11 +57,11 @@ def test_a_package_is_signed_and_let_in(run: Run, package: Path, tmp_path: Path)
     assert verified.exit_code == 0
     mine = verified.stdout.split()[-1]
     assert len(mine) == 64
-    assert f"signed by {mine}, who is not in" in _checked(tmp_path, require_signature=True)
-    assert _checked(tmp_path, require_signature=True, trusted_signers=(mine,)) == ""
+    assert f"signed by {mine}, who is not in" in _checked(tmp_path, required=True)
+    assert _checked(tmp_path, required=True, trusted=(mine,)) == ""
     # The store has the signature now: the model alone, by whatever name, is let in.
     (tmp_path / "package.sig").rename(tmp_path / "elsewhere.sig")
-    assert _checked(tmp_path, require_signature=True, trusted_signers=(mine,)) == ""
+    assert _checked(tmp_path, required=True, trusted=(mine,)) == ""
     (tmp_path / "elsewhere.sig").rename(tmp_path / "package.sig")
     (package / "README.md").write_text("changed")
     assert "the signature is of other content" in _checked(tmp_path)
