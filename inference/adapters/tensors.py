@@ -88,9 +88,7 @@ def as_array(value: object) -> Tensor:
         return value.astype(object) if value.dtype.kind in "UT" else value
     if isinstance(value, list):
         array = np.empty(len(value), dtype=object)
-        for index, item in enumerate(value):
-            # One by one: as a whole, arrays of one shape would be taken for rows of a larger one.
-            array[index] = item
+        array[:] = value
         return array
     return np.asarray(value, dtype=object if isinstance(value, dict) else None)
 
