@@ -20,6 +20,7 @@ import tempfile
 import time
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -190,7 +191,8 @@ async def publish(release: Release, broker: Broker) -> Story:
     await until_ready(release)
     start, rounds, stopped_at = time.time_ns() // 1_000_000_000 * 1000 + 1000, 0, None
     while stopped_at is None or rounds < stopped_at + AFTER:
-        await asyncio.sleep(max(0.0, (start + rounds * ROUND_MS) / 1000 - time.time()))
+        due = (start + rounds * ROUND_MS) * 1_000_000
+        await wait_for(partial(is_past, due), WITHIN_S)
         if stopped_at is None and release.stored() >= len(TAGS) * BEFORE:
             release.stop_worker()
             stopped_at = rounds
@@ -199,6 +201,11 @@ async def publish(release: Release, broker: Broker) -> Story:
         rounds += 1
     await wait_for(lambda: release.read() == len(TAGS) * rounds, WITHIN_S, "all is in the journal")
     return Story(start, rounds)
+
+
+def is_past(due: int) -> bool:
+    """Whether this time (ns) has come."""
+    return time.time_ns() >= due
 
 
 async def until_ready(release: Release) -> None:
