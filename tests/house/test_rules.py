@@ -68,7 +68,7 @@ def test_it_looks_at_something(rule: Rule) -> None:
 
 
 def test_what_is_no_text_is_a_small_example() -> None:
-    """Models and arrays of the examples, boxes of earlier releases; no wheel, archive or database that a command has left."""
+    """Models and arrays of the examples, boxes of earlier releases; no wheel or database that a command has left."""
     found = {p: len(content) for p, content in contents() if _text(content) is None}
     assert found
     assert [p for p, size in found.items() if size > MOST_BYTES or not p.startswith(SAMPLES)] == []
