@@ -134,8 +134,8 @@ def test_a_failed_check_makes_answers_uncertain_and_raises_an_alarm_once(works: 
     judge(works.engine, uncertified(works.engine))
     assert [state for _, state, _ in _events(works)] == ["normal"]
     with reading(works.engine) as session:
-        told = session.scalars(select(OutboxRow).where(OutboxRow.key == "box:watch:certificate")).all()
-    clouds = [msgspec.json.decode(one.body) for one in told if one.body]
+        told = session.scalars(select(OutboxRow.body).where(OutboxRow.key == "box:watch:certificate")).all()
+    clouds = [msgspec.json.decode(one) for one in told if one]
     assert [one["type"].rpartition(".")[2] for one in clouds] == ["raised", "acknowledged", "cleared"]
     assert {one["subject"] for one in clouds} == {"watch/certificate"}
     works.scorer.sessions.drop_all()
