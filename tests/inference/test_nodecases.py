@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from inference import Backend, Device, Model, Options, Placement, Session, UnsupportedModelError, backend
-from inference.adapters.tensors import as_array
+from inference import (
+    Backend,
+    Device,
+    InputError,
+    Model,
+    Options,
+    Placement,
+    Session,
+    TensorSpec,
+    UnsupportedModelError,
+    backend,
+)
+from inference.adapters.tensors import Border, as_array
 from inference.conformity import Own
 from inference.kit import Case
 from inference.kit.nodes import Result, by_operator, difference, judged, wrong
@@ -114,6 +126,21 @@ def test_another_item_of_a_sequence_is_seen(every: tuple[Case, ...]) -> None:
     assert difference(None, np.zeros(1), 0, 0)
     assert difference([np.zeros(1)], np.zeros(1), 0, 0)
     assert difference(np.zeros(1), [np.zeros(1)], 0, 0)
+
+
+def test_a_border_takes_sequences_and_optionals() -> None:
+    """A sequence is a list of arrays, in an array of objects as well; an optional may hold nothing."""
+    border = Border((TensorSpec("s", "sequence", ()), TensorSpec("o", "optional", ())))
+    items: Any = [np.zeros(2), np.ones(3)]
+    nothing: Any = None
+    for given in (items, as_array(items)):
+        ready: Any = border.check({"s": given, "o": nothing})
+        assert [one.shape for one in ready["s"]] == [(2,), (3,)]
+        assert ready["o"] is None
+    held: Any = border.check({"s": items, "o": np.ones(2)})
+    assert held["o"].tolist() == [1, 1]
+    with pytest.raises(InputError, match="'s' takes a sequence"):
+        border.check({"s": np.ones(2), "o": nothing})
 
 
 def test_every_vector_counts(every: tuple[Case, ...]) -> None:
