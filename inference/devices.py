@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from inference import (
@@ -80,10 +80,21 @@ def _device(wanted: str, find: Find) -> Device | str:
     return f"there is no such device; {vendor} has: {', '.join(device.id for device in found)}"
 
 
+def named(wanted: str) -> tuple[str, str]:
+    """An entry of an order of devices as device (or vendor) and precision: `rknnsim@fp16`; fp32 where it says none."""
+    device, _, precision = wanted.partition("@")
+    return device, precision or "fp32"
+
+
+def precision(order: Sequence[str], refusals: Sequence[Refused]) -> str:
+    """What the session of an order computes in: as the entry says that was taken, the first not refused."""
+    return named(order[len(refusals)])[1]
+
+
 def choose(
     order: Sequence[str], model: Model, options: Options | None = None, find: Find = backend
 ) -> Choice:
-    """Prepare the model on the first device of the order that takes it.
+    """Prepare the model on the first device of the order that takes it, in the precision that the entry names.
 
     Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
     with every reason when none takes it, and ValueError for an empty order. `find`: the backend of a vendor.
@@ -93,12 +104,15 @@ def choose(
         raise ValueError(message)
     refusals: list[Refused] = []
     for wanted in order:
-        device = _device(wanted, find)
+        name, precision = named(wanted)
+        device = _device(name, find)
         if isinstance(device, str):
             refusals.append(Refused(wanted, device))
             continue
         try:
-            session = find(device.vendor).prepare(model, device, options or Options())
+            told = options or Options()
+            told = told if precision == "fp32" else replace(told, precision=precision)
+            session = find(device.vendor).prepare(model, device, told)
         except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
             refusals.append(Refused(wanted, str(error)))
             continue

@@ -91,6 +91,10 @@ class Session:
         """For a run."""
         return Order(self._module)
 
+    def close(self) -> None:
+        """Let the runtime free it."""
+        self._made = None
+
     def run(self, names: list[str], feeds: dict[str, Any], order: Order) -> list[Any]:
         """Every output. Raises FeedError, LostError."""
         try:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from inference import Absent, Device, DeviceLostError, InferenceError, UnsupportedModelError
+from inference import Absent, Device, DeviceLostError, InferenceError
 from inference.adapters import ort
+from inference.adapters.opened import Opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from inference import Model, Options, Tensor
+    from inference import Model, Options
     from inference.adapters.ort_plugin import Plugin
     from inference.adapters.remote import Engine, Lane
     from inference.adapters.session import CheckedSession
@@ -45,24 +44,13 @@ class _Part:
         return self.nodes
 
 
-class RemoteSession:
-    """What `ort` asks of ONNX Runtime's session, asked of an engine. One call at a time."""
+class RemoteSession(Opened):
+    """What `ort` asks of ONNX Runtime's session, asked of an engine."""
 
     def __init__(self, engine: Engine, request: Mapping[str, Any]) -> None:
         """Open it there. Raises UnsupportedModelError, DeviceLostError, BackendNotInstalledError."""
-        self._lane, self._cancel = engine.lane(), engine.lane()
-        self._lock = threading.Lock()
-        try:
-            told = self._lane.call({"op": "open", **request}, engine.place.open_s)
-        except TimeoutError as error:
-            self._lane.kill()
-            self.close()
-            message = f"making the model ready did not end within {engine.place.open_s:g} s; the engine was stopped"
-            raise UnsupportedModelError(message) from error
-        except InferenceError:
-            self.close()
-            raise
-        self._key = told["session"]
+        super().__init__(engine, request)
+        told = self.told
         self._inputs = [Argument(*one) for one in told["inputs"]]
         self._outputs = [Argument(*one) for one in told["outputs"]]
         self._providers: list[str] = told["providers"]
@@ -82,21 +70,6 @@ class RemoteSession:
     def get_providers(self) -> list[str]:
         """As ONNX Runtime's."""
         return self._providers
-
-    def run(self, names: Sequence[str], feeds: Mapping[str, Tensor]) -> list[Any]:
-        """As ONNX Runtime's. Raises InputError, DeviceLostError."""
-        with self._lock:
-            return self._lane.run(self._key, names, feeds, self._cancel)
-
-    def close(self) -> None:
-        """The engine lets go of it, too. Safe to call twice."""
-        self._lane.close()
-        self._cancel.close()
-
-    def __del__(self) -> None:
-        """A session that nobody holds any more is closed."""
-        with suppress(AttributeError):
-            self.close()
 
 
 class EngineBackend:
