@@ -126,8 +126,8 @@ class Lane:
 
     def _said(self, body: wire.Body) -> wire.Body:
         acts = {
-            "hello": self._hello, "runtime": self._runtime, "compile": self._compile, "open": self._open, "run": self._run,
-            "close": self._close, "ping": self._ping, "cancel": self._cancel,
+            "hello": self._hello, "runtime": self._runtime, "compile": self._compile, "open": self._open,
+            "run": self._run, "close": self._close, "ping": self._ping, "cancel": self._cancel,
         }  # fmt: skip
         if body.get("op") not in acts:
             return {"error": "protocol", "message": f"there is no request {body.get('op')!r}"}
@@ -233,7 +233,7 @@ def main() -> None:
     listening.listen(MOST_LANES)
     os.write(1, b"ready\n")
     # Nobody reads on: what makers' libraries print would fill the pipe, and they would wait for ever.
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     while True:
         line, _ = listening.accept()

@@ -3,8 +3,8 @@
 Loaded by the engine from beside it; standard library and numpy, Python 3.8 upwards. What knows one maker's calls is a
 file in `toolchains/`, loaded by its path when it is asked for. It has three functions:
 
-`about(options)`: `name` and `version` of what is there, and `devices` (a number, or None for one without a number),
-`driver`, `soc` where they can be told. Raises whatever the maker's module raises when it is not there.
+`about(options)`: `name` of what is there, and its `version`, or the `file` of a module that tells none; `devices` (how
+many, None for one without a number), `driver` and `soc` where known. Raises what importing the maker's module raises.
 `compile_model(path, folder, asked)`: writes the artefact's files into a folder; what became of each layer as pairs of
 a text and whether it is on the device, or None where that cannot be told.
 `load(folder, asked)`: an object with `run(values)`, every output for the inputs in the model's order, and `close()`.
@@ -77,6 +77,10 @@ def runtime(body: wire.Body) -> wire.Body:
     maker = chain(body["toolchain"])
     with _TURNS[body["toolchain"]], said(wire.AbsentError, f"{body['toolchain']} cannot be used"):
         found = dict(maker.about(body["options"]))
+    path = found.pop("file", None)
+    if path is not None:
+        stat = Path(path).stat()
+        found["version"] = f"without a version, file of {stat.st_size} bytes, {stat.st_mtime_ns}"
     return dict({"devices": None, "driver": "", "soc": "", "numpy": np.__version__}, **found)
 
 

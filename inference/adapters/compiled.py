@@ -19,14 +19,13 @@ from inference import (
     BackendNotInstalledError,
     Device,
     DeviceLostError,
-    InferenceError,
     Placement,
     UnsupportedModelError,
     artefacts,
 )
 from inference.adapters import bucketing, fitted
-from inference.adapters.batching import fixed, find
-from inference.adapters.opened import Opened
+from inference.adapters.batching import find, fixed
+from inference.adapters.opened import Opened, told
 from inference.adapters.remote import Engine
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import as_array
@@ -114,7 +113,7 @@ class CompiledBackend:
     def _look(self) -> dict[str, Any] | Text:
         if self._engine is None:
             return Text(f"it needs {NO_ENGINE.en}", f"需要{NO_ENGINE.zh}")
-        return asked(self._engine, self._kit.toolchain, self._kit.options)
+        return told(self._engine, request(self._kit.toolchain, self._kit.options))
 
 
 def _prepared(
@@ -133,25 +132,9 @@ def title(found: Mapping[str, Any]) -> str:
     return f"{found['name']} {found['version']}{chip}, engine, Python {found['python']}"
 
 
-def asked(engine: Engine, toolchain: str, options: Mapping[str, str]) -> dict[str, Any] | Text:
-    """What of a toolchain an engine's environment has, or why that is not known."""
-    request = {"op": "runtime", "driver": DRIVER, "toolchain": toolchain, "options": dict(options)}
-    lane = None
-    try:
-        lane = engine.lane()
-        found = lane.call(request, engine.place.start_s)
-        return {**found, "python": lane.about["python"]}
-    except TimeoutError:
-        if lane is not None:
-            lane.kill()
-        return Text(f"{toolchain} did not answer within {engine.place.start_s:g} s",
-                    f"{toolchain} 未在 {engine.place.start_s:g} 秒内应答")
-    except (InferenceError, DeviceLostError) as error:
-        where = engine.place.python
-        return Text(f"{error} (interpreter {where})", f"{error}（解释器 {where}）")
-    finally:
-        if lane is not None:
-            lane.close()
+def request(toolchain: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """What an engine is asked of a toolchain."""
+    return {"driver": DRIVER, "toolchain": toolchain, "options": dict(options)}
 
 
 class _Work:
@@ -161,15 +144,15 @@ class _Work:
         self, kit: Kit, engine: Engine, found: Mapping[str, Any], model: Model, device: Device, options: Options
     ) -> None:
         """Raises UnsupportedModelError for a precision that cannot be asked for."""
-        told = kit.precisions.get(options.precision)
-        if told is None:
+        more = kit.precisions.get(options.precision)
+        if more is None:
             first = next(iter(kit.precisions))
             message = (f"{device.id} can be asked for {', '.join(kit.precisions)}, not for {options.precision}: "
                        f"write {device.id}@{first}")
             raise UnsupportedModelError(message)
         self._kit, self._engine, self._found, self._model = kit, engine, found, model
         self._device, self._options = device, options
-        self._told = {**kit.options, **told}
+        self._told = {**kit.options, **more}
         self._compiler: Engine | None = None
 
     def open(self, rows: int | None) -> tuple[Call, Placement]:

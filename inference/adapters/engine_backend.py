@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from inference import Absent, Device, DeviceLostError, InferenceError
+from inference import Absent, Device
 from inference.adapters import ort
-from inference.adapters.opened import Opened
+from inference.adapters.opened import Opened, told
+from inference.chip import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from inference import Model, Options
     from inference.adapters.ort_plugin import Plugin
-    from inference.adapters.remote import Engine, Lane
+    from inference.adapters.plugin_probe import Wanted
+    from inference.adapters.remote import Engine
     from inference.adapters.session import CheckedSession
 
 DRIVER: Final = "ort"
@@ -116,9 +118,8 @@ class EngineBackend:
     def _library(self, device: Device) -> dict[str, Any] | None:
         if self._plugin is None:
             return None
-        ordinal = int(device.id.partition(":")[2] or 0)
-        return {"library": self._plugin.wanted().library, "name": f"headrace.{self._spec.vendor}",
-                "provider": self._spec.provider, "ordinal": ordinal}  # fmt: skip
+        number = 0 if self._plugin.by_option else int(device.id.partition(":")[2] or 0)
+        return {**wanted(self._plugin.wanted(), self._spec.vendor), "ordinal": number}
 
     def _look(self) -> dict[str, Any] | Absent:
         spec = self._spec
@@ -131,19 +132,13 @@ class EngineBackend:
         return found
 
 
+def wanted(plugin: Wanted, vendor: str) -> dict[str, Any]:
+    """A plugin as an engine is told of it: a library by its path, or the module of its environment that knows it."""
+    return {"library": plugin.library, "module": plugin.module, "folders": list(plugin.folders),
+            "name": f"headrace.{vendor}", "provider": plugin.provider, "ordinal": 0}  # fmt: skip
+
+
 def runtime_of(engine: Engine, plugin: Mapping[str, Any] | None = None) -> dict[str, Any] | str:
     """Which runtime an engine has: `python`, `version`, `providers`, a plugin's `devices`; or why that is not known."""
-    lane: Lane | None = None
-    try:
-        lane = engine.lane()
-        found = lane.call({"op": "runtime", "driver": DRIVER, "plugin": plugin}, engine.place.start_s)
-        return {**found, "python": lane.about["python"]}
-    except TimeoutError:
-        if lane is not None:
-            lane.kill()
-        return "the engine did not say within its time which runtime it has"
-    except (InferenceError, DeviceLostError) as error:
-        return f"{error} (interpreter {engine.place.python})"
-    finally:
-        if lane is not None:
-            lane.close()
+    found = told(engine, {"driver": DRIVER, "plugin": plugin})
+    return found.en if isinstance(found, Text) else found

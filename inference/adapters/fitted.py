@@ -1,7 +1,7 @@
 """A model as makers' compilers take it: shapes fixed, every name plain, weights inside.
 
-Compilers write the names of a foreign graph into programs, scripts and command lines of theirs. None of its text reaches
-them: values are `v1`, nodes `n1`, and a text attribute that could end a quoted string is refused.
+Compilers write the names of a foreign graph into programs, scripts and command lines of theirs. None of its text
+reaches them: values are `v1`, nodes `n1`, and a text attribute that could end a quoted string is refused.
 """
 
 from __future__ import annotations

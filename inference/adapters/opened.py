@@ -1,4 +1,4 @@
-"""A session in an engine process, whatever its driver: opened, run, and let go of."""
+"""An engine process, whatever its driver: what it is asked, and a session in it that is opened, run and let go of."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from inference import InferenceError, UnsupportedModelError
+from inference.chip import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from inference import Tensor
     from inference.adapters.remote import Engine
+
+
+def told(engine: Engine, request: Mapping[str, Any]) -> dict[str, Any] | Text:
+    """What an engine answers when it is asked what it has, with its `python`; or why that is not known."""
+    where = engine.place.python
+    lane = None
+    try:
+        lane = engine.lane()
+        found = lane.call({"op": "runtime", **request}, engine.place.start_s)
+        return {**found, "python": lane.about["python"]}
+    except TimeoutError:
+        if lane is not None:
+            lane.kill()
+        return Text(f"the engine did not say within its time what it has (interpreter {where})",
+                    f"引擎未在规定时间内说明其运行时（解释器 {where}）")
+    except InferenceError as error:
+        return Text(f"{error} (interpreter {where})", f"{error}（解释器 {where}）")
+    finally:
+        if lane is not None:
+            lane.close()
 
 
 class Opened:

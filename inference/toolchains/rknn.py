@@ -30,6 +30,11 @@ LAYER = re.compile(r"\] (\d+) +(\w+) +\w+ +(NPU|CPU|GPU) .* \w+:(\S+) *$")
 """A row of the compiler's Network Layer Information Table: number, operator, target, name."""
 
 
+def _kept() -> Any:  # noqa: ANN401 - a decorator
+    """Stands for torch.no_grad, with which functions are marked that are never called."""
+    return lambda function: function
+
+
 def _torch() -> None:
     """Let the toolkit be imported without PyTorch, which it needs for PyTorch's own models alone: 4 GB stay away.
 
@@ -40,7 +45,7 @@ def _torch() -> None:
     torch: Any = types.ModuleType("torch")
     torch.nn = types.ModuleType("torch.nn")
     torch.__path__ = []
-    torch.no_grad = lambda: lambda function: function
+    torch.no_grad = _kept
     torch.nn.Module = object
     for name, module in (("torch", torch), ("torch.nn", torch.nn)):
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
@@ -94,7 +99,7 @@ def _built(path: str, asked: dict[str, Any], *, told: bool) -> Any:  # noqa: ANN
     steps = (("load", lambda: made.load_onnx(model=path)), ("build", lambda: made.build(do_quantization=False)))
     for name, step in steps:
         try:
-            status = step()
+            status: int = step()
         except ValueError as error:
             # Its message is a traceback; the last line says what is wrong.
             message = f"{name}: {str(error).strip().splitlines()[-1]}"
@@ -165,7 +170,7 @@ class Board:
         """Raises RuntimeError."""
         self._made = importlib.import_module("rknnlite.api").RKNNLite()
         for name, code in (("load_rknn", lambda: self._made.load_rknn(str(Path(folder, ARTEFACT)))),
-                           ("init_runtime", lambda: self._made.init_runtime())):  # fmt: skip
+                           ("init_runtime", self._made.init_runtime)):  # fmt: skip
             status = code()
             if status != 0:
                 message = f"{name} answered {status}"
