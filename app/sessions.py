@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from app.log import DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
-from inference.devices import choose
+from inference.devices import choose, precision
 from inference.model import load_model
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Passport:
     backend: str = ""
     nodes: int = 0
     on_device: int = 0
+    precision: str = "fp32"
 
 
 @dataclass(slots=True)
@@ -94,7 +95,8 @@ class Sessions:
             _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
         _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend)
         placed = session.placement
-        passport = Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device)
+        computed = precision(spec.devices, refusals)
+        passport = Passport(choice.requested, device.id, device.backend, placed.nodes, placed.on_device, computed)
         return Ready(session, model, passport)
 
     def drop(self, spec: PipelineSpec) -> None:

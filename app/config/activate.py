@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from app.pipelines.queries import pipelines
 from inference import InferenceError, Options
 from inference.check import verify
-from inference.devices import choose
+from inference.devices import choose, precision
 from inference.model import load_model
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def refusals(engine: Engine, desired: Desired, store: Path) -> Iterator[tuple[st
 def _reason(digest: str, devices: tuple[str, ...], store: Path) -> str:
     try:
         model = load_model(store, digest)
-        session, device, _ = choose(devices, model, Options(threads=1))
+        session, device, refused = choose(devices, model, Options(threads=1))
     except InferenceError as error:
         return str(error)
     try:
-        return "; ".join(verify(model, device, session).failures)
+        return "; ".join(verify(model, device, session, precision=precision(devices, refused)).failures)
     finally:
         session.close()

@@ -328,7 +328,7 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
         "device_wanted": passport.device_wanted or version.spec.devices[0],
         "device": passport.device,
         "backend": passport.backend,
-        "precision": "fp32",
+        "precision": passport.precision,
         "nodes": passport.nodes,
         "nodes_on_device": passport.on_device,
         "latency_ns": scored.latency_ns,

@@ -106,9 +106,7 @@ def lacking(route: Route, host: Host, runtime: Runtime) -> list[Text]:
     if route.kind in MADE and route.toolchain:
         return [*found, *_toolchain(route, runtime)]
     if route.module and not runtime.where and not host.module(route.module):
-        package = route.package and route.package != route.module
-        found.append(Text(f"the Python module {route.module}" + (f" (package {route.package})" if package else ""),
-                          f"Python 模块 {route.module}" + (f"（软件包 {route.package}）" if package else "")))
+        found.append(_module(route))
     if route.kind == "ort_legacy":
         found += _provider(route, runtime)
     # A plugin is loaded, in a child, only where all that it needs was found as files.
@@ -117,10 +115,19 @@ def lacking(route: Route, host: Host, runtime: Runtime) -> list[Text]:
     return found
 
 
+def _module(route: Route) -> Text:
+    """The module that is missing, and the package that brings it."""
+    package = f" (package {route.package})" if route.package and route.package != route.module else ""
+    package_zh = f"（软件包 {route.package}）" if package else ""
+    return Text(f"the Python module {route.module}{package}", f"Python 模块 {route.module}{package_zh}")
+
+
 def _toolchain(route: Route, runtime: Runtime) -> list[Text]:
     """What of the maker's compiler or framework an engine's environment lacks; without an engine, that."""
     if runtime.ask is None:
-        return [compiled.NO_ENGINE]
+        part = _module(route)
+        return [Text(f"{part.en} in an engine: name the interpreter that has it in HEADRACE_ENGINES",
+                     f"引擎中的 {part.zh}：请在 HEADRACE_ENGINES 中指明装有它的解释器")]
     found = runtime.ask(compiled.request(route.toolchain, _told(route)))
     return [found] if isinstance(found, Text) else []
 

@@ -13,6 +13,8 @@ from typing import Any
 DEVICE = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 BLOB = "model.blob"
+NARROWED = ("int64", "uint64", "float64")
+"""Its CPU computes these in 32 bits and says nothing: 2**60 + 1 plus 1 is 2."""
 
 
 def _settings(asked: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +31,10 @@ def about(_options: dict[str, str]) -> dict[str, Any]:
 
 def compile_model(path: str, folder: str, asked: dict[str, Any]) -> list[list[Any]]:
     """The blob, and every operation of the compiled model: the CPU is the device that was asked for."""
+    narrowed = sorted({one["dtype"] for one in (*asked["inputs"], *asked["outputs"])} & set(NARROWED))
+    if narrowed:
+        message = f"it would compute {', '.join(narrowed)} in 32 bits: add a Cast to the graph"
+        raise ValueError(message)
     core = importlib.import_module("openvino").Core()
     compiled = core.compile_model(core.read_model(path), DEVICE, _settings(asked))
     blob = compiled.export_model()

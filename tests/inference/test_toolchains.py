@@ -37,7 +37,7 @@ def mocked(tmp_path: Path) -> Iterator[Mocked]:
 def once(
     mocked: Mocked, toolchain: str, model: Model, last: list[Any] | None = None, **told: Any  # noqa: ANN401 - of a Kit
 ) -> list[list[Any]]:
-    """The calls of a model that is compiled for two rows on the first card, run once and closed, which ends in `last`."""
+    """The calls of a model that is compiled for two rows, run once on the first card and closed: `last` ends them."""
     made = CompiledBackend(Kit("maker", toolchain, "documented", lambda: "a card", **told), mocked.engine)
     device = made.devices()[0]
     precision = next(iter(told.get("precisions", {"fp32": {}})))
@@ -52,7 +52,8 @@ def once(
 
 def test_ascend(mocked: Mocked, imported: Callable[[onnx.ModelProto], Model]) -> None:
     """ATC is told framework, shapes, chip and precision; pyACL loads, copies, executes and copies back."""
-    calls = once(mocked, "acl", imported(graphs.mul()), ["acl.rt.destroy_context"], precisions={"fp32": {"precision_mode_v2": "origin"}})
+    told = {"fp32": {"precision_mode_v2": "origin"}}
+    calls = once(mocked, "acl", imported(graphs.mul()), ["acl.rt.destroy_context"], precisions=told)
     begin = calls.index(next(one for one in calls if one[0] == "atc"))
     assert calls[begin] == [
         "atc", "framework=5", "input_shape=v1:2,3", "precision_mode_v2=origin", "soc_version=Ascend310P3",

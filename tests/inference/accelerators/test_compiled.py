@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inference import Model
     from tests.inference.accelerators.conftest import Place
 
+pytestmark = pytest.mark.timeout(1500)
 Importer = Callable[[onnx.ModelProto], "Model"]
 KITS: Final = {
     "rknnsim": ("rknn", "fp16", 2e-2), "openvino_native": ("openvino-native", "fp32", 1e-4),
@@ -31,7 +32,7 @@ KITS: Final = {
 """Environment, precision, and what an answer may differ by, absolutely and relatively."""
 REFUSED: Final = {
     "rknnsim": ("int64", "scalar", "strings", "maps", "no batch"),
-    "openvino_native": ("strings", "maps"),
+    "openvino_native": ("int64", "strings", "maps"),
     "paddle": ("strings", "maps"),
 }
 EACH: Final = pytest.mark.parametrize("vendor", list(KITS))
@@ -50,7 +51,7 @@ def kit(vendor: str, place: Place, tmp_path: Path) -> Iterator[str]:
 
 @EACH
 def test_every_model_is_answered_right_or_refused(vendor: str, kit: str, imported: Importer) -> None:
-    """The answers are those worked out without a runtime, within the precision's tolerance, every layer on the device."""
+    """Answers as worked out without a runtime, within the precision's tolerance, every layer on the device."""
     within = KITS[vendor][2]
     for name, one in CASES.items():
         model = imported(one.build())
@@ -69,7 +70,7 @@ def test_every_model_is_answered_right_or_refused(vendor: str, kit: str, importe
 
 
 @EACH
-def test_what_was_compiled_is_kept(vendor: str, kit: str, imported: Importer, tmp_path: Path) -> None:
+def test_what_was_compiled_is_kept(kit: str, imported: Importer, tmp_path: Path) -> None:
     """A second session takes the artefacts of the first: none is written anew."""
     model = imported(graphs.mlp())
     seen = []
@@ -82,11 +83,12 @@ def test_what_was_compiled_is_kept(vendor: str, kit: str, imported: Importer, tm
 
 
 @EACH
-def test_the_device_says_what_computes(vendor: str, kit: str) -> None:
-    """SDK, version, chip where there is one, engine and Python stand in the passport; the level is no higher than true."""
+@pytest.mark.usefixtures("kit")
+def test_the_device_says_what_computes(vendor: str) -> None:
+    """SDK, version, chip, engine and Python stand in the passport; the level of evidence is no higher than true."""
     device = inference.backend(vendor).devices()[0]
     assert device.evidence == {"rknnsim": "simulated"}.get(vendor, "verified-ci")
-    assert device.backend.endswith(", engine, Python 3.11.7") or ", engine, Python 3.11." in device.backend
+    assert ", engine, Python 3.11." in device.backend
     assert {"rknnsim": "rknn-toolkit2 2.5.0, simulator, rk3588"}.get(vendor, vendor.partition("_")[0]) in device.backend
 
 
@@ -115,19 +117,19 @@ def overflowing() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("vendor", ["rknnsim"])
-def test_an_overflow_of_half_precision_is_caught(vendor: str, kit: str, imported: Importer) -> None:
+def test_an_overflow_of_half_precision_is_caught(kit: str, imported: Importer) -> None:
     """The chip would answer infinity or NaN: golden vectors fail at activation, on the simulator and not on the CPU."""
     model = imported(overflowing())
     feeds = {"a": np.full((1, 4), 300, np.float32), "b": np.full((1, 4), 320, np.float32),
              "c": np.full((1, 4), 1e-4, np.float32)}  # fmt: skip
-    session, device, _ = choose([kit], model)
+    session = choose([kit], model).session
     assert not np.isfinite(session.run(feeds)["y"]).any()
     on_cpu = choose(["cpu"], model).session
     np.testing.assert_allclose(on_cpu.run(feeds)["y"], 9.6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("vendor", ["rknnsim"])
-def test_it_is_asked_for_its_own_precision(vendor: str, kit: str, imported: Importer) -> None:
+def test_it_is_asked_for_its_own_precision(kit: str, imported: Importer) -> None:
     """Without one named it is refused, since it has no fp32; the check holds fp16 to the tolerance of fp16."""
     model = imported(graphs.mlp())
     with pytest.raises(UnsupportedModelError, match="can be asked for fp16, not for fp32: write rknnsim@fp16"):
@@ -140,7 +142,8 @@ def test_it_is_asked_for_its_own_precision(vendor: str, kit: str, imported: Impo
 
 
 @pytest.mark.parametrize("vendor", ["openvino_native"])
-def test_bfloat16_is_less_exact_and_asked_for_by_name(vendor: str, kit: str, imported: Importer) -> None:
+@pytest.mark.usefixtures("kit")
+def test_bfloat16_is_less_exact_and_asked_for_by_name(vendor: str, imported: Importer) -> None:
     """The hint reaches the compiler: fp32 is exact."""
     model = imported(graphs.mlp())
     made = inference.backend(vendor)

@@ -1,4 +1,4 @@
-"""A maker's plugin in an engine whose ONNX Runtime is another version than ours; SimNPU stands for the maker's library."""
+"""A maker's plugin in an engine whose ONNX Runtime is another version than ours; SimNPU stands for its library."""
 
 from __future__ import annotations
 
