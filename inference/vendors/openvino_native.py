@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from inference.adapters.compiled import CompiledBackend, Kit
+from inference.chip import Route, Source
 from inference.vendors.cpu import name
 
+ROUTE: Final = Route(
+    kind="compiled", name="OpenVINO's own runtime", evidence="verified-ci",
+    sources=(Source("openvino 2026.4.1", "tried"),),
+    package="openvino", toolchain="openvino", ir=13, shapes=("dynamic",), precisions={"fp32": ({},), "bf16": ({},)},
+    rejects=("int64", "uint64", "float64"),
+)
+
 KIT: Final = Kit(
-    vendor="openvino_native", toolchain="openvino", evidence="verified-ci", describe=lambda: f"OpenVINO, {name()}",
-    precisions={"fp32": {}, "bf16": {}}, shapes=("dynamic",), ir=13,
+    vendor="openvino_native", toolchain=ROUTE.toolchain, evidence=ROUTE.evidence,
+    describe=lambda: f"OpenVINO, {name()}",
+    precisions={"fp32": {}, "bf16": {}}, shapes=("dynamic",), ir=ROUTE.ir,
 )
 
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from inference.adapters.compiled import CompiledBackend, Kit
+from inference.chip import Route, Source
 from inference.vendors.cpu import name
 
+ROUTE: Final = Route(
+    kind="framework", name="Paddle and X2Paddle", evidence="verified-ci",
+    sources=(Source("paddlepaddle 3.3.1, x2paddle 1.6.0", "tried"),), target="cpu", package="paddlepaddle",
+    toolchain="paddle", opset=(7, 15), ir=10, shapes=("dynamic",), precisions={"fp32": ({},)},
+)
+
 KIT: Final = Kit(
-    vendor="paddle", toolchain="paddle", evidence="verified-ci", describe=lambda: f"Paddle, {name()}",
-    options={"target": "cpu"}, shapes=("dynamic",), opsets=(7, 15), ir=10,
+    vendor="paddle", toolchain=ROUTE.toolchain, evidence=ROUTE.evidence, describe=lambda: f"Paddle, {name()}",
+    options={"target": ROUTE.target}, shapes=("dynamic",), opsets=ROUTE.opset, ir=ROUTE.ir,
 )
 
 
