@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -84,11 +85,24 @@ def runtime(body: wire.Body) -> wire.Body:
     return dict({"devices": None, "driver": "", "soc": "", "numpy": np.__version__}, **found)
 
 
+@contextmanager
+def _aside() -> Iterator[None]:
+    """In a folder that goes away: compilers leave files where they run. A compiler's process has nothing else to do."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="headrace-aside-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
 def compile_model(body: wire.Body) -> wire.Body:
     """Write the artefact of the model at `path` to `target`. Raises AbsentError, UnsupportedError, LostError."""
     maker = chain(body["toolchain"])
     with tempfile.TemporaryDirectory(prefix="headrace-compile-") as folder:
-        with _TURNS[body["toolchain"]], said(wire.UnsupportedError, f"{body['toolchain']} does not compile it"):
+        refused = f"{body['toolchain']} does not compile it"
+        with _TURNS[body["toolchain"]], said(wire.UnsupportedError, refused), _aside():
             parts = maker.compile_model(body["path"], folder, body["asked"])
         with zipfile.ZipFile(body["target"], "w", zipfile.ZIP_STORED) as packed:
             packed.writestr(TOLD, json.dumps({"parts": parts}))

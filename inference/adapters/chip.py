@@ -169,7 +169,10 @@ def _loads(route: Route, host: Host, runtime: Runtime) -> list[Text]:
     if runtime.ask is not None:
         told = wanted(_wanted_plugin(route, host), "probe")
         found = runtime.ask({"driver": DRIVER, "plugin": told})
-        return [found] if isinstance(found, Text) else []
+        if isinstance(found, Text):
+            return [found]
+        return [] if found["devices"] else [Text(f"a device of {route.target}: its plugin was loaded and lists none",
+                                                 f"{route.target} 的设备：插件已加载，但未列出设备")]
     try:
         probed(_wanted_plugin(route, host))
     except MissingPartError as error:

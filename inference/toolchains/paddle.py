@@ -19,7 +19,6 @@ PROGRAM = "inference_model"
 def about(options: dict[str, str]) -> dict[str, Any]:
     """Version, and the device; RuntimeError where Paddle was built without it."""
     paddle = importlib.import_module("paddle")
-    importlib.import_module("x2paddle")
     target = options.get("target", "cpu")
     known = ["cpu", *(["xpu"] if paddle.is_compiled_with_xpu() else []), *paddle.device.get_all_custom_device_type()]
     if target not in known:

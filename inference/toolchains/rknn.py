@@ -21,7 +21,7 @@ import types
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterator  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Iterator  # noqa: UP035 - Python 3.8
 
 MODEL, ARTEFACT, LOG = "model.onnx", "model.rknn", "build.log"
 MOVES = ("Reshape", "Transpose", "exDataConvert", "InputOperator", "OutputOperator")
@@ -57,6 +57,10 @@ def _toolkit() -> Any:  # noqa: ANN401 - the maker's class
     return importlib.import_module("rknn.api").RKNN
 
 
+def _lite() -> Any:  # noqa: ANN401 - the maker's class
+    return importlib.import_module("rknnlite.api").RKNNLite
+
+
 def _soc(options: dict[str, str]) -> str:
     """The chip to compile for: as asked, else as the board's device tree says."""
     if options.get("soc"):
@@ -75,7 +79,7 @@ def about(options: dict[str, str]) -> dict[str, Any]:
         _toolkit()
         return {"name": "rknn-toolkit2", "version": f"{metadata.version('rknn-toolkit2')}, simulator",
                 "soc": _soc(options)}  # fmt: skip
-    importlib.import_module("rknnlite.api")
+    _lite()
     return {"name": "rknn-toolkit-lite2", "version": metadata.version("rknn-toolkit-lite2"), "soc": _soc(options)}
 
 
@@ -96,10 +100,12 @@ def _built(path: str, asked: dict[str, Any], *, told: bool) -> Any:  # noqa: ANN
     """The model, built for the chip. Raises RuntimeError with what the compiler said. `told`: prints its tables."""
     made = _toolkit()(verbose=told)
     made.config(target_platform=_soc(asked["options"]))
-    steps = (("load", lambda: made.load_onnx(model=path)), ("build", lambda: made.build(do_quantization=False)))
+    steps: list[tuple[str, Callable[[], int]]] = [
+        ("load", lambda: int(made.load_onnx(model=path))), ("build", lambda: int(made.build(do_quantization=False))),
+    ]
     for name, step in steps:
         try:
-            status: int = step()
+            status = step()
         except ValueError as error:
             # Its message is a traceback; the last line says what is wrong.
             message = f"{name}: {str(error).strip().splitlines()[-1]}"
@@ -168,7 +174,7 @@ class Board:
 
     def __init__(self, folder: str) -> None:
         """Raises RuntimeError."""
-        self._made = importlib.import_module("rknnlite.api").RKNNLite()
+        self._made = _lite()()
         for name, code in (("load_rknn", lambda: self._made.load_rknn(str(Path(folder, ARTEFACT)))),
                            ("init_runtime", self._made.init_runtime)):  # fmt: skip
             status = code()

@@ -78,6 +78,12 @@ def _digests(stated: bytes, artefact: Path) -> tuple[bytes, bytes]:
     return json.loads(stated)["sha256"].encode(), hashlib.sha256(artefact.read_bytes()).hexdigest().encode()
 
 
+def test_what_a_compiler_leaves_where_it_runs_is_gone(mocked: Mocked, imported: Importer) -> None:
+    """Some write files into the folder they run in: that is not ours, and nothing of it is kept."""
+    prepared(mocked, imported(graphs.mul()))
+    assert not Path("left-behind.tmp").exists()
+
+
 def test_an_untold_placement_counts_as_fallen_back(mocked: Mocked, imported: Importer) -> None:
     """A compiler that does not say where layers run proves nothing."""
     placement = prepared(mocked, imported(graphs.mul())).placement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -62,7 +62,9 @@ def test_it_runs_in_the_engine_and_not_here(machine: Machine, imported: Importer
     x = np.random.default_rng(6).normal(size=(3, 16)).astype(np.float32)
     session = made.prepare(model, devices[1], Options())
     assert (session.placement.on_device, session.placement.fallen_back) == (3, ())
-    np.testing.assert_allclose(session.run({"x": x})["y"], choose(["cpu"], model).session.run({"x": x})["y"], atol=1e-4)
+    there: Any = session.run({"x": x})["y"]
+    here: Any = choose(["cpu"], model).session.run({"x": x})["y"]
+    np.testing.assert_allclose(there, here, atol=1e-4)
 
 
 def test_one_device_for_all_cards_is_told_the_number(machine: Machine, imported: Importer) -> None:

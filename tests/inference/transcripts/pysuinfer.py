@@ -30,6 +30,7 @@ class pysuInferSession:
             os.abort()
         while os.environ.get("HEADRACE_MOCK") == "hang":
             pass
+        Path("left-behind.tmp").write_text("as compilers do", encoding="utf-8")
         Path(target).write_text("serialised", encoding="utf-8")
         return int(os.environ.get("HEADRACE_MOCK") == "refuse")
 
