@@ -118,6 +118,9 @@ def _built(path: str, asked: dict[str, Any], *, told: bool) -> Any:  # noqa: ANN
 
 def compile_model(path: str, folder: str, asked: dict[str, Any]) -> list[list[Any]] | None:
     """The .rknn and the model it was made of; layers and whether they are on the NPU, by the compiler's own table."""
+    if asked["precision"] != "fp16":
+        message = f"it computes in fp16; {asked['precision']} wants calibration, which is not passed on yet"
+        raise ValueError(message)
     if any(one["dtype"] != "float32" for one in (*asked["inputs"], *asked["outputs"])):
         message = "its runtime gives and takes float32 alone: add a Cast to the graph"
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""What is known of a chip stands in its vendor file: no other code names a maker, runtime or node, but its toolchain."""
+"""What is known of a chip stands in its vendor file: no other code names a maker or runtime, but its toolchain."""
 
 from __future__ import annotations
 

@@ -111,6 +111,17 @@ def test_cambricon(mocked: Mocked, imported: Callable[[onnx.ModelProto], Model])
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("toolchain", ["ixrt", "tops", "magicmind"])
+def test_a_precision_that_is_not_passed_on_is_refused(
+    toolchain: str, mocked: Mocked, imported: Callable[[onnx.ModelProto], Model]
+) -> None:
+    """Never computed in another one instead: int8 wants calibration."""
+    kit = Kit("maker", toolchain, "documented", lambda: "a card", precisions={"int8": {}})
+    made = CompiledBackend(kit, mocked.engine)
+    with pytest.raises(UnsupportedModelError, match="int8"):
+        made.prepare(imported(graphs.mul()), made.devices()[0], Options(batch=2, precision="int8"))
+
+
 @pytest.mark.parametrize(("mood", "says"), [
     ("crash", r"suinfer died compiling it: the engine \(pid [0-9]+\) died of SIGABRT"),
     ("hang", r"suinfer did not end compiling within 3 s; it was stopped"),
