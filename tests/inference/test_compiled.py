@@ -143,12 +143,19 @@ def test_no_text_of_a_graph_reaches_a_compiler(imported: Importer, tmp_path: Pat
     target = tmp_path / "fitted.onnx"
     made = fitted.write(model, target, rows=3)
     written = onnx.load_model(target)
+    assert not set("/:") & set("".join(one.name for one in _border(written)))
     assert made.inputs == ({"name": "v1", "dtype": "float32", "shape": [3, 2]},)
     assert [one["shape"] for one in made.outputs] == [[3, 2]]
     assert made.nodes == ("n1",)
     assert b"plant" not in target.read_bytes()
-    assert not any(dim.dim_param for one in written.graph.input for dim in one.type.tensor_type.shape.dim)
     onnx.checker.check_model(written)
+    free = fitted.write(model, target, rows=None)
+    assert free.inputs[0]["shape"] == [None, 2]
+    assert not any(dim.dim_param for one in _border(onnx.load_model(target)) for dim in one.type.tensor_type.shape.dim)
+
+
+def _border(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    return [*model.graph.input, *model.graph.output]
 
 
 def test_a_text_that_could_end_a_string_is_refused(imported: Importer, tmp_path: Path) -> None:
