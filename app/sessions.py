@@ -11,7 +11,7 @@ from app.certificates.schemas import Subject
 from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
-from inference.devices import choose
+from inference.devices import choose, precision
 from inference.model import load_model
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Passport:
     nodes: int = 0
     on_device: int = 0
     driver: str = ""
+    precision: str = "fp32"
     standing: Standing | None = None
     """Of its certificate; None where nobody asked for one."""
 
@@ -177,21 +178,22 @@ class Sessions:
         for one in refusals:
             _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
         _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend, driver=device.driver)
-        placed, subject = session.placement, Subject.of(spec.model_digest, device)
+        placed, computed = session.placement, precision(spec.devices, refusals)
+        subject = Subject.of(spec.model_digest, device, computed)
         passport = Passport(
-            spec.devices[0], device.id, subject.backend, placed.nodes, placed.on_device, subject.driver,
+            spec.devices[0], device.id, subject.backend, placed.nodes, placed.on_device, subject.driver, computed,
             self.standing(subject),
         )
         return Ready(session, model, passport, subject, time.monotonic())
 
-    def _put_off(self, spec: PipelineSpec, device: Device) -> str:
+    def _put_off(self, spec: PipelineSpec, device: Device, computed: str) -> str:
         """Why a device is taken only where no other is: it was lost, or no check of it ever passed.
 
         Where a check has passed with another driver, the device keeps its place: it runs on, and its answers say so.
         """
         if device.id in self.waiting:
             return "it was lost, and is not taken again before it was seen well and has passed its check"
-        standing = self.standing(Subject.of(spec.model_digest, device))
+        standing = self.standing(Subject.of(spec.model_digest, device, computed))
         if standing is None or standing.first or standing.state in {"valid", "changed"}:
             return ""
         return f"its check is {standing.state}: headrace certify --pipeline '{spec.name}'"

@@ -112,6 +112,14 @@ class Route:
     """Shell lines that make an environment of its own for it; empty where no document gives them."""
     notes: tuple[Text, ...] = ()
     """What else someone who takes this route has to know."""
+    toolchain: str = ""
+    """For `compiled` and `framework`: the file in `inference/toolchains/` that makes its calls; empty where there is
+    none yet, for one because no public sample of the calls is known."""
+
+    @property
+    def adapted(self) -> bool:
+        """Whether this version can take the route where its parts are there."""
+        return self.kind in ("ort_legacy", "ort_plugin") or bool(self.toolchain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from inference import (
@@ -82,8 +82,25 @@ def named(wanted: str, find: Find = backend) -> Device | Text:
     return Text(f"there is no such device; {vendor} has: {has}", f"没有该设备；{vendor} 有：{has}")
 
 
-def _at_once(_: Device) -> str:
+def _at_once(_: Device, __: str) -> str:
     return ""
+
+
+def _asked(options: Options | None, computed: str) -> Options:
+    told = options or Options()
+    return told if computed == "fp32" else replace(told, precision=computed)
+
+
+def entry(wanted: str) -> tuple[str, str]:
+    """An entry of an order of devices as device (or vendor) and precision: `rknnsim@fp16`; fp32 where it says none."""
+    device, _, precision = wanted.partition("@")
+    return device, precision or "fp32"
+
+
+def precision(order: Sequence[str], refusals: Sequence[Refused]) -> str:
+    """What the session of an order computes in: as the entry says that was taken, the first not refused."""
+    refused = {one.device for one in refusals}
+    return entry(next(one for one in order if one not in refused))[1]
 
 
 def choose(
@@ -91,13 +108,14 @@ def choose(
     model: Model,
     options: Options | None = None,
     find: Find = backend,
-    put_off: Callable[[Device], str] = _at_once,
+    put_off: Callable[[Device, str], str] = _at_once,
 ) -> Choice:
-    """Prepare the model on the first device of the order that takes it.
+    """Prepare the model on the first device of the order that takes it, in the precision that the entry names.
 
     Nothing outside the order is ever tried: no CPU and no dry run that was not named. Raises UnsupportedModelError
     with every reason when none takes it, and ValueError for an empty order. `find`: the backend of a vendor.
-    `put_off`: why a device is tried only where no other takes the model; empty for one that keeps its place.
+    `put_off`: why a device, in a precision, is tried only where no other takes the model; empty for one that keeps its
+    place.
     """
     if not order:
         message = "the pipeline names no device: give at least one, e.g. cpu"
@@ -105,19 +123,20 @@ def choose(
     refusals: list[Refused] = []
     later: list[tuple[str, Device]] = []
     for wanted in order:
-        device = named(wanted, find)
+        name, computed = entry(wanted)
+        device = named(name, find)
         if isinstance(device, Text):
             refusals.append(Refused(wanted, device.en))
-        elif why := put_off(device):
+        elif why := put_off(device, computed):
             refusals.append(Refused(wanted, why))
             later.append((wanted, device))
         else:
-            made = _prepared(model, device, options, find)
+            made = _prepared(model, device, _asked(options, computed), find)
             if not isinstance(made, str):
                 return Choice(made, device, tuple(refusals))
             refusals.append(Refused(wanted, made))
     for wanted, device in later:
-        made = _prepared(model, device, options, find)
+        made = _prepared(model, device, _asked(options, entry(wanted)[1]), find)
         if not isinstance(made, str):
             return Choice(made, device, tuple(one for one in refusals if one.device != wanted))
         refusals.append(Refused(wanted, made))
@@ -126,9 +145,9 @@ def choose(
     raise UnsupportedModelError(message)
 
 
-def _prepared(model: Model, device: Device, options: Options | None, find: Find) -> Session | str:
+def _prepared(model: Model, device: Device, options: Options, find: Find) -> Session | str:
     """A session, or why the device does not take the model."""
     try:
-        return find(device.vendor).prepare(model, device, options or Options())
+        return find(device.vendor).prepare(model, device, options)
     except (UnsupportedModelError, BackendNotInstalledError, DeviceLostError) as error:
         return str(error)

@@ -69,6 +69,12 @@ class Engine:
             self._last += 1
             return self._last
 
+    def drop(self, key: int) -> None:
+        """Free a session; safe for one that is gone."""
+        session = self.sessions.pop(key, None)
+        if session is not None:
+            session.close()
+
     def driver(self, name: object) -> Any:  # noqa: ANN401 - a module
         """The module that knows a runtime. AbsentError when there is none of this name."""
         if not isinstance(name, str) or not name.isidentifier() or not (HERE / f"engine_{name}.py").exists():
@@ -96,7 +102,7 @@ class Lane:
         finally:
             self._line.close()
             for key in self._mine:
-                self._engine.sessions.pop(key, None)
+                self._engine.drop(key)
             if self._arena is not None:
                 self._arena.close()
 
@@ -120,8 +126,8 @@ class Lane:
 
     def _said(self, body: wire.Body) -> wire.Body:
         acts = {
-            "hello": self._hello, "runtime": self._runtime, "open": self._open, "run": self._run, "close": self._close,
-            "ping": self._ping, "cancel": self._cancel,
+            "hello": self._hello, "runtime": self._runtime, "compile": self._compile, "open": self._open,
+            "run": self._run, "close": self._close, "ping": self._ping, "cancel": self._cancel,
         }  # fmt: skip
         if body.get("op") not in acts:
             return {"error": "protocol", "message": f"there is no request {body.get('op')!r}"}
@@ -146,6 +152,10 @@ class Lane:
         found: wire.Body = self._engine.driver(body["driver"]).runtime(body)
         return found
 
+    def _compile(self, body: wire.Body) -> wire.Body:
+        made: wire.Body = self._engine.driver(body["driver"]).compile_model(body)
+        return made
+
     def _open(self, body: wire.Body) -> wire.Body:
         made, told = self._engine.driver(body["driver"]).open_session(body)
         key = self._engine.number()
@@ -169,7 +179,7 @@ class Lane:
 
     def _close(self, body: wire.Body) -> wire.Body:
         self._mine.discard(body["session"])
-        self._engine.sessions.pop(body["session"], None)
+        self._engine.drop(body["session"])
         return {}
 
     def _ping(self, _body: wire.Body) -> wire.Body:
@@ -222,6 +232,9 @@ def main() -> None:
     listening.bind(given.socket)
     listening.listen(MOST_LANES)
     os.write(1, b"ready\n")
+    # Nobody reads on: what makers' libraries print would fill the pipe, and they would wait for ever.
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
     while True:
         line, _ = listening.accept()
         if threading.active_count() > MOST_LANES or not _ours(line):

@@ -60,7 +60,7 @@ def runtime(body: wire.Body) -> wire.Body:
             listed = _devices(module, plugin)
             found["devices"] = len(listed)
             found["drivers"] = [str(getattr(one, "ep_metadata", {}).get("version", "")) for one in listed]
-            found["sha256"] = _plugins[plugin["library"]]
+            found["sha256"] = _plugins[_library(plugin)]
         except errors() as error:
             raise wire.AbsentError(said(error)) from error
     return found
@@ -94,6 +94,10 @@ class Session:
     def order(self) -> Order:
         """For a run."""
         return Order(self._module)
+
+    def close(self) -> None:
+        """Let the runtime free it."""
+        self._made = None
 
     def run(self, names: list[str], feeds: dict[str, Any], order: Order) -> list[Any]:
         """Every output. Raises FeedError, LostError."""
@@ -149,15 +153,34 @@ def _options(module: Any, body: wire.Body) -> Any:  # noqa: ANN401 - it has no t
 
 
 def _devices(module: Any, plugin: wire.Body) -> list[Any]:  # noqa: ANN401 - no types
-    """Load a plugin's library once, and list its devices by the provider's name."""
-    if plugin["library"] not in _plugins:
-        module.register_execution_provider_library(plugin["name"], plugin["library"])
-        with open(plugin["library"], "rb") as file:  # noqa: PTH123 - Python 3.8, and nothing else of pathlib here
+    """Load a plugin's library once, and list its devices by the provider's name. Raises AbsentError."""
+    library = _library(plugin)
+    if library not in _plugins:
+        module.register_execution_provider_library(plugin["name"], library)
+        with open(library, "rb") as file:  # noqa: PTH123 - Python 3.8, and nothing else of pathlib here
             content = hashlib.sha256()
             for block in iter(lambda: file.read(2**20), b""):
                 content.update(block)
-        _plugins[plugin["library"]] = content.hexdigest()
+        _plugins[library] = content.hexdigest()
     return [one for one in module.get_ep_devices() if one.ep_name == plugin["provider"]]
+
+
+def _library(plugin: wire.Body) -> str:
+    """Its path, told by the caller or by the module of this environment, which must name the provider."""
+    if not plugin["module"]:
+        return str(plugin["library"])
+    sys.path.extend(one for one in plugin["folders"] if one not in sys.path)
+    try:
+        maker = importlib.import_module(plugin["module"])
+        named = maker.get_ep_names() if hasattr(maker, "get_ep_names") else [maker.get_ep_name()]
+        library = str(maker.get_library_path())
+    except (ImportError, AttributeError, OSError) as error:
+        message = f"{plugin['module']} cannot be used: {error}"
+        raise wire.AbsentError(message) from error
+    if plugin["provider"] not in named:
+        message = f"{plugin['module']} offers {', '.join(map(str, named))}, not {plugin['provider']}"
+        raise wire.AbsentError(message)
+    return library
 
 
 def _choose(module: Any, options: Any, plugin: wire.Body, told: dict[str, str]) -> None:  # noqa: ANN401 - no types

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from inference import UnsupportedModelError, backend
 from inference.adapters.chip import ChipBackend
+from inference.adapters.compiled import CompiledBackend
 from inference.adapters.engine_backend import EngineBackend
 from inference.adapters.ort import OrtBackend
 from inference.adapters.ort_plugin import PluginBackend
@@ -69,7 +70,7 @@ def inside(mine: Engine, vendor: str, made: Backend) -> Backend:
         return made.on(mine)
     if isinstance(made, OrtBackend):
         return EngineBackend(made.spec, mine)
-    if isinstance(made, ChipBackend):
+    if isinstance(made, ChipBackend | CompiledBackend):
         return made.inside(mine)
     if isinstance(made, PluginBackend):
         return EngineBackend(made.plugin.provider, mine, made.plugin)

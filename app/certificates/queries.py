@@ -13,6 +13,7 @@ from app.db import reading, table
 from app.pipelines import service as pipelines
 from app.pipelines.tables import PipelineVersionRow
 from app.scoring.tables import PredictionRow
+from inference.devices import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,7 +129,7 @@ def _running(session: Session, version: Version) -> Running:
 def _missed(session: Session, version: Version, device: str) -> str:
     passed = select(_rows.c.device).where(_rows.c.model_digest == version.spec.model_digest, _rows.c.passed).distinct()
     able = set(session.scalars(passed))
-    for wanted in version.spec.devices:
+    for wanted, _ in map(entry, version.spec.devices):
         if wanted in {device, device.partition(":")[0]}:
             return ""
         if any(wanted in {one, one.partition(":")[0]} for one in able):

@@ -41,9 +41,10 @@ class Subject:
     precision: str = PRECISION
 
     @classmethod
-    def of(cls, model: str, device: Device) -> Self:
+    def of(cls, model: str, device: Device, precision: str = PRECISION) -> Self:
         """Of a device as its probe finds it now; texts as long as a database keeps them."""
-        return cls(model, storable(device.id, 60), storable(device.backend, 100), storable(device.driver, 200))
+        told = storable(device.id, 60), storable(device.backend, 100), storable(device.driver, 200)
+        return cls(model, *told, precision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from app.pipelines.tables import PipelineRow
 from app.settings import settings
 from app.texts import storable
 from inference.certify import Examined, Request, examine
+from inference.devices import entry
 from inference.limits import MIB
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 def request(
     store: Path, model: str, device: str, *, precision: str = PRECISION, batch: int = BATCH, p99_ms: float | None = None
 ) -> Request:
-    """A check of this model on this device, with engines and artefacts as the settings have them."""
+    """A check of this model on this device, with engines and artefacts as the settings have them.
+
+    `device`: an entry of a pipeline's order; a precision that stands behind it goes before `precision`.
+    """
     here = settings()
+    device, behind = entry(device)
+    precision = behind if behind != PRECISION else precision
     folder = here.data_dir / "artefacts"
     return Request(
         store=str(store.resolve()), model=model, device=device, precision=precision, batch=batch,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.commands.overrides import name as override_name
-from inference.adapters.chip import ADAPTED, KINDS
 from inference.chip import Text
 
 if TYPE_CHECKING:
@@ -18,7 +17,9 @@ Language = Literal[0, 1]
 UNKNOWN: Final = Text("not documented", "未见文档")
 NONE: Final = Text("none", "无")
 ANY: Final = Text("any", "任意")
-OWN: Final = Text("an engine in an environment of its own", "独立环境中的引擎")
+RUNS: Final = Text("yes", "能")
+IN_ENGINE: Final = Text("in an engine", "在引擎中")
+NOT_YET: Final = Text("not yet", "尚不能")
 OR: Final = Text(" or ", " 或 ")
 COMMA: Final = Text(", ", "、")
 
@@ -45,7 +46,7 @@ says *not documented*; nothing is guessed.
 
 ## What this version can run
 
-| kind | what it is | adapter in this version |
+| kind | what it is | where its sessions run |
 |---|---|---|
 """,
     """\
@@ -68,25 +69,39 @@ says *not documented*; nothing is guessed.
 
 ## 本版本能运行什么
 
-| 类别 | 说明 | 本版本的适配器 |
+| 类别 | 说明 | 会话运行在何处 |
 |---|---|---|
 """,
 )
 AFTER_KINDS: Final = Text(
     """
-Sessions run in the worker's own process and environment. An `ort_legacy` route can therefore be taken only where the maker's
-ONNX Runtime stands in that environment in place of `onnxruntime`; a route that wants other versions of Python or numpy than the
-gateway cannot be taken yet. `headrace devices` names what is missing, and no session on the CPU ever stands in for a chip.
+An [engine](../explanation/engine.md) is a process with the interpreter of the maker's own environment, which `HEADRACE_ENGINES` names; so versions
+of Python, numpy and ONNX Runtime need not be the gateway's. A `compiled` or `framework` route runs where this version knows the maker's calls:
+they are written to the samples named below, tested against transcripts of those, and were never run on the hardware. *Not yet* stands where no
+public sample of the calls is known to us, or they are not written. `headrace devices` names what is missing, and no session on the CPU ever stands in for a chip.
+
+Three vendors are here for what they prove, without hardware: `rknnsim` is Rockchip's compiler with its simulator (`simulated`),
+`openvino_native` a compiler with a real artefact, `paddle` a framework's device, both on the CPU (`verified-ci`). `make test-accelerators` runs them.
 
 ## Overview
 """,
     """
-会话运行在工作进程自身的进程和环境中。因此，只有当厂商的 ONNX Runtime 代替 `onnxruntime` 装在该环境中时，才能采用 `ort_legacy` 路线；
-要求的 Python 或 numpy 版本与网关不同的路线目前无法采用。`headrace devices` 会指出缺少什么，绝不会用 CPU 上的会话冒充芯片。
+[引擎](../explanation/engine.md)是使用厂商独立环境解释器的进程，由 `HEADRACE_ENGINES` 指定；因此 Python、numpy 和 ONNX Runtime 的版本不必与网关一致。
+`compiled` 和 `framework` 路线只有在本版本会调用厂商接口时才能运行：这些调用按下列示例编写，依据其调用记录测试，从未在硬件上运行。*尚不能*表示我们不知道公开的调用示例，或尚未编写。
+`headrace devices` 会指出缺少什么，绝不会用 CPU 上的会话冒充芯片。
+
+有三个厂商文件无需硬件，用于证明路径：`rknnsim` 是瑞芯微的编译器及其模拟器（`simulated`），`openvino_native` 是带真实产物的编译器，`paddle` 是框架设备，
+后两者在 CPU 上（`verified-ci`）。由 `make test-accelerators` 运行。
 
 ## 概览
 """,
 )
+WHERE: Final = {
+    "ort_plugin": Text("the worker, or an engine", "工作进程或引擎"),
+    "ort_legacy": Text("the worker, or an engine", "工作进程或引擎"),
+    "compiled": IN_ENGINE,
+    "framework": IN_ENGINE,
+}
 WHAT: Final = {
     "ort_plugin": Text("a provider loaded into stock ONNX Runtime", "加载到标准 ONNX Runtime 中的执行提供程序"),
     "ort_legacy": Text("a provider built into the maker's own ONNX Runtime", "厂商自行构建的 ONNX Runtime 内建的执行提供程序"),
@@ -94,12 +109,12 @@ WHAT: Final = {
     "framework": Text("a deep-learning framework's device", "深度学习框架的设备"),
 }
 OVERVIEW: Final = Text(
-    "vendor | maker | products named | routes, best first | evidence | opset | IR | shapes | missing in this version",
-    "厂商文件 | 厂商 | 提到的产品 | 路线（首选在前） | 验证程度 | opset | IR | 形状 | 本版本缺少",
+    "vendor | maker | products named | routes, best first | evidence | opset | IR | shapes | runs in this version",
+    "厂商文件 | 厂商 | 提到的产品 | 路线（首选在前） | 验证程度 | opset | IR | 形状 | 本版本能否运行",
 )
 ROUTES: Final = Text(
-    "route | kind | evidence | Python | ONNX Runtime | numpy | opset | IR | shapes | precisions | missing in this version",
-    "路线 | 类别 | 验证程度 | Python | ONNX Runtime | numpy | opset | IR | 形状 | 精度 | 本版本缺少",
+    "route | kind | evidence | Python | ONNX Runtime | numpy | opset | IR | shapes | precisions | runs in this version",
+    "路线 | 类别 | 验证程度 | Python | ONNX Runtime | numpy | opset | IR | 形状 | 精度 | 本版本能否运行",
 )
 LABELS: Final = {
     "products": Text("products named", "提到的产品"),
@@ -130,10 +145,7 @@ LABELS: Final = {
 
 def page(chips: Sequence[Chip], language: Language) -> str:
     """The whole page."""
-    kinds = [
-        [f"`{kind}`", what[language], (Text("yes", "有") if kind in ADAPTED else Text("not yet", "尚无"))[language]]
-        for kind, what in WHAT.items()
-    ]
+    kinds = [[f"`{kind}`", what[language], WHERE[kind][language]] for kind, what in WHAT.items()]
     parts = [HEAD[language], *map(_row, kinds), AFTER_KINDS[language], "\n", _table(OVERVIEW[language]),
              *(_row(_overview(chip, language)) for chip in chips)]
     return "".join(parts) + "".join(f"\n{section(chip, language)}" for chip in chips)
@@ -149,11 +161,11 @@ def section(chip: Chip, language: Language) -> str:
     return f"{title}{facts}{notes}\n{_table(ROUTES[language])}{rows}{details}"
 
 
-def missing(route: Route, language: Language) -> str:
-    """What this version lacks to take a route whose parts are all there."""
-    if route.kind in ADAPTED:
-        return OWN[language]
-    return Text(f"an adapter for {KINDS[route.kind].en}", f"{KINDS[route.kind].zh}的适配器")[language]
+def runs(route: Route, language: Language) -> str:
+    """Whether this version takes a route whose parts are all there, and where."""
+    if not route.adapted:
+        return NOT_YET[language]
+    return (IN_ENGINE if route.toolchain else RUNS)[language]
 
 
 def _overview(chip: Chip, language: Language) -> list[str]:
@@ -162,7 +174,7 @@ def _overview(chip: Chip, language: Language) -> list[str]:
     return [
         f"`{chip.vendor}`", chip.maker[language], _several(chip.models, language), "; ".join(routes),
         f"`{chip.evidence}`",
-        _opset(best, language), _ir(best, language), _several(best.shapes, language), missing(best, language),
+        _opset(best, language), _ir(best, language), _several(best.shapes, language), runs(best, language),
     ]
 
 
@@ -172,7 +184,7 @@ def _route(route: Route, language: Language) -> list[str]:
     return [
         route.name, f"`{route.kind}`", f"`{route.evidence}`", *versions, _opset(route, language),
         _ir(route, language), _several(route.shapes, language), _several(precisions, language),
-        missing(route, language),
+        runs(route, language),
     ]
 
 

@@ -10,7 +10,7 @@ import typer
 from app.commands.accelerators import page, section
 from app.commands.console import chinese, fail, out, t, table
 from app.commands.overrides import override
-from inference.adapters.chip import ADAPTED, chips
+from inference.adapters.chip import chips
 
 
 def vendors(
@@ -40,7 +40,7 @@ def vendors(
                 chip.maker[1 if chinese() else 0],
                 chip.routes[0].name,
                 chip.routes[0].kind,
-                t("yes") if chip.routes[0].kind in ADAPTED else t("not yet"),
+                t("yes") if chip.routes[0].adapted else t("not yet"),
                 chip.evidence,
             )
             for chip in known.values()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.certificates import queries, service
 from app.pipelines.queries import pipelines
+from inference.devices import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,5 +72,5 @@ class Gate:
         """Here; or where a worker has the device and this host does not."""
         if row.outcome != "absent":
             return row.passed
-        elsewhere = queries.newest(self._engine, row.model_digest, device)
+        elsewhere = queries.newest(self._engine, row.model_digest, entry(device)[0], row.precision)
         return elsewhere is not None and elsewhere.passed

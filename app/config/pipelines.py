@@ -8,6 +8,7 @@ from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
 from app.plant.schemas import OutputEntry, spread
 from inference import names as vendors
+from inference.devices import entry as entry_of
 from inference.window import Input, Spec
 
 if TYPE_CHECKING:
@@ -159,8 +160,9 @@ class PipelineChecker:
         if entry.window.trigger is not None:
             self._known((*place, "window", "trigger"), entry.window.trigger)
         for index, device in enumerate(entry.devices):
-            if device.partition(":")[0] not in vendors():
-                there = nearest(device.partition(":")[0], vendors())
+            vendor = entry_of(device)[0].partition(":")[0]
+            if vendor not in vendors():
+                there = nearest(vendor, vendors())
                 self._wrong((*place, "devices", index), f"there is no device {device!r}", there)
 
     def _input(self, place: Place, entry: PipelineEntry, model: Model) -> TensorSpec | None:

@@ -321,7 +321,7 @@ def _rows(origin: _Row, scored: Scored) -> Iterator[_Row]:
         "driver": passport.driver,
         "certificate": "" if standing is None else standing.state,
         "certificate_id": None if standing is None else standing.certificate,
-        "precision": "fp32",
+        "precision": passport.precision,
         "nodes": passport.nodes,
         "nodes_on_device": passport.on_device,
         "latency_ns": scored.latency_ns,

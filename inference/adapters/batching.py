@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from inference import InferenceError
+from inference import InferenceError, UnsupportedModelError
 from inference.adapters.tensors import join
 from inference.golden import samples, stored_inputs
 
@@ -119,3 +119,13 @@ def _trial(call: Call, feeds: dict[str, Tensor], batched: tuple[str, ...]) -> Ba
     if _agree(join(parts), together):
         return Batching("rows", batched)
     return Batching("sliced", batched, reason="the declared free batch is false: rows change each other's answers")
+
+
+def fixed(model: Model, size: int) -> Batching:
+    """A batch fixed on request: `size` rows go to the runtime at a time. Raises UnsupportedModelError."""
+    batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] in (None, size))
+    if not batched or any(s.shape and s.shape[0] is not None and s.name not in batched for s in model.inputs):
+        shapes = {spec.name: list(spec.shape) for spec in model.inputs}
+        message = f"a batch of {size} does not fit the inputs {shapes}"
+        raise UnsupportedModelError(message)
+    return Batching("sliced", batched, size, reason=f"a batch of {size} was asked for")

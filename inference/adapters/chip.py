@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from packaging.specifiers import SpecifierSet
 
 from inference import Absent, Device, DeviceLostError, UnsupportedModelError, backend, names
-from inference.adapters import chip_runtime, ort
-from inference.adapters.engine_backend import EngineBackend
+from inference.adapters import chip_runtime, compiled, ort
+from inference.adapters.engine_backend import DRIVER, EngineBackend, wanted
 from inference.adapters.ort_plugin import Plugin, PluginBackend, digest_of, probed, said_of
 from inference.adapters.plugin_probe import Wanted
 from inference.chip import MissingPartError, Text, joined
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from inference import Model, Options, Session
     from inference.adapters.chip_runtime import Runtime
     from inference.adapters.remote import Engine
-    from inference.chip import Chip, Probe, Route
+    from inference.chip import Chip, Probe, Route, Shape
     from inference.host import Card, Host
-
-ADAPTED: Final = frozenset(("ort_legacy", "ort_plugin"))
-"""The kinds of route that this version has an adapter for."""
 
 KINDS: Final = {
     "ort_plugin": Text("provider plugins of ONNX Runtime", "ONNX Runtime 插件式执行提供程序"),
@@ -36,6 +33,8 @@ KINDS: Final = {
     "framework": Text("devices of a framework", "框架设备"),
 }
 
+MADE: Final = ("compiled", "framework")
+"""Kinds whose sessions come of an artefact, by a toolchain in an engine."""
 _NOTHING: Final = Text("", "")
 
 
@@ -58,7 +57,7 @@ def survey(chip: Chip, host: Host, engine: Engine | None = None) -> Found:
     runtime = chip_runtime.ours() if engine is None else chip_runtime.of(engine)
     lacks = [(route, lacking(route, host, runtime)) for route in chip.routes]
     for route, lack in lacks:
-        if not lack and route.kind in ADAPTED:
+        if not lack and route.adapted:
             return Found(cards, route, runtime)
     return Found(missing=_runtime(cards[0], lacks))
 
@@ -104,16 +103,38 @@ def lacking(route: Route, host: Host, runtime: Runtime) -> list[Text]:
             where = Text(f" (looked in {', '.join(route.folders)} and the linker's folders)" if route.folders else "",
                          f"（已查找 {'、'.join(route.folders)} 及链接器目录）" if route.folders else "")
             found.append(Text(f"the library {library}{where.en}", f"库 {library}{where.zh}"))
+    if route.kind in MADE and route.toolchain:
+        return [*found, *_toolchain(route, runtime)]
     if route.module and not runtime.where and not host.module(route.module):
-        package = route.package and route.package != route.module
-        found.append(Text(f"the Python module {route.module}" + (f" (package {route.package})" if package else ""),
-                          f"Python 模块 {route.module}" + (f"（软件包 {route.package}）" if package else "")))
+        found.append(_module(route))
     if route.kind == "ort_legacy":
         found += _provider(route, runtime)
     # A plugin is loaded, in a child, only where all that it needs was found as files.
     if route.kind == "ort_plugin" and not found:
-        found += _loads(route, host)
+        found += _loads(route, host, runtime)
     return found
+
+
+def _module(route: Route) -> Text:
+    """The module that is missing, and the package that brings it."""
+    package = f" (package {route.package})" if route.package and route.package != route.module else ""
+    package_zh = f"（软件包 {route.package}）" if package else ""
+    return Text(f"the Python module {route.module}{package}", f"Python 模块 {route.module}{package_zh}")
+
+
+def _toolchain(route: Route, runtime: Runtime) -> list[Text]:
+    """What of the maker's compiler or framework an engine's environment lacks; without an engine, that."""
+    if runtime.ask is None:
+        part = _module(route)
+        return [Text(f"{part.en} in an engine: name the interpreter that has it in HEADRACE_ENGINES",
+                     f"引擎中的 {part.zh}：请在 HEADRACE_ENGINES 中指明装有它的解释器")]
+    found = runtime.ask(compiled.request(route.toolchain, _told(route)))
+    return [found] if isinstance(found, Text) else []
+
+
+def _told(route: Route) -> dict[str, str]:
+    """What a toolchain is told of the route: the framework's name of the device."""
+    return {"target": route.target} if route.target else {}
 
 
 def _versions(route: Route, runtime: Runtime) -> list[Text]:
@@ -143,8 +164,15 @@ def _provider(route: Route, runtime: Runtime) -> list[Text]:
                  f"{route.target}（{zh} onnxruntime {runtime.version} 未内建）")]
 
 
-def _loads(route: Route, host: Host) -> list[Text]:
-    """Why the plugin cannot be loaded, if it cannot."""
+def _loads(route: Route, host: Host, runtime: Runtime) -> list[Text]:
+    """Why the plugin cannot be loaded, if it cannot: by a child of ours, or by the engine."""
+    if runtime.ask is not None:
+        told = wanted(_wanted_plugin(route, host), "probe")
+        found = runtime.ask({"driver": DRIVER, "plugin": told})
+        if isinstance(found, Text):
+            return [found]
+        return [] if found["devices"] else [Text(f"a device of {route.target}: its plugin was loaded and lists none",
+                                                 f"{route.target} 的设备：插件已加载，但未列出设备")]
     try:
         probed(_wanted_plugin(route, host))
     except MissingPartError as error:
@@ -159,7 +187,7 @@ def _wanted_plugin(route: Route, host: Host) -> Wanted:
 def _runtime(card: Card, lacks: list[tuple[Route, list[Text]]]) -> Text:
     """Why no route can be taken though there is a card."""
     said = [_unadapted(card, route) for route, lack in lacks if not lack][:1]
-    adapted = [(route, lack) for route, lack in lacks if route.kind in ADAPTED]
+    adapted = [(route, lack) for route, lack in lacks if route.adapted]
     if adapted or not said:
         route, lack = (adapted or lacks)[0]
         said += _incomplete(card, route, lack)
@@ -169,8 +197,9 @@ def _runtime(card: Card, lacks: list[tuple[Route, list[Text]]]) -> Text:
 def _unadapted(card: Card, route: Route) -> Text:
     kind = KINDS[route.kind]
     return Text(
-        f"{card.node} is there, what {route.name} needs was found, but this version has no adapter for {kind.en} yet",
-        f"有 {card.node}，也找到了 {route.name} 所需的部分，但本版本尚无{kind.zh}的适配器",
+        f"{card.node} is there, what {route.name} needs was found, but this version makes no calls of it yet "
+        f"({kind.en})",
+        f"有 {card.node}，也找到了 {route.name} 所需的部分，但本版本尚不会调用它（{kind.zh}）",
     )
 
 
@@ -185,10 +214,10 @@ def _incomplete(card: Card, route: Route, lack: list[Text]) -> list[Text]:
     else:
         said.append(Text("how to install it is in no public document: ask the maker",
                          "安装方法未见公开文档：请询问厂商"))
-    if route.kind not in ADAPTED:
+    if not route.adapted:
         kind = KINDS[route.kind]
-        said.append(Text(f"even then this version has no adapter for {kind.en} yet",
-                         f"即便如此，本版本也尚无{kind.zh}的适配器"))
+        said.append(Text(f"even then this version makes no calls of it yet ({kind.en})",
+                         f"即便如此，本版本也尚不会调用它（{kind.zh}）"))
     return said
 
 
@@ -215,6 +244,11 @@ class ChipBackend:
             return ()
         where = f", engine, Python {found.runtime.python}" if found.runtime.where else ""
         version = f"onnxruntime {found.runtime.version}, {found.route.target}{where}"
+        if found.route.kind in MADE and found.runtime.ask is not None:
+            answer = found.runtime.ask(compiled.request(found.route.toolchain, _told(found.route)))
+            if isinstance(answer, Text):
+                return ()
+            version = compiled.title(answer)
         driver = self._driver(found.route)
         return tuple(self._device(card, version, found.route.evidence, driver) for card in found.cards)
 
@@ -246,6 +280,8 @@ class ChipBackend:
         if found.route is None:
             raise DeviceLostError(found.missing.en)
         _within(model, found.route)
+        if found.route.kind in MADE:
+            return compiled.CompiledBackend(kit(self.chip, found.route), self._engine).prepare(model, device, options)
         told = provider(self.chip, found.route, device)
         made = plugin(told, found.route, self._host) if found.route.kind == "ort_plugin" else None
         if self._engine is not None:
@@ -263,6 +299,21 @@ def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
         describe=lambda: device.name, options={index: ordinal} if index else {},
         precisions=route.precisions or {"fp32": ({},)}, shapes=route.shapes or ("dynamic",),
     )
+
+
+def kit(chip: Chip, route: Route) -> compiled.Kit:
+    """The route as the adapter of compilers and frameworks takes it."""
+    precisions = {name: dict(several[0]) for name, several in (route.precisions or {"fp32": ({},)}).items()}
+    return compiled.Kit(
+        vendor=chip.vendor, toolchain=route.toolchain, evidence=route.evidence, describe=lambda: chip.maker.en,
+        options=_told(route), precisions=precisions, shapes=_shapes(route), opsets=route.opset, ir=route.ir,
+    )
+
+
+def _shapes(route: Route) -> tuple[Shape, ...]:
+    """Fixed, unless documented otherwise. A range with an optimum is not asked for: fixed sizes are within it."""
+    dynamic = route.shapes is not None and "dynamic" in route.shapes
+    return ("dynamic",) if dynamic else ("static",)
 
 
 def plugin(told: ort.Provider, route: Route, host: Host) -> PluginBackend:

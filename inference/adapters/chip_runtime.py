@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 from inference import BackendNotInstalledError
 from inference.adapters import ort
 from inference.adapters.engine_backend import runtime_of
+from inference.adapters.opened import told
 from inference.chip import Text
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Runtime:
     """Why there is none."""
     where: str = ""
     """The interpreter of an engine."""
+    ask: Callable[[Mapping[str, object]], dict[str, object] | Text] | None = None
+    """Asks the engine for what is not ONNX Runtime's own: a plugin's devices, a toolchain. None without an engine."""
 
 
 def ours() -> Runtime:
@@ -48,11 +52,15 @@ def ours() -> Runtime:
 
 def of(engine: Engine) -> Runtime:
     """Of an engine, which is started for it."""
+    def ask(request: Mapping[str, object]) -> dict[str, object] | Text:
+        return told(engine, request)
+
     found = runtime_of(engine)
     where = str(engine.place.python)
     if isinstance(found, str):
-        return Runtime("", None, None, missing=_absent(found), where=where)
-    return Runtime(found["python"], found["numpy"], found["version"], tuple(found["providers"]), where=where)
+        return Runtime("", None, None, missing=_absent(found), where=where, ask=ask)
+    providers = tuple(found["providers"])
+    return Runtime(found["python"], found["numpy"], found["version"], providers, where=where, ask=ask)
 
 
 def _absent(reason: str) -> Text:

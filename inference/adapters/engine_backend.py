@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from inference import Absent, Device, DeviceLostError, InferenceError, UnsupportedModelError
+from inference import Absent, Device
 from inference.adapters import ort
+from inference.adapters.opened import Opened, told
 from inference.adapters.ort_plugin import said_of
+from inference.chip import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from inference import Model, Options, Tensor
+    from inference import Model, Options
     from inference.adapters.ort_plugin import Plugin
-    from inference.adapters.remote import Engine, Lane
+    from inference.adapters.plugin_probe import Wanted
+    from inference.adapters.remote import Engine
     from inference.adapters.session import CheckedSession
 
 DRIVER: Final = "ort"
@@ -46,24 +47,13 @@ class _Part:
         return self.nodes
 
 
-class RemoteSession:
-    """What `ort` asks of ONNX Runtime's session, asked of an engine. One call at a time."""
+class RemoteSession(Opened):
+    """What `ort` asks of ONNX Runtime's session, asked of an engine."""
 
     def __init__(self, engine: Engine, request: Mapping[str, Any]) -> None:
         """Open it there. Raises UnsupportedModelError, DeviceLostError, BackendNotInstalledError."""
-        self._lane, self._cancel = engine.lane(), engine.lane()
-        self._lock = threading.Lock()
-        try:
-            told = self._lane.call({"op": "open", **request}, engine.place.open_s)
-        except TimeoutError as error:
-            self._lane.kill()
-            self.close()
-            message = f"making the model ready did not end within {engine.place.open_s:g} s; the engine was stopped"
-            raise UnsupportedModelError(message) from error
-        except InferenceError:
-            self.close()
-            raise
-        self._key = told["session"]
+        super().__init__(engine, request)
+        told = self.told
         self._inputs = [Argument(*one) for one in told["inputs"]]
         self._outputs = [Argument(*one) for one in told["outputs"]]
         self._providers: list[str] = told["providers"]
@@ -83,21 +73,6 @@ class RemoteSession:
     def get_providers(self) -> list[str]:
         """As ONNX Runtime's."""
         return self._providers
-
-    def run(self, names: Sequence[str], feeds: Mapping[str, Tensor]) -> list[Any]:
-        """As ONNX Runtime's. Raises InputError, DeviceLostError."""
-        with self._lock:
-            return self._lane.run(self._key, names, feeds, self._cancel)
-
-    def close(self) -> None:
-        """The engine lets go of it, too. Safe to call twice."""
-        self._lane.close()
-        self._cancel.close()
-
-    def __del__(self) -> None:
-        """A session that nobody holds any more is closed."""
-        with suppress(AttributeError):
-            self.close()
 
 
 class EngineBackend:
@@ -150,9 +125,8 @@ class EngineBackend:
     def _library(self, device: Device) -> dict[str, Any] | None:
         if self._plugin is None:
             return None
-        ordinal = int(device.id.partition(":")[2] or 0)
-        return {"library": self._plugin.wanted().library, "name": f"headrace.{self.spec.vendor}",
-                "provider": self.spec.provider, "ordinal": ordinal}  # fmt: skip
+        number = 0 if self._plugin.by_option else int(device.id.partition(":")[2] or 0)
+        return {**wanted(self._plugin.wanted(), self.spec.vendor), "ordinal": number}
 
     def _look(self) -> dict[str, Any] | Absent:
         spec = self.spec
@@ -165,19 +139,13 @@ class EngineBackend:
         return found
 
 
+def wanted(plugin: Wanted, vendor: str) -> dict[str, Any]:
+    """A plugin as an engine is told of it: a library by its path, or the module of its environment that knows it."""
+    return {"library": plugin.library, "module": plugin.module, "folders": list(plugin.folders),
+            "name": f"headrace.{vendor}", "provider": plugin.provider, "ordinal": 0}  # fmt: skip
+
+
 def runtime_of(engine: Engine, plugin: Mapping[str, Any] | None = None) -> dict[str, Any] | str:
     """Which runtime an engine has: `python`, `version`, `providers`, a plugin's `devices`; or why that is not known."""
-    lane: Lane | None = None
-    try:
-        lane = engine.lane()
-        found = lane.call({"op": "runtime", "driver": DRIVER, "plugin": plugin}, engine.place.start_s)
-        return {**found, "python": lane.about["python"]}
-    except TimeoutError:
-        if lane is not None:
-            lane.kill()
-        return "the engine did not say within its time which runtime it has"
-    except (InferenceError, DeviceLostError) as error:
-        return f"{error} (interpreter {engine.place.python})"
-    finally:
-        if lane is not None:
-            lane.close()
+    found = told(engine, {"driver": DRIVER, "plugin": plugin})
+    return found.en if isinstance(found, Text) else found

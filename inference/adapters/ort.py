@@ -27,7 +27,7 @@ from inference import (
     UnsupportedModelError,
 )
 from inference.adapters import bucketing
-from inference.adapters.batching import Batching, find
+from inference.adapters.batching import find, fixed
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import NUMBERS, as_array
 from inference.buckets import SIZES
@@ -285,7 +285,7 @@ def prepared(spec: Provider, model: Model, device: Device, options: Options, ope
             return bucketing.session(model, spec.buckets, lambda size: open_with(path, dict.fromkeys(first, size)))
     dims = {} if options.batch is None else dict.fromkeys(bucketing.first_dimensions(model.path), options.batch)
     call, placement = open_with(model.path, dims)
-    batching = find(model, call) if options.batch is None else _fixed(model, options.batch)
+    batching = find(model, call) if options.batch is None else fixed(model, options.batch)
     return CheckedSession(call, model.inputs, [spec.name for spec in model.outputs], placement, batching)
 
 
@@ -297,13 +297,3 @@ def precision(spec: Provider, device: Device, options: Options) -> Sequence[Mapp
         message = f"{device.id} can be asked for {offered}; {options.precision} must be in the model itself"
         raise UnsupportedModelError(message)
     return asked
-
-
-def _fixed(model: Model, size: int) -> Batching:
-    """A batch fixed on request: `size` rows go to the runtime at a time."""
-    batched = tuple(s.name for s in model.inputs if s.shape and s.shape[0] in (None, size))
-    if not batched or any(s.shape and s.shape[0] is not None and s.name not in batched for s in model.inputs):
-        shapes = {spec.name: list(spec.shape) for spec in model.inputs}
-        message = f"a batch of {size} does not fit the inputs {shapes}"
-        raise UnsupportedModelError(message)
-    return Batching("sliced", batched, size, reason=f"a batch of {size} was asked for")

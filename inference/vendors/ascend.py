@@ -65,7 +65,8 @@ CHIP: Final = Chip(
         Route(
             kind="compiled", name="ATC and pyACL (.om)", evidence="documented",
             sources=(_ATC, Source("hiascend.com, CANN documentation", "pyACL: acl.mdl")),
-            module="acl", libraries=("libascendcl.so",), folders=_TOOLKIT, shapes=("static", "bucket"),
+            module="acl", toolchain="acl", libraries=("libascendcl.so",), folders=_TOOLKIT,
+            shapes=("static", "bucket"),
             precisions={
                 "fp32": ({"precision_mode_v2": "origin"}, {"precision_mode": "must_keep_origin_dtype"}),
                 "fp16": ({"precision_mode_v2": "fp16"}, {"precision_mode": "force_fp16"}),
@@ -86,6 +87,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleX", "multi_devices_use_guide"),), target="npu", module="paddle",
+            toolchain="paddle",
         ),
         Route(
             kind="framework", name="PyTorch (torch_npu)", evidence="documented",

@@ -20,7 +20,7 @@ CHIP: Final = Chip(
         Route(
             kind="compiled", name="suInfer", evidence="documented",
             sources=(Source("BirenTechnology/ModelZoo", "inference/suinfer/yolov5: pysuinfer_demo.py, README"),),
-            module="pysuinfer", python=">=3.8,<3.11", shapes=("static",),
+            module="pysuinfer", toolchain="suinfer", python=">=3.8,<3.11", shapes=("static",),
             options={
                 "device": "pysuInferSession(device, log)", "shapes": "Build(onnx, shapes, …)", "artefact": "Init(file)",
             },
@@ -32,7 +32,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleCustomDevice", "backends/biren_gpu/README.md"),),
-            target="supa", package="paddle_custom_supa", module="paddle",
+            target="supa", package="paddle_custom_supa", module="paddle", toolchain="paddle",
         ),
         Route(
             kind="framework", name="PyTorch (torch_br)", evidence="documented",

@@ -23,11 +23,13 @@ CHIP: Final = Chip(
                 Source("Cambricon MagicMind", "magicmind.python.runtime, Parser"),
                 Source("PaddlePaddle/Paddle-Lite", "cambricon_mlu: libraries of the maker's kit"),
             ),
-            module="magicmind", libraries=("libmagicmind_runtime.so",), folders=("/usr/local/neuware/lib64",),
+            module="magicmind", toolchain="magicmind", libraries=("libmagicmind_runtime.so",),
+            folders=("/usr/local/neuware/lib64",),
         ),
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleX", "multi_devices_use_guide"),), target="mlu", module="paddle",
+            toolchain="paddle",
         ),
         Route(
             kind="framework", name="PyTorch (torch_mlu)", evidence="documented", sources=(_IMAGE,),

@@ -37,7 +37,7 @@ CHIP: Final = Chip(
         Route(
             kind="compiled", name="TopsInference 2.0", evidence="documented",
             sources=(Source("EnflameTechnology/tops_inference_sample", "python"),),
-            module="TopsInference", shapes=("static",), rejects=_WIDE,
+            module="TopsInference", toolchain="tops", shapes=("static",), rejects=_WIDE,
             precisions={
                 "fp32": ({"flag": "KDEFAULT"},), "fp16": ({"flag": "KFP16"},), "mixed": ({"flag": "KFP16_MIX"},),
             },
@@ -47,7 +47,8 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleCustomDevice", "backends/gcu/README.md"),),
-            target="gcu", package="paddle_custom_gcu", module="paddle", rejects=_WIDE, notes=(_INT64,),
+            target="gcu", package="paddle_custom_gcu", module="paddle", toolchain="paddle", rejects=_WIDE,
+            notes=(_INT64,),
         ),
         Route(
             kind="framework", name="PyTorch (torch_gcu)", evidence="documented",

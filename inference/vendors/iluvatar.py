@@ -24,7 +24,7 @@ CHIP: Final = Chip(
                 Source(_SAMPLES, "models/cv/classification/ixrt_common: build_engine.py, inference.py"),
                 Source("Deep-Spark/iluvatar-corex-ixrt", "README.md"),
             ),
-            package="ixrt", module="ixrt", shapes=("profile", "static"),
+            package="ixrt", module="ixrt", toolchain="ixrt", shapes=("profile", "static"),
             precisions={
                 "fp32": ({},), "fp16": ({"flag": "BuilderFlag.FP16"},), "int8": ({"flag": "BuilderFlag.INT8"},),
             },
@@ -46,7 +46,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleCustomDevice", "backends/iluvatar_gpu/README.md"),),
-            target="iluvatar_gpu", module="paddle",
+            target="iluvatar_gpu", module="paddle", toolchain="paddle",
         ),
         Route(
             kind="framework", name="PyTorch (+corex)", evidence="documented", sources=(_IMAGE,),

@@ -22,6 +22,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle (XPU)", evidence="documented",
             sources=(Source("Paddle Inference", "Config.enable_xpu"),), target="xpu", module="paddle",
+            toolchain="paddle",
             libraries=_RUNTIME, folders=_FOLDERS,
         ),
         Route(

@@ -43,7 +43,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle custom device", evidence="documented",
             sources=(Source("PaddlePaddle/PaddleCustomDevice", "backends/metax_gpu/README.md"),),
-            target="metax_gpu", module="paddle",
+            target="metax_gpu", module="paddle", toolchain="paddle",
         ),
         Route(
             kind="framework", name="mcPyTorch (+metax)", evidence="documented", sources=(_IMAGE,),

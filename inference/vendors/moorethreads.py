@@ -95,6 +95,7 @@ CHIP: Final = Chip(
         Route(
             kind="framework", name="Paddle (paddle_musa)", evidence="documented",
             sources=(Source("MooreThreads/paddle_musa"),), target="musa", module="paddle",
+            toolchain="paddle",
         ),
     ),
     container=Container(

@@ -21,7 +21,8 @@ CHIP: Final = Chip(
         Route(
             kind="compiled", name="RKNN", evidence="documented",
             sources=(_LITE, Source("rknn-toolkit2 2.5.0, rknn-toolkit-lite2", "package metadata")),
-            package="rknn-toolkit-lite2", module="rknnlite", libraries=("librknnrt.so",), folders=("/usr/lib",),
+            package="rknn-toolkit-lite2", module="rknnlite", toolchain="rknn", libraries=("librknnrt.so",),
+            folders=("/usr/lib",),
             shapes=("static",),
             precisions={"fp16": ({"do_quantization": "False"},), "int8": ({"do_quantization": "True"},)},
             options={"cores": "core_mask", "soc": "target_platform"},

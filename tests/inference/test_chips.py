@@ -7,18 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pytest
 from packaging.specifiers import SpecifierSet
 
 import inference
 from inference import DeviceLostError, Options, UnsupportedModelError
 from inference.adapters import ort
-from inference.adapters.chip import ADAPTED, ChipBackend, chips, provider
+from inference.adapters.chip import ChipBackend, chips, kit, provider
 from inference.chip import Chip, Route
 from inference.devices import choose, devices
 from inference.host import Card
 from tests.inference import onnx_graphs as graphs
 from tests.inference.machines import Machine, described
+from tests.inference.mocked import Mocked
 
 if TYPE_CHECKING:
     import onnx
@@ -115,14 +117,14 @@ def test_a_card_without_its_runtime_says_which_and_how(vendor: str, machine: Mac
     for part in SAID[vendor]["without_runtime"]:
         assert part in said
     routes = CHIPS[vendor].routes
-    best = next((route for route in routes if route.kind in ADAPTED), routes[0])
+    best = next((route for route in routes if route.adapted), routes[0])
     assert best.name in said
     assert all(line in said for line in best.recipe)
 
 
 @EACH
-def test_a_runtime_without_an_adapter_is_said_to_have_none(vendor: str, machine: Machine) -> None:
-    """Card and runtime are there: the reason is this version's, not the machine's. No module is imported for it."""
+def test_a_runtime_that_is_there_is_told_what_it_still_wants(vendor: str, machine: Machine) -> None:
+    """Card and libraries are there: the reason names the engine, or is this version's. No module is imported for it."""
     machine.hardware(SAID[vendor])
     machine.runtime(SAID[vendor])
     assert SAID[vendor]["with_runtime"] in reason(vendor, machine)
@@ -159,7 +161,7 @@ def test_all_makers_are_looked_for_on_the_machine_given(machine: Machine) -> Non
     assert "cpu" in {device.id for device in found}
     assert not {device.vendor for device in found} & CHIPS.keys()
     assert reasons.keys() >= CHIPS.keys()
-    assert reasons.keys() - CHIPS.keys() <= {"openvino", "simnpu", "webgpu"}
+    assert reasons.keys() - CHIPS.keys() <= {"openvino", "openvino_native", "paddle", "rknnsim", "simnpu", "webgpu"}
     assert reasons["ascend"].startswith("/dev/davinci0 is there")
     assert reasons["metax"].startswith("/dev/dri/renderD129 is there")
     assert reasons["hygon"].startswith("no /dev/dri/renderD*")
@@ -271,6 +273,39 @@ def test_an_onnx_runtime_without_the_provider_offers_no_device() -> None:
     assert absent is not None
     assert absent.reason.startswith("no CANNExecutionProvider in onnxruntime ")
     assert absent.reason.endswith(" (package onnxruntime-cann)")
+
+
+MOCKED: Final = [(v, r) for v, c in CHIPS.items() for r in c.routes if r.toolchain not in ("", "paddle", "rknn")]
+
+
+@pytest.mark.parametrize(("vendor", "route"), MOCKED, ids=[one[0] for one in MOCKED])
+def test_a_chip_with_its_maker_s_calls_in_an_engine_runs(
+    vendor: str, route: Route, tmp_path: Path, machine: Machine, imported: Callable[[onnx.ModelProto], Model]
+) -> None:
+    """Node, libraries and the maker's module in an engine make a device; it compiles and answers. The module is a mock.
+
+    A chip without fp32 among its documented precisions would be asked for its first.
+    """
+    machine.hardware(SAID[vendor])
+    machine.runtime(SAID[vendor])
+    mocked = Mocked(tmp_path)
+    chip = replace(CHIPS[vendor], routes=(replace(route, python=None),))
+    made = ChipBackend(chip, machine.host, mocked.engine)
+    devices = made.devices()
+    assert len(devices) == len(SAID[vendor]["cards"])
+    assert (devices[0].evidence, "engine, Python" in devices[0].backend) == ("documented", True)
+    session = made.prepare(imported(graphs.mul()), devices[0], Options(batch=2))
+    answer = session.run({"x": np.ones((2, 3), np.float32)})["y"]
+    assert answer.tolist() == [[2.0] * 3] * 2
+    mocked.engine.stop()
+
+
+def test_what_a_toolchain_is_told_is_the_vendor_file_s() -> None:
+    """Fixed shapes unless documented otherwise; the first options of a precision; ceilings; the framework's device."""
+    routes = {route.toolchain: route for route in CHIPS["ascend"].routes}
+    told = kit(CHIPS["ascend"], routes["acl"])
+    assert (told.toolchain, told.shapes, told.precisions["fp16"]) == ("acl", ("static",), {"precision_mode_v2": "fp16"})
+    assert kit(CHIPS["ascend"], routes["paddle"]).options == {"target": "npu"}
 
 
 ROUTES: Final = [(vendor, route) for vendor, chip in sorted(CHIPS.items()) for route in chip.routes]

@@ -1,0 +1,1 @@
+"""A mock of cuda-python as Iluvatar's samples use it: memory of a card."""

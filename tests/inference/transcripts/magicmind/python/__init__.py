@@ -1,0 +1,1 @@
+"""A mock: a package of MagicMind."""
