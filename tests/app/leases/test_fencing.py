@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from app import times
-from app.db import reading
+from app import fencing, times
+from app.db import UnreachableError, make_engine, reading, writing
 from app.events.tables import RuleStateRow
 from app.leases import service as leases
 from app.leases.service import Holder
+from app.leases.tables import LeaseRow
 from app.ledger.tables import LedgerRow
 from app.pipelines import service as pipelines
 from app.readings import service as readings
@@ -210,3 +214,23 @@ def _at_once(works: Works, bodies: list[bytes]) -> None:
         one.join()
     for worker in workers:
         worker.close()
+
+
+def test_two_who_may_have_the_same_reading_do_not_pass_each_other(postgres_url: str, tmp_path: Path) -> None:
+    """Soon after a takeover whoever looks what is stored has the lease alone; later, workers share it."""
+    works = Works(postgres_url, tmp_path)
+    take(works, A, B)
+    now = msgspec.msgpack.decode(message(record(1, [1.0], at=times.now()), 1, 2), type=Message)
+    later = msgspec.structs.replace(now, record=msgspec.structs.replace(now.record, received_time=2**62))
+    another = make_engine(works.url)
+    shared = select(LeaseRow.term).with_for_update(read=True, key_share=True, nowait=True)
+    for which, is_alone in ((now, True), (later, False)):
+        with writing(works.engine) as session, Session(another) as other:
+            assert fencing.look(session, which).overlaps is is_alone
+            if is_alone:
+                with pytest.raises(UnreachableError):
+                    other.execute(shared)
+            else:
+                assert other.execute(shared).scalar() == 2
+    another.dispose()
+    works.close()
