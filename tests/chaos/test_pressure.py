@@ -22,14 +22,13 @@ RUN_S: Final = 25
 @pytest.mark.parametrize(
     ("database", "fault"),
     [
-        ("postgresql", "database_slow"),
         ("sqlite", "database_locked"),
         ("sqlite", "worker_stopped"),
         ("sqlite", "broker_stopped"),
     ],
 )
 async def test_what_is_held_up_comes_through(tmp_path: Path, database: str, fault: str) -> None:
-    """A slow database, one that is locked, workers that do nothing, a consumer that hangs: nothing is lost."""
+    """A database that is locked, workers that do nothing, a consumer that hangs: nothing is lost."""
     words = ("--plug", "--only", fault, "--hold", str(HOLD_S), "--for", str(RUN_S), "--database", database)
     code, printed = await selftest(*words, "--report", str(tmp_path))
     assert code == 0, printed
