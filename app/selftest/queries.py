@@ -70,6 +70,15 @@ def overdue(engine: Engine, before: int) -> int:
         return int(session.scalar(select(func.count()).where(old)) or 0)
 
 
+def unsent(engine: Engine, until: int) -> int:
+    """Numbered windows that ended by then (ns) and whose answer nobody has taken."""
+    row = PredictionRow
+    taken = select(OutboxRow.publication_id).where(OutboxRow.sent_at.is_not(None))
+    query = select(func.count()).where(row.sequence.is_not(None), row.end_time <= until, row.id.not_in(taken))
+    with reading(engine) as session:
+        return int(session.scalar(query) or 0)
+
+
 def published(engine: Engine) -> dict[str, int | None]:
     """By publication id: when the peer has taken it (ns); None when it has not."""
     with reading(engine) as session:

@@ -78,7 +78,7 @@ async def run(plan: Plan, folder: Path, tell: Callable[[Done], None]) -> Result:
                 done = await _through(there, plan, faults, tell)
                 flows = await _flows(there, times.now(), plan.within(FLOWS_S))
         until = times.now() - LATE_NS
-        rests = await _at_rest(there, plan.within(RESTS_S))
+        rests = await _at_rest(there, until, plan.within(RESTS_S))
         api, forgot = await _answers(there)
         came = Came(flows, rests, api, forgot)
         return await asyncio.to_thread(_result, there, plan, done, (since, until), fresh, came)
@@ -108,14 +108,18 @@ async def _flows(there: Rig, since: int, within_s: float = FLOWS_S) -> bool:
     return await _within(there, within_s, new)
 
 
-async def _at_rest(there: Rig, within_s: float) -> bool:
-    """Whether all that was read is stored, counted and sent, in time: every account balances with nothing held."""
+async def _at_rest(there: Rig, until: int, within_s: float) -> bool:
+    """Whether all that was read is stored, counted and sent, in time: every account balances with nothing held.
+
+    `until` (ns): windows that ended by then are asked for one by one; later ones still come.
+    """
     ended = times.now()
 
     def rests(engine: Engine) -> bool:
         accounts = ledger.accounts(engine)
         counted = bool(accounts) and all(one.balanced and not one.held and one.at > ended for one in accounts)
-        return counted and not queries.overdue(engine, times.now() - MAY_WAIT_NS)
+        late = queries.overdue(engine, times.now() - MAY_WAIT_NS)
+        return counted and not late and not queries.unsent(engine, until)
 
     return await _within(there, within_s, rests)
 
