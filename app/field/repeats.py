@@ -86,7 +86,7 @@ class Repeats:
 
         A disk that took nothing for minutes has kept it unacknowledged for as long: from now on its peer may forget it.
         """
-        if False:
+        if record.count and record.fill is None:
             self._tail[-1] = replace(self._tail[-1], received_time=max(at, record.received_time))
 
     @property
