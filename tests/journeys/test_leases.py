@@ -221,7 +221,7 @@ async def test_nothing_is_lost_or_doubled_across_takeovers(story: Story) -> None
     """Each reading of the plant's own log is stored once, or lies in a recorded gap; the ledger balances."""
     for one in story.accounts.values():
         assert one.good, (one, story.log)
-        assert one.sent > 300
+        assert one.sent > 100
     assert story.balanced
 
 
