@@ -37,7 +37,7 @@ def begun(notes: Writes, path: Path) -> subprocess.Popen[str]:
     with settings.alone():
         environment = {**settings.inherited(), **notes.environment}
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", CHILD, str(path)], env=environment, text=True,
+        [sys.executable, "-B", "-I", "-S", "-c", CHILD, str(path)], env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
 
