@@ -49,6 +49,8 @@ _HEADERS: Final = {
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows on a page")]
+From = Annotated[str | None, Query(alias="from")]
+To = Annotated[str | None, Query(alias="to")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
 
 

@@ -128,17 +128,5 @@ class _Lives:
 
 def _only(windows: Windows, first: int, last: int) -> Windows | None:
     """Those that end in the span; None when there is none."""
-    wanted = np.flatnonzero((windows.end_time >= first) & (windows.end_time <= last))
-    if not len(wanted):
-        return None
-    place = {int(old): new for new, old in enumerate(wanted)}
-    return replace(
-        windows,
-        first_row=windows.first_row[wanted],
-        start_time=windows.start_time[wanted],
-        end_time=windows.end_time[wanted],
-        sequence=windows.sequence[wanted],
-        quality=windows.quality[wanted],
-        refused=tuple((place[i], why) for i, why in windows.refused if i in place),
-        context=tuple(windows.context[int(i)] for i in wanted) if windows.context else (),
-    )
+    wanted = (windows.end_time >= first) & (windows.end_time <= last)
+    return windows.picked(wanted) if wanted.any() else None

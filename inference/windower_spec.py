@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -169,6 +169,21 @@ class Windows:
     def __len__(self) -> int:
         """The number of windows."""
         return len(self.sequence)
+
+    def picked(self, which: NDArray[np.bool_]) -> Windows:
+        """Some of them, shape (n,); the rows that they are cut from stay."""
+        rows = np.flatnonzero(which)
+        place = {int(row): i for i, row in enumerate(rows)}
+        return replace(
+            self,
+            first_row=self.first_row[rows],
+            start_time=self.start_time[rows],
+            end_time=self.end_time[rows],
+            sequence=self.sequence[rows],
+            quality=self.quality[rows],
+            refused=tuple((place[row], why) for row, why in self.refused if row in place),
+            context=tuple(self.context[row] for row in rows) if self.context else (),
+        )
 
 
 def cut(windows: Windows) -> NDArray[np.float64]:

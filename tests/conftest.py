@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 import pytest_asyncio
 
 from app.launcher import servers
+from tests.databases import empty_database
 
 # How long an example takes says something of the machine, nothing of the code.
 hypothesis.settings.register_profile("headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -52,12 +51,8 @@ async def postgres_server_url(servers_dir: Path) -> AsyncIterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server_url: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield postgres_server_url.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with empty_database(postgres_server_url) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

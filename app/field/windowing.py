@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
 
 from app.field.latest import Latest, kept_in, left_in_force
 from app.field.snapshots import VERSION, Snapshot
@@ -17,8 +16,6 @@ from inference.window import Router, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
 
     from app.field.snapshots import Snapshots
     from app.journal import Entry
@@ -137,7 +134,7 @@ class Windowing:
         if not fresh.all():
             start = msgspec.structs.replace(start, first=start.first - int((~fresh).sum()))
             self._leased.starts[version] = start
-            windows = picked(windows, fresh)
+            windows = windows.picked(fresh)
         numbered = replace(windows, sequence=windows.sequence + (start.first - 1))
         return to_block(version, numbered, self._cells[version], start) if len(numbered) else None
 
@@ -203,22 +200,6 @@ class Windowing:
 def _specs(versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, Spec]:
     """Versions that are not known (any more) have no windows."""
     return {version: known[version].windows for version in versions if version in known}
-
-
-def picked(windows: Windows, which: NDArray[np.bool_]) -> Windows:
-    """Some of these windows, shape (n,); the rows they are cut from stay."""
-    rows = np.flatnonzero(which)
-    place = {int(row): i for i, row in enumerate(rows)}
-    return replace(
-        windows,
-        first_row=windows.first_row[rows],
-        start_time=windows.start_time[rows],
-        end_time=windows.end_time[rows],
-        sequence=windows.sequence[rows],
-        quality=windows.quality[rows],
-        refused=tuple((place[row], why) for row, why in windows.refused if row in place),
-        context=tuple(windows.context[row] for row in rows) if windows.context else (),
-    )
 
 
 def _heirs(before: Iterable[int], versions: Iterable[int], known: Mapping[int, Version]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from app import times
 from app.access.api import Database, Viewer
-from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
+from app.api import Cursor, From, Limit, Page, To, View, open_cursor, seal_cursor
 from app.errors import Problem
 from app.plain import plain
 from app.points import AGGREGATES
@@ -158,8 +158,8 @@ def readings(
     _who: Viewer,
     engine: Database,
     *,
-    since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None,
+    since: From = None,
+    until: To = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> PastView:
     """Readings of one tag in the order of source time, from inclusive, to exclusive; the last hour by default.
@@ -188,8 +188,8 @@ def points(
     _who: Viewer,
     engine: Database,
     *,
-    since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None,
+    since: From = None,
+    until: To = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> Page[PointView]:
     """Points in the place of readings that were thinned, whose intervals begin in a span, in the order of time.
@@ -238,8 +238,8 @@ def trend(
     _who: Viewer,
     engine: Database,
     *,
-    since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None,
+    since: From = None,
+    until: To = None,
     points: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> TrendView:
     """Least, greatest and mean of a tag in so many equal parts, from inclusive, to exclusive; the last hour by default.

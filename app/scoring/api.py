@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from app import times
 from app.access.api import Database, Viewer
-from app.api import Cursor, Limit, Page, View, open_cursor, seal_cursor
+from app.api import Cursor, From, Limit, Page, To, View, open_cursor, seal_cursor
 from app.errors import Problem
 from app.scoring import queries
 
@@ -133,8 +133,8 @@ def predictions(
     *,
     pipeline: str | None = None,
     unit_id: str | None = None,
-    since: Annotated[str | None, Query(alias="from")] = None,
-    until: Annotated[str | None, Query(alias="to")] = None,
+    since: From = None,
+    until: To = None,
     refused: bool | None = None,
     cursor: Cursor = None,
     limit: Limit = 100,

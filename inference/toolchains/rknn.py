@@ -148,15 +148,10 @@ def layers(log: str, nodes: list[str]) -> list[list[Any]] | None:
     return [[f"{operator} {name} on {target}", target == "NPU"] for operator, target, name in own] if rows else None
 
 
-class Simulated:
-    """A model on the simulator."""
+class _Made:
+    """A model that the maker's runtime has taken."""
 
-    def __init__(self, folder: str, asked: dict[str, Any]) -> None:
-        """Builds it again."""
-        self._made = _built(str(Path(folder, MODEL)), asked, told=False)
-        if self._made.init_runtime() != 0:
-            message = "the simulator did not start"
-            raise RuntimeError(message)
+    _made: Any
 
     def run(self, values: list[Any]) -> list[Any]:
         """Outputs in the model's order. ValueError and RuntimeError where the maker's call fails."""
@@ -172,7 +167,18 @@ class Simulated:
         self._made.release()
 
 
-class Board:
+class Simulated(_Made):
+    """A model on the simulator."""
+
+    def __init__(self, folder: str, asked: dict[str, Any]) -> None:
+        """Builds it again."""
+        self._made = _built(str(Path(folder, MODEL)), asked, told=False)
+        if self._made.init_runtime() != 0:
+            message = "the simulator did not start"
+            raise RuntimeError(message)
+
+
+class Board(_Made):
     """An .rknn file on the NPU of this board."""
 
     def __init__(self, folder: str) -> None:
@@ -184,18 +190,6 @@ class Board:
             if status != 0:
                 message = f"{name} answered {status}"
                 raise RuntimeError(message)
-
-    def run(self, values: list[Any]) -> list[Any]:
-        """Outputs in the model's order."""
-        found = self._made.inference(inputs=values, data_format=["nchw"] * len(values))
-        if found is None:
-            message = "inference gave no outputs"
-            raise RuntimeError(message)
-        return list(found)
-
-    def close(self) -> None:
-        """Free it."""
-        self._made.release()
 
 
 def load(folder: str, asked: dict[str, Any]) -> Simulated | Board:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import uuid
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
@@ -18,6 +17,7 @@ from app.events.tables import EventRow
 from app.ledger import service as ledger
 from app.scoring.tables import PredictionRow
 from app.selftest import box, queries, sums
+from tests.databases import empty_database
 from tests.journeys.pair import FIRST, HZ, LEASE_S, SECOND, Held, Pair, pair
 from tests.waiting import wait_for
 
@@ -135,11 +135,8 @@ async def _handed_over(two: Pair) -> Takeover:
 async def story(tmp_path_factory: pytest.TempPathFactory, postgres_server_url: str) -> Story:
     """One after the other: killed, stopped, cut off, handed over."""
     folder: Path = tmp_path_factory.mktemp("pair")
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    url = postgres_server_url.rpartition("/")[0] + f"/{name}"
-    async with pair(folder, url) as two:
+    async with AsyncExitStack() as held:
+        two = await held.enter_async_context(pair(folder, held.enter_context(empty_database(postgres_server_url))))
         async with box.plant(two.rig, HZ):
             await two.start(FIRST)
             await two.owned(FIRST)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select
@@ -23,6 +21,7 @@ from app.thinning import queries as thinned
 from tests.app.history.past import TAGS, Past
 from tests.app.thinning.thinned import ALL, NOW, STEPS, newest, put, run_all, store
 from tests.app.works import SECOND, START, Works
+from tests.databases import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,10 +108,5 @@ def _settings(folder: Path, url: str | None) -> Settings:
 @pytest.fixture
 def another_postgres_url(postgres_server_url: str) -> Iterator[str]:
     """The URL of one more empty database of the test's own."""
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield postgres_server_url.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
+    with empty_database(postgres_server_url) as url:
+        yield url

@@ -9,12 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app import tables
+from app import settings, tables
 from app.access import service
 from app.access.schemas import ROLES
 from app.access.tables import UserRow
 from app.db import make_engine, writing
 from app.main import make_app
+from app.settings import Settings
+from tests.app.web.line import Line
 
 Role = Callable[[str], TestClient]
 
@@ -68,3 +70,13 @@ def role(web: TestClient, engine: Engine) -> Role:
         return web
 
     return become
+
+
+@pytest.fixture
+def line(admin: TestClient, engine: Engine, tmp_path: Path) -> Iterator[Line]:
+    """A line behind the API that `admin` asks."""
+    del admin
+    settings.use(Settings(data_dir=tmp_path))
+    made = Line(engine, tmp_path)
+    yield made
+    made.sessions.drop_all()

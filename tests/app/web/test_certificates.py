@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
-from app import settings
 from app.access.tables import AuditRow
 from app.db import reading
-from app.settings import Settings
 from tests.app.web.line import FILE, Line
-
-
-@pytest.fixture
-def line(admin: TestClient, engine: Engine, tmp_path: Path) -> Iterator[Line]:
-    """A line behind the API that `admin` asks."""
-    del admin
-    settings.use(Settings(data_dir=tmp_path))
-    made = Line(engine, tmp_path)
-    yield made
-    made.sessions.drop_all()
 
 
 def _file(line: Line, devices: str) -> str:

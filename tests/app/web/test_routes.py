@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
-from app import settings
 from app.access.tables import UserRow
 from app.db import reading, writing
 from app.ledger.tables import GapRow, JournalStateRow
 from app.northbound.tables import OutboxRow
-from app.settings import Settings
 from connectors import Refusal
 from tests.app.web.line import FILE, GOOD, SECOND, START, STRIPPED, Line, expected
-
-
-@pytest.fixture
-def line(admin: TestClient, engine: Engine, tmp_path: Path) -> Iterator[Line]:
-    """A line behind the API that `admin` asks."""
-    del admin
-    settings.use(Settings(data_dir=tmp_path))
-    made = Line(engine, tmp_path)
-    yield made
-    made.sessions.drop_all()
 
 
 def test_a_prediction_has_its_passport(admin: TestClient, line: Line) -> None:
