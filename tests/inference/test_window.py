@@ -340,3 +340,26 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, Any], problem: 
     """The message names the field or the tag."""
     with pytest.raises(ValueError, match=problem):
         replace(SPEC, **change)
+
+
+def test_some_windows_keep_their_reasons_and_their_context() -> None:
+    """Reasons go by the place among those that are left; the rows stay, so that each is cut as before."""
+    n = 4
+    windows = Windows(
+        block=np.arange(12, dtype=np.float64).reshape(6, 2),
+        status=np.zeros((6, 2), np.uint32),
+        first_row=np.arange(n),
+        length=3,
+        start_time=np.arange(n) * SECOND,
+        end_time=np.arange(3, 3 + n) * SECOND,
+        sequence=np.arange(7, 7 + n),
+        quality=np.array([0, 1, 2, 3], np.uint32),
+        refused=((1, "gap:1"), (3, "no_data")),
+        context=({"unit": 0}, {"unit": 1}, {"unit": 2}, {"unit": 3}),
+        newest=9 * SECOND,
+    )
+    some = windows.picked(np.array([True, False, False, True]))
+    assert (some.sequence.tolist(), some.quality.tolist(), len(some)) == ([7, 10], [0, 3], 2)
+    assert (some.refused, some.context) == (((1, "no_data"),), ({"unit": 0}, {"unit": 3}))
+    assert np.array_equal(cut(some), cut(windows)[[0, 3]])
+    assert len(windows.picked(np.zeros(n, bool))) == 0

@@ -154,3 +154,12 @@ def test_an_override_is_audited_and_shown_with_its_pipeline(engine: Engine, want
     shown = running_json(one)
     assert (shown["version"], shown["device"], shown["certificate"]) == (2, "", None)
     assert shown["override"]["who"] == "eve"
+
+
+def test_a_precision_behind_a_device_is_what_is_checked(engine: Engine, wanted: Make, refused: Refused) -> None:
+    """In half precision the model overflows; in single precision the same device passes."""
+    (one,) = refused(wanted('["simnpu:0@fp16"]'))
+    assert "not finite" in one.en
+    assert refused(wanted('["simnpu:0"]')) == []
+    found = [(row.device, row.precision, row.outcome) for row in reversed(queries.certificates(engine))]
+    assert found == [("simnpu:0", "fp16", "failed"), ("simnpu:0", "fp32", "passed")]

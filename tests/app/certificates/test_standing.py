@@ -20,7 +20,9 @@ from app.db import reading, writing
 from app.events.service import acknowledge
 from app.events.tables import EventRow
 from app.northbound.tables import OutboxRow
+from app.pipelines import service as pipelines
 from app.scoring.tables import PredictionRow
+from app.sessions import Ready
 from app.settings import Settings
 from app.watch.service import judge, uncertified
 from connectors import Status
@@ -191,3 +193,18 @@ def test_a_driver_that_changes_under_a_running_pipeline(here: str, tmp_path: Pat
     finally:
         works.close()
         engines.stop()
+
+
+@needs_compiler
+def test_a_session_is_judged_in_the_precision_that_it_computes_in(database_url: str, tmp_path: Path) -> None:
+    """A certificate in fp32 is none for a pipeline that asks its device for fp16."""
+    settings.use(Settings(data_dir=tmp_path))
+    spec = {"devices": ("simnpu:0@fp16",), "layout": "NC", "outputs": OUTPUTS}
+    works = Works(database_url, tmp_path, proto=million_model(), spec=spec)
+    assert _certify(works, "simnpu:0").passed
+    found, _ = pipelines.versions(works.engine, {works.version})
+    ready = works.scorer.sessions.get(found[works.version].spec)
+    assert isinstance(ready, Ready)
+    assert (ready.passport.precision, ready.subject.precision) == ("fp16", "fp16")
+    assert ready.passport.standing == Standing("unchecked", None, first=False)
+    works.close()

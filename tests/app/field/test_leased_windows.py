@@ -139,3 +139,16 @@ def test_where_leases_are_switched_off_numbers_go_on(tmp_path: Path) -> None:
     after = run(windowing, [switch(20, None), *readings(range(21, 40))])
     assert numbers([*before, *after]) == list(range(41, 41 + len(numbers([*before, *after]))))
     assert {one.term for one in after} == {0}
+
+
+def test_who_comes_back_for_what_waits_goes_on_under_the_same_leases(tmp_path: Path) -> None:
+    """What goes on from where another one stands cuts the same windows under the same numbers, each by itself."""
+    whole = [switch(1, leased(4, 41, BASE + 4 * SECOND)), *readings(range(2, 40))]
+    plain = run(started(tmp_path), whole)
+    first, behind = started(tmp_path), Windowing()
+    before = run(first, whole[:5])
+    behind.resume(first)
+    assert behind.term(1) == 4
+    ahead = run(first, whole[5:])
+    assert run(behind, whole[5:]) == ahead
+    assert numbers([*before, *ahead]) == numbers(plain)

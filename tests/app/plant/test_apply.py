@@ -149,6 +149,21 @@ def test_a_priority_changes_nothing_else(engine: Engine, desired: Make, tmp_path
     assert after == before
 
 
+def test_a_changed_option_is_told_old_and_new_and_a_secret_is_not(
+    engine: Engine, desired: Make, store: Path, tmp_path: Path
+) -> None:
+    """Option by option; of a secret only that it is another one."""
+    service.apply(engine, desired(TEXT), "wu")
+    told = TEXT.replace('1883", username: headrace', '1884", username: line', 1)
+    (change,) = service.difference(engine, desired(told))
+    assert change.detail == "url: mqtt://127.0.0.1:1883 → mqtt://127.0.0.1:1884, username: headrace → line"
+    checked = desired(TEXT)
+    (tmp_path / "secret").write_text("another secret")
+    assert service.difference(engine, checked) == ()
+    (change,) = service.difference(engine, check_text(checked.text, str(tmp_path / "plant.yaml"), store))
+    assert change.detail == "password: •••• → ••••"
+
+
 def test_a_version_from_before_there_was_an_order_stays(engine: Engine, desired: Make) -> None:
     """An upgrade alone puts no new version of a pipeline in force."""
     service.apply(engine, desired(TEXT), "wu")
