@@ -13,6 +13,7 @@ import numpy as np
 import zstandard
 
 from app.extensions import contract, extend, without_big
+from app.places import NOWHERE, Places
 from connectors import NO_TIME
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class RefusalRecord(msgspec.Struct, array_like=True, frozen=True):
     detail: str
     excerpt: bytes
     readings: int
+    place: int = NOWHERE
+    """Of the tag with this address."""
 
 
 class FillRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -123,11 +126,23 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     """What the peer reported beside its readings; the ledger counts them by themselves."""
     dropped: DroppedRecord | None = None
     """Its readings are gone: then `count` is 0 and there are no columns."""
+    places: tuple[tuple[int, int], ...] = ()
+    """How many of `readings()` belong to each place of the ledger; what is left belongs to none."""
 
     def readings(self) -> int:
         """What the ledger counts as read: good ones, refused ones, and those that were dropped since."""
         gone = self.dropped.readings if self.dropped is not None else 0
         return self.count + gone + sum(r.readings for r in self.refused)
+
+    def placed(self) -> dict[int, int]:
+        """Readings that were not refused, those included that were dropped since, by place; `NOWHERE` for the rest."""
+        found = dict(self.places)
+        for one in self.refused:
+            if one.place:
+                found[one.place] -= one.readings
+        gone = self.dropped.readings if self.dropped is not None else 0
+        found[NOWHERE] = self.count + gone - sum(found.values())
+        return found
 
     @property
     def alive(self) -> int:
@@ -212,9 +227,18 @@ class Columns(msgspec.Struct, array_like=True, frozen=True):
     others: list[tuple[int, object]]
 
 
-def to_record(connection: int, batch: Batch, gap_since: int = 0, fill: FillRecord | None = None) -> Record:
-    """Pack a batch; compresses once for disk, queue and history. TypeError for a value no contract allows."""
+def to_record(
+    connection: int, batch: Batch, gap_since: int = 0, fill: FillRecord | None = None, places: Places | None = None
+) -> Record:
+    """Pack a batch; compresses once for disk, queue and history. TypeError for a value no contract allows.
+
+    `places`: of the connection's tags, where the ledger tells them apart.
+    """
     count = len(batch)
+    places = places or Places()
+    refused = tuple(
+        RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings, places.of(r.address)) for r in batch.refused
+    )
     times = np.where(batch.source_time == NO_TIME, batch.received_time, batch.source_time)
     return Record(
         connection=connection,
@@ -225,11 +249,12 @@ def to_record(connection: int, batch: Batch, gap_since: int = 0, fill: FillRecor
         first_time=int(times.min()) if count else batch.received_time,
         last_time=int(times.max()) if count else batch.received_time,
         lost=batch.lost,
-        refused=tuple(RefusalRecord(r.address, r.reason, r.detail, r.excerpt, r.readings) for r in batch.refused),
+        refused=refused,
         columns=encode_columns(batch) if count else b"",
         gap_since=gap_since if gap_since < batch.received_time else 0,
         fill=fill,
         events=tuple(_event(one) for one in batch.events),
+        places=places.count(batch.tags, ((one.place, one.readings) for one in refused)),
     )
 
 

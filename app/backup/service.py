@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Engine, MetaData, Table, column, func, insert, inspect, select
+from sqlalchemy import Engine, MetaData, Table, column, delete, func, insert, inspect, select
 from sqlalchemy import table as named
 
 from app import times
 from app.access import service as access
 from app.backup.archive import BackupError
 from app.db import add_to, snapshot, writing
-from app.ledger.tables import JournalStateRow, LedgerRow
+from app.ledger.tables import HeldRow, JournalStateRow, LedgerRow
+from app.places import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -123,6 +124,7 @@ def settle(engine: Engine, who: str, made_at: int) -> int:
     Each is counted as dropped, so that the ledger balances again and says why.
     """
     missing = 0
+    key: dict[str, object]
     with writing(engine) as session:
         sums = (
             select(LedgerRow.journal, LedgerRow.connection_id, LedgerRow.fate, func.sum(LedgerRow.readings))
@@ -138,10 +140,12 @@ def settle(engine: Engine, who: str, made_at: int) -> int:
             decided = state.stored + state.refused + mine.get("dropped", 0)
             gone = max(0, state.read - decided)
             if gone:
-                key = {"journal": state.journal, "connection_id": state.connection_id, "fate": "dropped"}
-                add_to(session, LedgerRow, {**key, "reason": NOT_IN_BACKUP}, {"readings": gone, "batches": 0})
+                key = {"journal": state.journal, "connection_id": state.connection_id, "place_id": NOWHERE}
+                key |= {"fate": "dropped", "reason": NOT_IN_BACKUP}
+                add_to(session, LedgerRow, key, {"readings": gone, "batches": 0})
             state.dropped = mine.get("dropped", 0) + gone
             state.read, state.held, state.at = decided + gone, 0, times.now()
             missing += gone
+        session.execute(delete(HeldRow))
         access.audit(session, who, "restore", "box", {"backup_of": times.rfc3339(made_at), NOT_IN_BACKUP: missing})
     return missing

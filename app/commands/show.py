@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from app.health import service as health
 from app.ledger import service as ledger_service
 from inference.devices import devices as all_devices
 from inference.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,9 +77,21 @@ def ledger(*, json_: Json = False, data: Data = None) -> None:
         for one in accounts:
             for (fate, reason), readings in sorted(one.reasons.items()):
                 out.print(f"  {one.name}: {t(fate)} {reason} {readings}", markup=False)
+        _at_places(accounts)
         out.print(t("Every connection balances.") if good else t("NOT BALANCED: keep the data folder and report this."))
     if not good:
         raise typer.Exit(1)
+
+
+def _at_places(accounts: Sequence[ledger_service.Account]) -> None:
+    rows = [
+        (a.name, one.place or t("no place"), one.stored, one.refused, one.dropped, one.held)
+        for a in accounts
+        for one in a.places
+    ]
+    if rows:
+        columns = ("connection", "place", "stored", "refused", "dropped", "held")
+        table(t("by place"), [t(c) for c in columns], rows, numbers=range(2, 6))
 
 
 def gaps(
@@ -148,6 +163,7 @@ def ledger_view(one: ledger_service.Account) -> dict[str, Any]:
         "lost_by_peer": one.lost_by_peer,
         "balanced": one.balanced,
         "reasons": [{"fate": f, "reason": r, "readings": n} for (f, r), n in sorted(one.reasons.items())],
+        "places": [asdict(place) for place in one.places],
     }
 
 

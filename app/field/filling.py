@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.backfill.service import OpenGap
     from app.field.holding import Holding
     from app.journal import Position
+    from app.places import Places
     from app.records import Record
     from app.sources.service import Connection
     from connectors import Past, Source
@@ -75,6 +76,8 @@ class Means:
     """Waits until everything up to a record is in the database."""
     holding: Alone | Holding = field(default_factory=Alone)
     """The leases."""
+    places: dict[int, Places] = field(default_factory=dict)
+    """Of the tags of each connection, by its id."""
 
 
 class Filling:
@@ -235,7 +238,8 @@ class Filling:
         log.info(CONNECTION_FILLED, connection=self._connection.config.name, gap=gap.id, end=end, reason=reason)
 
     async def _append(self, batch: Batch, fill: FillRecord) -> Position:
-        return await self._means.append(to_record(self._connection.id, batch, fill=fill))
+        key = self._connection.id
+        return await self._means.append(to_record(key, batch, fill=fill, places=self._means.places.get(key)))
 
     def _nothing(self) -> Batch:
         none, now = np.zeros(0, dtype=np.int64), times.now()

@@ -206,6 +206,7 @@ class Follower:
             log.error(PIPELINE_UNUSABLE, pipeline=one.pipeline, version=one.id, reason=one.reason)
         await self._switch(wanted.versions, leased)
         self.priorities |= {key: one.priority for key, one in wanted.connections.items()}
+        self._means.places.update({key: one.places for key, one in wanted.connections.items()})
         changed = [key for key, one in self._running.items() if wanted.connections.get(key) != one.connection]
         rebound = sum(await asyncio.gather(*(self._change(key, wanted.connections.get(key)) for key in changed)))
         started = [one for key, one in wanted.connections.items() if key not in self._running]
@@ -258,6 +259,7 @@ class Follower:
             alive=partial(self._alive_until, connection.stored_until),
         )
         runner.mine = mine
+        runner.places = partial(self._means.places.__getitem__, connection.id)
         runner.filling = Filling(connection, self._means)
         task = asyncio.create_task(runner.run(), name=f"connection {connection.config.name}")
         self._running[connection.id] = _Running(connection, runner, task)

@@ -25,6 +25,7 @@ from app.log import (
     CONNECTION_UP,
     get_logger,
 )
+from app.places import Places
 from app.records import to_record
 from app.times import NANOS, now, rfc3339
 from connectors import ConnectorError, EndOfInput, NotConnectedError, NotInstalledError, RefusedError
@@ -91,6 +92,8 @@ class Runner:
         self._alive = alive
         self.mine: Callable[[], bool] = lambda: True
         """Whether no other gateway may read it."""
+        self.places: Callable[[], Places] = Places
+        """Of its tags, as they are now."""
         self.filling: Filling | None = None
         """Fills its gaps, if anybody does."""
         self._backoff = Backoff(cap_s)
@@ -182,7 +185,8 @@ class Runner:
     async def _take(self, batch: Batch) -> None:
         """Journal a batch, then acknowledge it; neither of it once another gateway may read."""
         self._check()
-        record = to_record(self._connection.id, self._repeats.without(batch), self._gap_since(batch))
+        fresh, since = self._repeats.without(batch), self._gap_since(batch)
+        record = to_record(self._connection.id, fresh, since, places=self.places())
         # Before: it is journaled even when we are cancelled while we wait for that.
         self._repeats.note(record)
         await self._append(record)

@@ -63,12 +63,23 @@ def _ledger(engine: Engine) -> Iterator[Metric]:
     balanced = GaugeMetricFamily(
         "headrace_ledger_balanced", "1 when read = stored + refused + dropped + held.", labels=["connection"]
     )
+    at_places = CounterMetricFamily(
+        "headrace_place_readings", "Readings by place in the plant and fate.", labels=["connection", "place", "fate"]
+    )
+    held_at_places = GaugeMetricFamily(
+        "headrace_place_readings_held", "Readings of a place in the journal, not yet applied.",
+        labels=["connection", "place"],
+    )  # fmt: skip
     for account in ledger.accounts(engine):
         for fate in ("read", "stored", "refused", "dropped", "lost_by_peer"):
             readings.add_metric([account.name, fate], getattr(account, fate))
         held.add_metric([account.name], account.held)
         balanced.add_metric([account.name], int(account.balanced))
-    yield from (readings, held, balanced)
+        for one in account.places:
+            for fate in ledger.FATES:
+                at_places.add_metric([account.name, one.place, fate], getattr(one, fate))
+            held_at_places.add_metric([account.name, one.place], one.held)
+    yield from (readings, held, balanced, at_places, held_at_places)
 
 
 def _results(engine: Engine) -> Iterator[Metric]:

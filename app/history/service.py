@@ -17,6 +17,7 @@ from app.history.queries import ARRIVAL, CHUNK, read_chunks
 from app.history.tables import AxisRow, ChunkRow, CompactionRow
 from app.ledger.tables import JournalStateRow, LedgerRow
 from app.log import HISTORY_DAMAGED, get_logger
+from app.places import NOWHERE
 from app.readings.tables import BatchRow, WatermarkRow
 from app.records import decode_columns
 
@@ -165,7 +166,8 @@ def bring_in(engine: Engine, arrived: Arrived) -> None:
     mine = {"journal": IMPORTED, "connection_id": arrived.connection}
     with writing(engine) as session:
         _add_chunks(session, axes, rows)
-        add_to(session, LedgerRow, {**mine, "fate": "stored", "reason": ""}, {"readings": count, "batches": 1})
+        key = {**mine, "place_id": NOWHERE, "fate": "stored", "reason": ""}
+        add_to(session, LedgerRow, key, {"readings": count, "batches": 1})
         account = session.get(JournalStateRow, (IMPORTED, arrived.connection), with_for_update=True)
         if account is None:
             nothing = dict.fromkeys(("epoch", "head", "watermark", "held", "refused", "dropped", "lost_by_peer"), 0)

@@ -60,6 +60,8 @@ class Meta:
     """Of this record alone."""
     since: int = 0
     """How many records before this one were made durable by the same fsync: a group is whole or was never promised."""
+    places: tuple[tuple[int, int], ...] = ()
+    """How many of `readings` belong to each place of the ledger; on disk the record itself says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,27 @@ class Switch(msgspec.Struct, frozen=True):
     leased: Leased
 
 
+class _Outline(msgspec.Struct, array_like=True, frozen=True):
+    """A record of which nothing is unpacked but its places: they are the fifteenth field of `Record`."""
+
+    connection: msgspec.Raw
+    revision: msgspec.Raw
+    received_time: msgspec.Raw
+    alive_until: msgspec.Raw
+    count: msgspec.Raw
+    first_time: msgspec.Raw
+    last_time: msgspec.Raw
+    lost: msgspec.Raw
+    refused: msgspec.Raw
+    columns: msgspec.Raw
+    gap_since: msgspec.Raw = msgspec.Raw()
+    fill: msgspec.Raw = msgspec.Raw()
+    events: msgspec.Raw = msgspec.Raw()
+    dropped: msgspec.Raw = msgspec.Raw()
+    places: tuple[tuple[int, int], ...] = ()
+
+
+_outline_decoder = msgspec.msgpack.Decoder(_Outline)
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _switch_decoder = msgspec.msgpack.Decoder(tuple[int, ...] | Switch)
 _totals_decoder = msgspec.msgpack.Decoder(dict[int, int])
@@ -147,6 +170,14 @@ def entry(data: bytes) -> Entry:
     except msgspec.MsgspecError as error:
         message = f"the record at {meta.position} is not ours: {error}"
         raise DamagedError(message) from error
+
+
+def places(data: memoryview, offset: int, end: int) -> tuple[tuple[int, int], ...]:
+    """Of the record in a whole frame, what belongs to which place of the ledger; nothing where it is not ours."""
+    try:
+        return _outline_decoder.decode(data[offset + OVERHEAD : end]).places
+    except msgspec.MsgspecError:
+        return ()
 
 
 def totals(data: memoryview, offset: int, end: int) -> dict[int, int]:

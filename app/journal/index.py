@@ -14,7 +14,7 @@ import numpy as np
 from app.journal.damage import tell
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
 from app.journal.remains import SUFFIX as REMAINS
-from app.journal.remains import Stub, load_stub, read, serial_of
+from app.journal.remains import Stub, by_place, load_stub, read, serial_of
 from app.journal.room import THIN
 from app.journal.segment import SUFFIX, Segment, scan
 
@@ -32,6 +32,8 @@ class Held:
     """Per connection, readings taken from the field up to `head`, refused ones included."""
     readings: Mapping[int, int]
     """Per connection, readings in records that are not applied, counted one by one."""
+    places: Mapping[int, int]
+    """The same per place of the ledger, of those that have one."""
     records: int
     """Records that are not applied."""
     segments: int
@@ -186,13 +188,14 @@ class Index:
     def held(self, watermarks: Mapping[int, int], applied: Mapping[int, Collection[int]]) -> Held:
         """See `Journal.held`."""
         readings: dict[int, int] = {}
+        places: dict[int, int] = {}
         records = 0
         with self._lock:
             for segment in self.segments:
                 mark = watermarks.get(segment.epoch, 0)
                 if segment.last > mark:
-                    records += _count(segment, mark, applied.get(segment.epoch, ()), readings)
-            return Held(self.head, dict(self.totals), readings, records, len(self.segments), self._size)
+                    records += _count(segment, mark, applied.get(segment.epoch, ()), readings, places)
+            return Held(self.head, dict(self.totals), readings, places, records, len(self.segments), self._size)
 
     def waiting(self, position: Position) -> int:
         """See `Journal.waiting`."""
@@ -228,12 +231,16 @@ class Index:
         return len(self.segments)
 
 
-def _count(segment: Segment | Stub, mark: int, applied: Collection[int], readings: dict[int, int]) -> int:
-    """Add the readings of unapplied records to `readings`; returns how many records these are."""
+def _count(
+    segment: Segment | Stub, mark: int, applied: Collection[int], readings: dict[int, int], places: dict[int, int]
+) -> int:
+    """Add the readings of unapplied records to `readings` and `places`; returns how many records these are."""
     if isinstance(segment, Stub):
         undecided = segment.undecided(mark, applied)
         for one, counts in undecided.items():
             readings[one] = readings.get(one, 0) + counts.readings
+        for place, here in segment.undecided_places(mark, applied).items():
+            places[place] = places.get(place, 0) + here
         return sum(counts.records for counts in undecided.values())
     skip = max(0, mark + 1 - segment.first)
     kind = np.array(segment.kind[skip:])
@@ -244,6 +251,9 @@ def _count(segment: Segment | Stub, mark: int, applied: Collection[int], reading
         open_ &= ~np.isin(number, np.fromiter(applied, dtype=np.int64, count=len(applied)))
     for one in np.unique(connection[open_]).tolist():
         readings[one] = readings.get(one, 0) + int(count[open_ & (connection == one)].sum())
+    mask = np.concatenate([np.zeros(skip, np.bool_), open_])
+    for place, here in by_place(segment.placed.table(), mask).items():
+        places[place] = places.get(place, 0) + here
     return int(open_.sum())
 
 

@@ -116,7 +116,8 @@ class Journal:
 
     async def append(self, record: Record) -> Position:
         """Return when the record is durable; waits while the journal is stopped. JournalError when it is closed."""
-        return await self._enqueue(Kind.RECORD, record.connection, record.readings(), record_payload(record))
+        payload = record_payload(record)
+        return await self._enqueue(Kind.RECORD, record.connection, record.readings(), payload, record.places)
 
     async def switch(self, versions: Sequence[int], leased: Leased | None = None) -> Position:
         """Make durable that windows of these pipeline versions, and no others, are cut from the next record on.
@@ -125,7 +126,9 @@ class Journal:
         """
         return await self._enqueue(Kind.SWITCH, 0, 0, switch_payload(versions, leased))
 
-    async def _enqueue(self, kind: Kind, connection: int, readings: int, payload: bytes) -> Position:
+    async def _enqueue(
+        self, kind: Kind, connection: int, readings: int, payload: bytes, places: tuple[tuple[int, int], ...] = ()
+    ) -> Position:
         loop = asyncio.get_running_loop()
         with self._condition:
             if self._closing:
@@ -135,7 +138,8 @@ class Journal:
             self._next += 1
             total = self._totals.get(connection, 0) + readings
             self._totals[connection] = total
-            one = _Waiting(Meta(kind, position, connection, total, readings), payload, loop.create_future(), loop)
+            meta = Meta(kind, position, connection, total, readings, places=places)
+            one = _Waiting(meta, payload, loop.create_future(), loop)
             self._waiting.append(one)
             self._condition.notify()
         await one.done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,6 +90,10 @@ class Remains(msgspec.Struct, array_like=True, frozen=True):
     """
     leased: Leased | None = None
     """The leases in force after them, where `versions` were switched under any."""
+    places: dict[int, int] = {}
+    """Readings per place of the ledger, of those that have one; where each record stands by itself, see `placed`."""
+    placed: bytes = b""
+    """With `rows`: which record (counted from `first`), place, readings: int64 (n, 3), zstd."""
 
 
 class Keeper(Protocol):
@@ -137,18 +142,51 @@ class Stub:
         """Shape (n, 4); empty where the sums are enough."""
         return rows_of(self.remains)
 
+    @cached_property
+    def placed(self) -> NDArray[np.int64]:
+        """Shape (n, 3); empty where the sums are enough."""
+        return _unpacked(self.remains.placed, 3)
+
     def undecided(self, mark: int, applied: Collection[int]) -> dict[int, Counts]:
         """Per connection, what of it the database has not: its watermark, and what it applied above that."""
         return undecided(self.remains, self.rows, mark, applied)
 
+    def undecided_places(self, mark: int, applied: Collection[int]) -> dict[int, int]:
+        """The same readings per place of the ledger, of those that have one."""
+        if self.last <= mark:
+            return {}
+        if not self.remains.rows:
+            return dict(self.remains.places)
+        number = np.arange(self.first, self.last + 1)
+        open_ = (number > mark) & ~np.isin(number, np.fromiter(applied, dtype=np.int64, count=len(applied)))
+        return by_place(self.placed, open_)
+
+
+def by_place(placed: NDArray[np.int64], wanted: NDArray[np.bool_]) -> dict[int, int]:
+    """Readings by place. `placed`: record, place, readings: shape (n, 3); `wanted`: which records, shape (m,)."""
+    mine = placed[wanted[placed[:, 0]]]
+    return {place: int(mine[mine[:, 1] == place, 2].sum()) for place in np.unique(mine[:, 1]).tolist()}
+
 
 def rows_of(remains: Remains) -> NDArray[np.int64]:
     """Each record by itself, shape (n, 4); empty where the sums are enough. Raises DamagedError."""
-    if not remains.rows:
-        return np.empty((0, len(Counts._fields)), np.int64)
+    found = _unpacked(remains.rows, len(Counts._fields))
+    if len(found) not in {0, remains.last - remains.first + 1}:
+        message = "the rows of dropped records are not ours: others than there were records"
+        raise DamagedError(message)
+    return found
+
+
+def _packed(rows: NDArray[np.int64]) -> bytes:
+    return zstandard.ZstdCompressor().compress(rows.astype("<i8").tobytes())
+
+
+def _unpacked(packed: bytes, columns: int) -> NDArray[np.int64]:
+    if not packed:
+        return np.empty((0, columns), np.int64)
     try:
-        data = zstandard.ZstdDecompressor().decompress(remains.rows, max_output_size=MOST_ROWS)
-        return np.frombuffer(data, "<i8").reshape(remains.last - remains.first + 1, 4).astype(np.int64, copy=False)
+        data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_ROWS)
+        return np.frombuffer(data, "<i8").reshape(-1, columns).astype(np.int64, copy=False)
     except (zstandard.ZstdError, ValueError) as error:
         message = f"the rows of dropped records are not ours: {error}"
         raise DamagedError(message) from error
@@ -200,7 +238,7 @@ def load_stub(path: Path) -> Stub:
     """As the index has it. Raises DamagedError, OSError."""
     found = read(path)
     stub = Stub(path, msgspec.structs.replace(found, kept=b""), path.stat().st_size)
-    _ = stub.rows
+    _ = stub.rows, stub.placed
     return stub
 
 
@@ -251,6 +289,9 @@ def remains_of(segment: Segment, keeper: Keeper, reason: str, *, earlier: Remain
                 sums.setdefault((segment.connection[i], False), _Sum()).add(2**62, -1, counts)
     finally:
         os.close(fd)
+    placed = segment.placed.table()
+    there = Counter(earlier.places if earlier else {}) + Counter(by_place(placed, np.ones(len(rows), np.bool_)))
+    places = dict(sorted(there.items()))
     parts = tuple(Part(*key, one.since, one.until, one.counts) for key, one in sorted(sums.items()))
     epoch, serial = serial_of(segment.path)
     return Remains(
@@ -265,8 +306,10 @@ def remains_of(segment: Segment, keeper: Keeper, reason: str, *, earlier: Remain
         totals=_totals(segment),
         versions=versions,
         kept=keeper.kept(),
-        rows=zstandard.ZstdCompressor().compress(rows.astype("<i8").tobytes()) if exact else b"",
+        rows=_packed(rows) if exact else b"",
         leased=leased,
+        places=places,
+        placed=_packed(placed) if exact else b"",
     )
 
 

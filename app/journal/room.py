@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from app.durable import replace as replace_file
 from app.durable import sync_folder, write_all
 from app.journal import remains as dropping
-from app.journal.frames import DamagedError, Kind, Position, entry, frame, parse, record_payload
+from app.journal.frames import DamagedError, Kind, Position, entry, frame, parse, places, record_payload
 from app.journal.segment import Segment, totals_frame
 from app.records import DroppedRecord
 
@@ -159,7 +159,7 @@ def _without(segment: Segment, fd: int, dropped: dict[int, _Dropped], reason: st
             if record is not None:
                 made.thinned += record.count
                 content = _slim(meta, record, dropped[meta.connection], reason)
-            made.add(meta, made.size, len(content))
+            made.add(replace(meta, places=places(memoryview(data), 0, len(data))), made.size, len(content))
             made.size += write(content)
     made.group = segment.group
     return made

@@ -5,9 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
+from bisect import bisect_left
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from app.durable import sync_folder
 from app.journal.frames import (
@@ -21,6 +24,7 @@ from app.journal.frames import (
     frame,
     frames,
     parse,
+    places,
     totals,
     totals_payload,
 )
@@ -29,9 +33,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     Sync = Callable[[int], None]
 
 SUFFIX: Final = ".hrj"
+
+
+@dataclass(slots=True)
+class Placed:
+    """What of a segment's records belongs to which place of the ledger, in flat columns: most belong to few."""
+
+    row: array[int] = field(default_factory=lambda: array("I"))
+    """Which record, by its place in the columns of the segment; in order."""
+    place: array[int] = field(default_factory=lambda: array("q"))
+    readings: array[int] = field(default_factory=lambda: array("I"))
+
+    def add(self, row: int, places: Sequence[tuple[int, int]]) -> None:
+        """The next record that has any."""
+        for place, readings in places:
+            self.row.append(row)
+            self.place.append(place)
+            self.readings.append(readings)
+
+    def cut(self, keep: int) -> None:
+        """Forget records from this one on."""
+        first = bisect_left(self.row, keep)
+        for column in (self.row, self.place, self.readings):
+            del column[first:]
+
+    def part(self, begin: int, end: int) -> Placed:
+        """Of some of the records, counted from the first of them."""
+        first, last = bisect_left(self.row, begin), bisect_left(self.row, end)
+        rows = array("I", (row - begin for row in self.row[first:last]))
+        return Placed(rows, self.place[first:last], self.readings[first:last])
+
+    def table(self) -> NDArray[np.int64]:
+        """Row, place, readings: shape (n, 3)."""
+        return np.stack([np.array(one, dtype=np.int64) for one in (self.row, self.place, self.readings)], axis=1)
 
 
 @dataclass(slots=True)
@@ -53,6 +92,7 @@ class Segment:
     connection: array[int] = field(default_factory=lambda: array("q"))
     readings: array[int] = field(default_factory=lambda: array("I"))
     total: array[int] = field(default_factory=lambda: array("Q"))
+    placed: Placed = field(default_factory=Placed)
     group: int = 0
     """The first number of the newest group."""
     counts: array[int] = field(default_factory=lambda: array("Q"))
@@ -90,12 +130,14 @@ class Segment:
         self.connection.append(meta.connection)
         self.readings.append(meta.readings)
         self.total.append(meta.read_total)
+        self.placed.add(len(self.kind) - 1, meta.places)
 
     def cut_before(self, number: int) -> None:
         """Forget records from this number on: a later segment of the same epoch holds them."""
         keep = max(0, number - self.first)
         for column in (self.offset, self.length, self.kind, self.connection, self.readings, self.total):
             del column[keep:]
+        self.placed.cut(keep)
 
     def part(self, begin: int, end: int) -> Segment:
         """Some of its records, by their places in the columns; the bytes of the file count with the last part."""
@@ -103,6 +145,7 @@ class Segment:
         made.offset, made.length, made.kind = self.offset[begin:end], self.length[begin:end], self.kind[begin:end]
         made.connection, made.readings = self.connection[begin:end], self.readings[begin:end]
         made.total, made.group, made.counts = self.total[begin:end], self.group, self.counts
+        made.placed = self.placed.part(begin, end)
         made.size = self.size if end == len(self.kind) else 0
         return made
 
@@ -159,7 +202,8 @@ def scan(path: Path) -> Segment | None:
 
 def _scan(path: Path, data: memoryview) -> Segment | None:
     found: Segment | None = None
-    for meta, offset, end in frames(data):
+    for bare, offset, end in frames(data):
+        meta = replace(bare, places=places(data, offset, end)) if bare.kind == Kind.RECORD else bare
         if meta.kind == Kind.TOTALS and found is None and offset == 0:
             found = Segment(path, meta.position.epoch, meta.position.number + 1, totals(data, offset, end), size=end)
         elif found is not None and meta.kind == Kind.TOTALS and meta.position.epoch == found.epoch:

@@ -15,7 +15,8 @@ from app.journal import damage
 from app.journal.frames import Position
 from app.journal.remains import BEFORE_NS, Counts, Part
 from app.ledger.service import lengthen_gap
-from app.ledger.tables import JournalStateRow, LedgerRow
+from app.ledger.tables import HeldRow, JournalStateRow, LedgerRow, PlaceRow
+from app.places import NOWHERE
 from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
         if row.number >= stub.last:
             return {}
         mine = (AppliedRow.journal == journal) & (AppliedRow.epoch == stub.epoch) & (AppliedRow.number <= stub.last)
-        found = stub.undecided(row.number, set(session.scalars(select(AppliedRow.number).where(mine))))
+        applied = set(session.scalars(select(AppliedRow.number).where(mine)))
+        found, places = stub.undecided(row.number, applied), stub.undecided_places(row.number, applied)
         if stub.path is None:
             found = _not_stored(session, journal, stub, found)
         row.number = stub.last
@@ -132,9 +134,20 @@ def claim(engine: Engine, journal: str, stub: Stub) -> Mapping[int, Counts] | No
         for part in stub.remains.parts:
             if found.get(part.connection, _NONE)[0] and part.counts.readings and part.since <= part.until:
                 lengthen_gap(session, part.connection, (part.since, part.until), stub.remains.reason)
+        placed = _by_connection(session, places)
         for connection, counts in sorted(found.items()):
-            _count(session, journal, connection, counts, stub.remains.reason)
+            _count(session, journal, connection, counts, stub.remains.reason, placed.get(connection, {}))
         return found
+
+
+def _by_connection(session: Session, places: Mapping[int, int]) -> dict[int, dict[int, int]]:
+    """Readings by connection and place."""
+    found: dict[int, dict[int, int]] = {}
+    if places:
+        query = select(PlaceRow.id, PlaceRow.connection_id).where(PlaceRow.id.in_(places)).order_by(PlaceRow.id)
+        for place, connection in session.execute(query):
+            found.setdefault(connection, {})[place] = places[place]
+    return found
 
 
 _NONE: Final = (0,)
@@ -188,15 +201,18 @@ def _not_stored(session: Session, journal: str, stub: Stub, found: Mapping[int, 
     return {key: one._replace(records=one.records if one.readings else 0) for key, one in left.items()}
 
 
-def _count(session: Session, journal: str, connection: int, counts: Counts, reason: str) -> None:
+def _count(
+    session: Session, journal: str, connection: int, counts: Counts, reason: str, places: Mapping[int, int]
+) -> None:
+    rest = {NOWHERE: counts.readings - sum(places.values())}
     fates = (
-        ("dropped", reason, counts.readings),
-        ("event", "dropped", counts.events),
-        ("lost_by_peer", "", counts.by_peer),
+        *(("dropped", reason, place, number) for place, number in (rest | dict(places)).items()),
+        ("event", "dropped", NOWHERE, counts.events),
+        ("lost_by_peer", "", NOWHERE, counts.by_peer),
     )
-    for fate, why, number in fates:
+    for fate, why, place, number in fates:
         if number:
-            key = {"journal": journal, "connection_id": connection, "fate": fate, "reason": why}
+            key = {"journal": journal, "connection_id": connection, "place_id": place, "fate": fate, "reason": why}
             add_to(session, LedgerRow, key, {"readings": number, "batches": counts.records})
 
 
@@ -212,6 +228,8 @@ def account(engine: Engine, journal: str, epochs: Collection[int], scan: Callabl
     with writing(engine) as session:
         for row in _rows(journal, seen, ledger, held):
             session.merge(row)
+        session.execute(delete(HeldRow).where(HeldRow.journal == journal))
+        session.add_all(HeldRow(journal=journal, place_id=place, held=some) for place, some in held.places.items())
     return held
 
 

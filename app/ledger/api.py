@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -24,6 +25,17 @@ class Fate(View):
     readings: int
 
 
+class AtPlace(View):
+    """Readings of one place in the plant, as of now."""
+
+    place: str
+    """The beginning of its tags' places; empty: of tags without one, and what no tag is known of."""
+    stored: int
+    refused: int
+    dropped: int
+    held: int
+
+
 class Account(View):
     """One connection: read = stored + refused + dropped + held."""
 
@@ -37,6 +49,8 @@ class Account(View):
     """Readings the peer itself says it dropped; never part of `read`."""
     balanced: bool
     reasons: list[Fate]
+    places: list[AtPlace]
+    """Empty where no tag of it has a place."""
     at: str
     """When the gateway last counted."""
 
@@ -62,6 +76,7 @@ def ledger(_who: Viewer, engine: Database) -> LedgerView:
             lost_by_peer=a.lost_by_peer,
             balanced=a.balanced,
             reasons=[Fate(fate=fate, reason=reason, readings=n) for (fate, reason), n in sorted(a.reasons.items())],
+            places=[AtPlace(**asdict(one)) for one in a.places],
             at=times.rfc3339(a.at),
         )
         for a in service.accounts(engine)

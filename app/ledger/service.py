@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
 from sqlalchemy import func, select
 
 from app import times
 from app.backfill.service import THINNED
 from app.backfill.tables import RecomputeRow
-from app.db import reading
-from app.ledger.tables import GapRow, JournalStateRow, LedgerRow
+from app.db import insert_new, reading, writing
+from app.ledger.tables import GapRow, HeldRow, JournalStateRow, LedgerRow, PlaceRow
+from app.places import Places, cut
 from app.sources.tables import ConnectionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+
+
+class Located(NamedTuple):
+    """A tag with where it stands."""
+
+    tag: int
+    address: str
+    place: str
+
+
+def located(engine: Engine, tags: Mapping[int, Sequence[Located]]) -> dict[int, Places]:
+    """Per connection, the places of its tags under the ids that the ledger has for them, or has from now on."""
+    cuts = {connection: cut(one.place for one in theirs) for connection, theirs in tags.items()}
+    wanted = {(connection, path) for connection, paths in cuts.items() for path in paths.values() if path}
+    known = _place_ids(engine)
+    missing = sorted(wanted - set(known))
+    if missing:
+        with writing(engine) as session:
+            for connection, path in missing:
+                insert_new(session, PlaceRow, {"connection_id": connection, "path": path})
+        known = _place_ids(engine)
+    return {key: _places(theirs, cuts[key], {path: n for (c, path), n in known.items() if c == key})
+            for key, theirs in tags.items()}  # fmt: skip
+
+
+def _place_ids(engine: Engine) -> dict[tuple[int, str], int]:
+    with reading(engine) as session:
+        rows = session.execute(select(PlaceRow.id, PlaceRow.connection_id, PlaceRow.path))
+        return {(row.connection_id, row.path): row.id for row in rows}
+
+
+def _places(tags: Sequence[Located], cuts: Mapping[str, str], ids: Mapping[str, int]) -> Places:
+    mine = sorted((one.tag, ids[cuts[one.place]], one.address) for one in tags if cuts.get(one.place))
+    return Places(
+        np.array([tag for tag, _, _ in mine], dtype=np.int64),
+        np.array([place for _, place, _ in mine], dtype=np.int64),
+        {address: place for _, place, address in mine},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AtPlace:
+    """What the ledger has of one place of a connection, as of now. Numbers are readings."""
+
+    place: str
+    """Empty: of tags without a place, and what no tag is known of."""
+    stored: int = 0
+    refused: int = 0
+    dropped: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +89,8 @@ class Account:
     """(fate, reason) → readings; as of now, so it may be ahead of the sums."""
     at: int
     """ns: the oldest of the counts in it."""
+    places: tuple[AtPlace, ...] = ()
+    """By path; as of now. Empty where no tag has a place: the connection's sums say it all."""
 
     @property
     def balanced(self) -> bool:
@@ -63,12 +118,48 @@ def accounts(engine: Engine) -> list[Account]:
         reasons: dict[int, dict[tuple[str, str], int]] = {}
         for connection, fate, reason, readings in session.execute(by_reason):
             reasons.setdefault(connection, {})[fate, reason] = int(readings)
+        places = _at_places(session)
         found = []
         for row in session.execute(totals):
             connection, name, *numbers = list(row)
             read, stored, refused, dropped, held, lost, at = (int(number) for number in numbers)
-            found.append(Account(name, read, stored, refused, dropped, held, lost, reasons.get(connection, {}), at))
+            why, where = reasons.get(connection, {}), _split(places.get(connection, {}), held)
+            found.append(Account(name, read, stored, refused, dropped, held, lost, why, at, where))
         return found
+
+
+def _at_places(session: Session) -> dict[int, dict[str, dict[str, int]]]:
+    """By connection, path and fate, `held` among them; of connections that have places."""
+    found: dict[int, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    held = (
+        select(PlaceRow.connection_id, PlaceRow.path, func.sum(HeldRow.held))
+        .join(HeldRow, HeldRow.place_id == PlaceRow.id)
+        .group_by(PlaceRow.connection_id, PlaceRow.path)
+    )
+    for connection, path, readings in session.execute(held):
+        found[connection][path]["held"] = int(readings)
+    has_place = LedgerRow.connection_id.in_(select(PlaceRow.connection_id))
+    fates = (
+        select(LedgerRow.connection_id, PlaceRow.path, LedgerRow.fate, func.sum(LedgerRow.readings))
+        .outerjoin(PlaceRow, PlaceRow.id == LedgerRow.place_id)
+        .where(has_place, LedgerRow.fate.in_(FATES))
+        .group_by(LedgerRow.connection_id, PlaceRow.path, LedgerRow.fate)
+    )
+    for connection, path, fate, readings in session.execute(fates):
+        found[connection][path or ""][fate] = int(readings)
+    return found
+
+
+def _split(places: Mapping[str, Mapping[str, int]], held: int) -> tuple[AtPlace, ...]:
+    """`held`: of the connection; what of it has no place was scanned with it."""
+    if not places:
+        return ()
+    rest = held - sum(one.get("held", 0) for one in places.values())
+    whole = {**places, "": {**places.get("", {}), "held": rest}}
+    return tuple(AtPlace(path, **fates) for path, fates in sorted(whole.items()) if path or any(fates.values()))
+
+
+FATES: Final = ("stored", "refused", "dropped")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Integer, String
+from sqlalchemy import Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Big, Json
 
 
+class PlaceRow(Base):
+    """A place in the plant to which tags of a connection belong: made once and kept: the ledger names it."""
+
+    __tablename__ = "places"
+    __table_args__ = (UniqueConstraint("connection_id", "path", name="uq_places_path"),)
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    connection_id: Mapped[int] = mapped_column(Big)
+    path: Mapped[str] = mapped_column(String(200))
+    """The beginning of the tags' own, `/` between levels."""
+
+
 class LedgerRow(Base):
-    """Readings of one connection that met one fate at one hop. Worker transactions add to it."""
+    """Readings of one connection and place that met one fate at one hop. Worker transactions add to it.
+
+    What belongs to no place, or to none that is known, has a row of its own: all rows of a connection are its sum.
+    """
 
     __tablename__ = "ledger"
 
     journal: Mapped[str] = mapped_column(String(60), primary_key=True)
     connection_id: Mapped[int] = mapped_column(Big, primary_key=True)
+    place_id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False, default=0)
+    """`places.id`; 0: none."""
     fate: Mapped[str] = mapped_column(String(30), primary_key=True)
     """`stored`, `refused`, `lost_by_peer`, `dropped` (by the chosen policy)."""
     reason: Mapped[str] = mapped_column(String(60), primary_key=True)
@@ -51,6 +68,16 @@ class GapRow(Base):
     cause: Mapped[str] = mapped_column(String(20), default="")
     """Why it is there: empty, the connection was lost; `journal_full`, `journal_age`, readings were dropped;
     `journal_damaged`, `journal_missing`, the disk lost them."""
+
+
+class HeldRow(Base):
+    """What a scan of a journal found of one place that is not applied. The connection's own is in its state."""
+
+    __tablename__ = "held_at_places"
+
+    journal: Mapped[str] = mapped_column(String(60), primary_key=True)
+    place_id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    held: Mapped[int] = mapped_column(Big)
 
 
 class JournalStateRow(Base):

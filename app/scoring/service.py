@@ -20,6 +20,7 @@ from app.northbound.queries import north
 from app.northbound.schemas import North, outbox_rows
 from app.northbound.tables import OutboxRow
 from app.pipelines.tables import PipelineVersionRow
+from app.places import NOWHERE
 from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, WatermarkRow
 from app.reports.service import report
 from app.scoring.schemas import announcement
@@ -102,10 +103,21 @@ def apply(
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
-        counts = Counter({("stored", fencing.LATE if fence.late else ""): record.count})
-        counts["refused", fencing.REPEATED] = repeated
+        counts = _taken(record, fencing.LATE if fence.late else "", repeated)
         _count(session, message, counts, report(session, message.record, told))
         return True
+
+
+def _taken(record: Record, why: str, repeated: int) -> Counter[tuple[str, str, int]]:
+    """By fate, reason and place, what became of readings that were not refused by the connector.
+
+    `repeated`: how many others another gateway had stored; of which places they are is not looked up.
+    """
+    became = ("stored", why) if record.dropped is None else ("dropped", record.dropped.reason)
+    placed = {NOWHERE: record.count} if repeated else record.placed()
+    counts = Counter({(*became, place): readings for place, readings in placed.items()})
+    counts["refused", fencing.REPEATED, NOWHERE] = repeated
+    return counts
 
 
 def _placed(session: Session, scored: Scored, rows: Iterator[_Row]) -> list[_Row]:
@@ -188,24 +200,23 @@ def _letter(record: Record, address: str, reason: str, detail: str, excerpt: byt
 
 
 def _count(
-    session: Session, message: Message, counts: Counter[tuple[str, str]], of_events: Mapping[str, int]
+    session: Session, message: Message, counts: Counter[tuple[str, str, int]], of_events: Mapping[str, int]
 ) -> None:
     """The ledger's counters, last: their rows are the ones that every transaction of a connection waits for.
 
-    `counts`: by fate and reason, what became of the readings that were taken. `of_events`: of the plant's events. They
-    are no readings, have a fate of their own and enter no balance.
+    `counts`: by fate, reason and place, what became of the readings that were taken. `of_events`: of the plant's
+    events. They are no readings, have a fate of their own and enter no balance.
     """
     record = message.record
     for one in record.refused:
-        counts["refused", storable(one.reason, 60)] += one.readings
-    if record.dropped is not None:
-        counts["dropped", record.dropped.reason] = record.dropped.readings
-    counts["lost_by_peer", ""] = record.lost
+        counts["refused", storable(one.reason, 60), one.place] += one.readings
+    counts["lost_by_peer", "", NOWHERE] = record.lost
     for became, number in of_events.items():
-        counts["event", became] = number
-    for (fate, reason), readings in sorted(counts.items()):
+        counts["event", became, NOWHERE] = number
+    mine = {"journal": message.journal, "connection_id": record.connection}
+    for (fate, reason, place), readings in sorted(counts.items()):
         if readings:
-            key = {"journal": message.journal, "connection_id": record.connection, "fate": fate, "reason": reason}
+            key = {**mine, "place_id": place, "fate": fate, "reason": reason}
             add_to(session, LedgerRow, key, {"readings": readings, "batches": 1})
     if (gone := record.dropped) is not None:
         # Under the lock of the row that was just counted in.

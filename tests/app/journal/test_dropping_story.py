@@ -1,8 +1,9 @@
-"""Any story of appends, drops, workers and restarts: each reading is stored or dropped, and none is held for ever."""
+"""Any story of appends, drops, workers and restarts: each reading has one fate, at its place, and is not held for ever."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app.db import make_engine, reading, upgrade
+from app.db import make_engine, reading, upgrade, writing
 from app.journal import Journal, Position, service
-from app.ledger.tables import JournalStateRow
+from app.ledger.tables import HeldRow, JournalStateRow, LedgerRow, PlaceRow
 from app.readings.tables import AppliedRow, WatermarkRow
 from app.records import Record
 from tests.app.journal.dropping import applied, record
 
 MB = 2**20
+PLACES = {3: 1, 4: 1, 5: 2}
+"""Connection of each place; of a record with n readings n // place belong to it, and the rest to none."""
 
 Step = tuple[str, int]
 STEP = st.one_of(
@@ -47,6 +50,9 @@ class _Story:
         self._sent: list[tuple[Position, Record]] = []
         self._read = {1: 0, 2: 0}
         self._stored = {1: 0, 2: 0}
+        self._read_at = dict.fromkeys(PLACES, 0)
+        with writing(self._engine) as session:
+            session.add_all(PlaceRow(id=key, connection_id=one, path=str(key)) for key, one in PLACES.items())
         self._count = 0
         self._open()
 
@@ -87,8 +93,12 @@ class _Story:
     async def _append(self, records: int) -> None:
         for _ in range(records):
             self._count += 1
-            await self._journal.append(record(1 + self._count % 2, self._count, readings=self._count))
-            self._read[1 + self._count % 2] += self._count
+            connection = 1 + self._count % 2
+            places = tuple((key, self._count // key) for key, one in PLACES.items() if one == connection)
+            await self._journal.append(record(connection, self._count, readings=self._count, places=places))
+            self._read[connection] += self._count
+            for key, readings in places:
+                self._read_at[key] += readings
 
     def _advance(self) -> None:
         for epoch in range(1, self._journal.epoch + 1):
@@ -120,6 +130,12 @@ class _Story:
             for one in session.scalars(select(JournalStateRow)):
                 assert one.read == one.stored + one.refused + one.dropped + one.held
                 assert (one.read, one.stored) == (self._read[one.connection_id], self._stored[one.connection_id])
+            counted: Counter[int] = Counter()
+            for row in session.scalars(select(LedgerRow)):
+                counted[row.place_id] += row.readings
+            for held in session.scalars(select(HeldRow)):
+                counted[held.place_id] += held.held
+        assert {key: counted[key] for key in PLACES} == self._read_at
 
     def _finish(self) -> None:
         """Everything is sent and applied: nothing is held for ever."""

@@ -88,7 +88,7 @@ def test_the_account_is_taken_against_one_state_of_the_database(engine: Engine) 
 
     def scan(progress: Progress) -> Held:
         seen.append(progress)
-        return Held(Position(1, 9), {7: 40, 0: 0, 8: 5}, {7: 10, 8: 5}, 4, 2, 1000)
+        return Held(Position(1, 9), {7: 40, 0: 0, 8: 5}, {7: 10, 8: 5}, {}, 4, 2, 1000)
 
     for _ in range(2):
         assert service.account(engine, "j", [1], scan).records == 4
