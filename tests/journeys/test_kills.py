@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from app import times
 from app.db import reading
 from app.history.tables import ChunkRow
+from app.sources.tables import TagRow
 from examples.tep.compare import Comparison, compare, read_log
 from tests.examples.peers import Listener
 from tests.journeys.box import Box, plants, running
@@ -68,6 +70,13 @@ async def counted(box: Box, connection: str) -> bool:
     return bool(account["read"] == account["stored"] == sum(map(len, entries)))
 
 
+def at_places(box: Box, connection: str) -> Counter[str]:
+    """How many stored readings are of tags of each place, counted in the history."""
+    with reading(box.engine) as session:
+        places = dict(session.execute(select(TagRow.name, TagRow.place)).tuples().all())
+    return Counter({places[tag]: len(entries) for tag, entries in stored(box.engine, connection).items()})
+
+
 async def enough(box: Box) -> bool:
     """Whether so many readings of each plant are stored that equality means something."""
     accounts = [await box.account(name) for name in PLANTS]
@@ -121,7 +130,9 @@ async def test_what_is_stored_equals_the_plants_own_logs_whatever_was_killed(fol
             await wait_for(lambda: at_rest(box), 30, "the ledger balances with nothing held")
             for name in PLANTS:
                 await wait_for(partial(counted, box, name), 30, f"the ledger of {name} says what is stored")
-                assert (await box.account(name))["lost_by_peer"] == 0
+                account = await box.account(name)
+                assert account["lost_by_peer"] == 0
+                assert {one["place"]: one["stored"] for one in account["places"]} == at_places(box, name), name
             made = windows(box.engine)
             assert len(made) == len({"tep-faults", "tightening"})
             for of_version in made.values():

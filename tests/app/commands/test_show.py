@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from app import live, queue, settings, times
 from app.commands import running
 from app.db import make_engine, upgrade, writing
 from app.launcher.ports import Port
-from app.ledger.tables import GapRow, JournalStateRow
+from app.ledger.tables import GapRow, HeldRow, JournalStateRow, LedgerRow, PlaceRow
 from app.sources.tables import ConnectionRow
 from tests.inference.machines import Machine, described
 
@@ -63,6 +64,30 @@ def test_a_ledger_that_does_not_balance_is_an_error(run: Run, counted: Callable[
     assert "不平衡" in run("ledger", "--lang", "zh-CN").stdout
     found = run("ledger", "--json")
     assert (found.exit_code, json.loads(found.stdout)["balanced"]) == (1, False)
+
+
+def test_a_ledger_says_where(run: Run, counted: Callable[..., None], data: Path) -> None:
+    """What is stored and what is held is told by place, and what is of none, in either language."""
+    counted()
+    assert "by place" not in run("ledger").stdout
+    engine = make_engine(f"sqlite:///{data / 'headrace.db'}")
+    with writing(engine) as session:
+        session.add(PlaceRow(id=4, connection_id=1, path="line-2/press"))
+        session.add(LedgerRow(
+            journal="gateway-1", connection_id=1, place_id=4, fate="stored", reason="", readings=7, batches=1
+        ))  # fmt: skip
+        session.add(HeldRow(journal="gateway-1", place_id=4, held=1))
+    engine.dispose()
+    shown = run("ledger").stdout
+    assert re.search(r"plc\W+line-2/press\W+7\W+0\W+0\W+1\W", shown)
+    assert re.search(r"plc\W+no place\W+0\W+0\W+0\W+1\W", shown)
+    assert "按位置" in run("ledger", "--lang", "zh-CN").stdout
+    (account,) = json.loads(run("ledger", "--json").stdout)["connections"]
+    nothing = {"stored": 0, "refused": 0, "dropped": 0, "held": 0}
+    assert account["places"] == [
+        {"place": "", **nothing, "held": 1},
+        {"place": "line-2/press", **nothing, "stored": 7, "held": 1},
+    ]
 
 
 def test_gaps_are_shown(run: Run, counted: Callable[..., None], data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any story of appends, drops, workers and restarts: each reading has one fate, at its place, and is not held for ever."""
+"""Any story of appends, drops, workers and restarts: each reading has one fate, at its place, and is never held on."""
 
 from __future__ import annotations
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+from sqlalchemy import func, select
 
-from app.db import writing
-from app.ledger.service import Account, accounts
-from app.ledger.tables import JournalStateRow
+from app.db import reading, writing
+from app.ledger.service import Account, AtPlace, Located, accounts, located
+from app.ledger.tables import HeldRow, JournalStateRow, PlaceRow
 from tests.app.works import REFUSED, Works, record
 
 
@@ -70,3 +74,45 @@ def test_journals_are_added_and_the_oldest_count_dates_them(works: Works) -> Non
     counted(works, "gw-2", at=4, read=2, held=2)
     found = account(works)
     assert (found.read, found.stored, found.held, found.at, found.balanced) == (5, 3, 2, 4, True)
+
+
+TAGS = {1: [Located(1, "p", "a/pumps"), Located(2, "t", "a/tanks"), Located(3, "x", "")], 2: [Located(9, "p", "b")]}
+
+
+def test_a_place_gets_one_id_for_ever(works: Works) -> None:
+    """Whoever asks, however often, and however many at once; the same path of another connection is another place."""
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: located(works.engine, TAGS), range(4)))
+    first = found[0]
+    assert all(one[1].addresses == first[1].addresses for one in found)
+    assert first[1].count(np.array([1, 1, 2, 3])) == ((first[1].of("p"), 2), (first[1].of("t"), 1))
+    assert first[1].of("x") == 0
+    assert first[2].of("p") not in {0, first[1].of("p"), first[1].of("t")}
+    with reading(works.engine) as session:
+        assert session.scalar(select(func.count()).select_from(PlaceRow)) == 3
+
+
+def test_each_place_has_its_fates_and_what_is_left_over_has_none(works: Works) -> None:
+    """Together they are the connection's sums."""
+    places = located(works.engine, TAGS)[1]
+    pumps, tanks = places.of("p"), places.of("t")
+    taken = record(1, [1.0, 2.0, 3.0, 4.0], refused=(REFUSED, REFUSED))
+    first, second = taken.refused
+    refused = (msgspec.structs.replace(first, place=tanks), second)
+    taken = msgspec.structs.replace(taken, refused=refused, places=((pumps, 2), (tanks, 1 + 3)))
+    works.scorer.apply(works.message(1, of=taken))
+    with writing(works.engine) as session:
+        session.add(HeldRow(journal="gw", place_id=pumps, held=5))
+    counted(works, read=17, stored=4, refused=6, held=7)
+    found = account(works)
+    assert found.places == (AtPlace("", 1, 3, 0, 2), AtPlace("a/pumps", 2, 0, 0, 5), AtPlace("a/tanks", 1, 3, 0, 0))
+    for fate in ("stored", "refused", "dropped", "held"):
+        assert sum(getattr(one, fate) for one in found.places) == getattr(found, fate)
+    assert dict(found.reasons) == {("refused", "wrong_type"): 6}
+
+
+def test_without_places_the_sums_say_it_all(works: Works) -> None:
+    """A connection whose tags have none is not split."""
+    works.scorer.apply(works.message(1, of=record(1, [1.0])))
+    counted(works, read=1, stored=1)
+    assert account(works).places == ()

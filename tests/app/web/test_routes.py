@@ -7,7 +7,7 @@ from sqlalchemy import Engine, select
 
 from app.access.tables import UserRow
 from app.db import reading, writing
-from app.ledger.tables import GapRow, JournalStateRow
+from app.ledger.tables import GapRow, HeldRow, JournalStateRow, PlaceRow
 from app.northbound.tables import OutboxRow
 from connectors import Refusal
 from tests.app.web.line import FILE, GOOD, SECOND, START, STRIPPED, Line, expected
@@ -182,7 +182,16 @@ def test_refused_readings_are_shown_and_counted(admin: TestClient, line: Line, e
         ledger = admin.get("/api/v1/ledger").json()
         assert ledger["balanced"] is balanced
         assert ledger["connections"][0]["reasons"] == [{"fate": "refused", "reason": "broken_json", "readings": 3}]
+        assert ledger["connections"][0]["places"] == []
+    with writing(engine) as session:
+        session.add(PlaceRow(id=9, connection_id=line.connection, path="line-2"))
+        session.add(HeldRow(journal="test", place_id=9, held=1))
+    (account,) = admin.get("/api/v1/ledger").json()["connections"]
+    rest = {"place": "", "stored": stored, "refused": 3, "dropped": 0, "held": 0}
+    assert account["places"] == [rest, {"place": "line-2", "stored": 0, "refused": 0, "dropped": 0, "held": 1}]
     metrics = admin.get("/metrics").text
+    assert 'headrace_place_readings_total{connection="station",fate="refused",place=""} 3.0' in metrics
+    assert 'headrace_place_readings_held{connection="station",place="line-2"} 1.0' in metrics
     assert 'headrace_readings_total{connection="station",fate="refused"} 3.0' in metrics
     assert 'headrace_ledger_balanced{connection="station"} 0.0' in metrics
 
