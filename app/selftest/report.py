@@ -119,15 +119,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _connection(row: Account, ledger: Ledger | None) -> dict[str, Any]:
+    # What a box that did not come to rest still has in its journal is not lost; how much that is, its ledger has counted.
+    held = 0 if ledger is None else ledger.held
+    lost = max(0, len(row.lost) - held)
     named = {name: [list(one) for one in getattr(row, name)[:MOST_NAMED]] for name in ("lost", "doubled", "invented")}
     return {
         "name": row.connection,
         "sent": row.sent,
         "stored": row.stored,
         "in_gaps": row.in_gaps,
+        "held": held,
         "forgotten": row.forgotten,
         "repeated": row.repeated,
-        "lost": len(row.lost),
+        "lost": lost,
         "doubled": len(row.doubled),
         "invented": len(row.invented),
         "refused": 0 if ledger is None else ledger.refused,
@@ -153,7 +157,7 @@ ANSWERS: Final = {
     "unheard": "unheard",
 }  # fmt: skip
 COLUMNS: Final = (
-    "sent", "stored", "in_gaps", "forgotten", "repeated", "lost", "doubled", "invented", "refused", "dropped",
+    "sent", "stored", "in_gaps", "held", "forgotten", "repeated", "lost", "doubled", "invented", "refused", "dropped",
 )  # fmt: skip
 
 

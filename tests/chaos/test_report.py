@@ -63,6 +63,16 @@ def test_whatever_is_wrong_fails_it(change: dict[str, Any]) -> None:
     assert not result(**change).good
 
 
+def test_what_the_journal_still_has_is_not_lost() -> None:
+    """A box that did not come to rest has failed, and says how much of what is not stored it holds."""
+    lost = tuple(("a", at, 2.0) for at in range(5))
+    made = result(
+        rows=[Account("plant", 100, 95, 0, 0, 0, lost, (), ())], ledger=Ledger("plant", 98, 95, 0, 0, 3, 0, {}, 0),
+        rests=False,
+    )  # fmt: skip
+    assert (made.total("held"), made.total("lost"), made.good) == (3, 2, False)
+
+
 def test_a_box_that_never_got_a_reading_fails() -> None:
     """There is nothing to sum up then, and that is said."""
     made = Result.stillborn(PLAN, "")
