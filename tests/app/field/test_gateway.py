@@ -71,7 +71,7 @@ class Worker(threading.Thread):
             for fate, readings in (("stored", record.count), ("refused", refused)):
                 if not readings:
                     continue
-                row = session.get(LedgerRow, (message.journal, record.connection, fate, ""))
+                row = session.get(LedgerRow, (message.journal, record.connection, 0, fate, ""))
                 if row is None:
                     row = LedgerRow(
                         journal=message.journal,
