@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.durable import sync_folder
 from app.journal.damage import tell
 from app.journal.frames import DamagedError, Entry, Kind, Meta, Position
 from app.journal.remains import SUFFIX as REMAINS
@@ -21,6 +22,8 @@ from app.journal.segment import SUFFIX, Segment, scan
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from app.journal.segment import Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +260,12 @@ def _count(
     return int(open_.sum())
 
 
-def load(folder: Path) -> Index:
-    """Read every segment of a folder. Blocking. Files that hold no whole record are removed."""
+def load(folder: Path, sync: Sync = os.fdatasync) -> Index:
+    """Read every segment of a folder. Blocking. Files that hold no whole record are removed. Raises OSError.
+
+    What is read is durable from then on: it may be sent, and windows may be cut from it. Of earlier epochs it was made
+    so when the next one was opened, and of a segment that is not the newest before that was begun.
+    """
     for unfinished in folder.glob(f"*{THIN}"):
         unfinished.unlink()
     stubs = _stubs(folder)
@@ -269,7 +276,11 @@ def load(folder: Path) -> Index:
             path.unlink()
     stubs = {place: stub for place, stub in stubs.items() if place not in grown}
     places = {place: path for place, path in places.items() if path.exists()}
-    told = tell(_in_order(places, stubs))
+    found = _in_order(places, stubs)
+    if found and isinstance(found[-1], Segment):
+        found[-1].settle(sync)
+        sync_folder(folder)
+    told = tell(found)
     items = told.items
     head = Position(items[-1].epoch, items[-1].last) if items else Position(0, 0)
     return Index(items, told.totals, told.damaged, head)

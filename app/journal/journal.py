@@ -86,7 +86,7 @@ class Journal:
         self._dropping = threading.Lock()
         self._lock_fd = lock(folder)
         try:
-            self._index: Index = load(folder)
+            self._index: Index = load(folder, sync)
             identity = next_identity(folder, name, self._index.newest_epoch)
         except BaseException:
             os.close(self._lock_fd)

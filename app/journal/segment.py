@@ -156,6 +156,21 @@ class Segment:
                 self.cut_before(number)
                 return
 
+    def settle(self, sync: Sync) -> None:
+        """Make its newest group durable: whoever wrote it may have been killed before the fsync, or seen it fail.
+
+        It is written anew, the same bytes in the same place: the kernel may have marked the pages clean after a failed
+        fsync, and another one would prove nothing. Raises OSError.
+        """
+        place = self.group - self.first
+        begin = self.offset[place] if 0 <= place < len(self.offset) else 0
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _write_all(fd, memoryview(os.pread(fd, self.size - begin, begin)), begin)
+            sync(fd)
+        finally:
+            os.close(fd)
+
     def counted(self, begin: int, end: int) -> tuple[int, dict[int, int]] | None:
         """The first running counts between two places in the columns, and the place before which they hold. OSError."""
         for at in range(0, len(self.counts), 3):

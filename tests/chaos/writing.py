@@ -22,6 +22,7 @@ from app.durable import make_folder
 from app.field.snapshots import VERSION as OF_SNAPSHOT
 from app.field.snapshots import Snapshot, Snapshots
 from app.journal import Journal, Position
+from app.journal.frames import Kind, Meta, frame, record_payload
 from app.launcher import files
 from app.records import Record
 from app.settings import Settings, use
@@ -80,6 +81,29 @@ async def _journal(data: Path, said: Promises) -> None:
 def journal(data: Path, said: Promises) -> None:
     """Opened three times, a segment for each group, one of them dropped."""
     asyncio.run(_journal(data, said))
+
+
+async def _inherited(data: Path, said: Promises) -> None:
+    for opening in range(3):
+        journal = journal_of(data)
+        said.say("epoch", journal.epoch)
+        for entry in journal.read_after(Position(0, 0), records=1000):
+            if entry.record is not None:
+                said.say("record", *entry.position, entry.record.received_time)
+        made = [record(10 * opening + i) for i in range(3)]
+        for one in made[:2]:
+            said.say("record", *await journal.append(one), one.received_time)
+        await asyncio.to_thread(journal.close)
+        newest = max((data / "journal" / "g").glob("*.hrj"))
+        meta = Meta(Kind.RECORD, Position(journal.epoch, 3), made[2].connection, 2 * (opening + 1), 1)
+        fd = os.open(newest, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, frame(meta, record_payload(made[2])))
+        os.close(fd)
+
+
+def inherited(data: Path, said: Promises) -> None:
+    """Each time the one before was killed after its last write and before its fsync; what is read counts as durable."""
+    asyncio.run(_inherited(data, said))
 
 
 def snapshots(data: Path, said: Promises) -> None:
@@ -194,7 +218,7 @@ def launcher(data: Path, said: Promises) -> None:
 
 PROGRAMS: Final[dict[str, Callable[[Path, Promises], None]]] = {
     one.__name__: one
-    for one in (journal, snapshots, database, key, models, gap, session, identity, trust, backup, launcher)
+    for one in (journal, inherited, snapshots, database, key, models, gap, session, identity, trust, backup, launcher)
 }
 
 if __name__ == "__main__":
