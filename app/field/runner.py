@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LAPSED: Final = "its lease was not renewed in time: another gateway may read it"
+EDGE_NS: Final = NANOS
+"""A gap begins so long before the last sign of life: what was stamped just before that was perhaps still on its way, in
+the peer or in the line, while we were too busy to look."""
 CLOSE_S: Final = 5.0
 """A peer that does not let go in this time is left behind."""
 
@@ -207,7 +210,8 @@ class Runner:
         """When the connection was last alive, if the batch does not take up there (ns); 0 when nothing is missing."""
         if batch.continues:
             return 0
-        since = max(self._repeats.alive_until, self._alive(self._connection.id), 0) or self._connection.stored_until
+        alive = max(self._repeats.alive_until, self._alive(self._connection.id), 0) or self._connection.stored_until
+        since = max(0, alive - EDGE_NS) if alive < batch.received_time else 0
         if since:
             name, seconds = self._connection.config.name, (batch.received_time - since) / NANOS
             log.warning(CONNECTION_GAP, connection=name, seconds=round(seconds, 3), since=rfc3339(since))

@@ -48,8 +48,8 @@ HELD_S: Final = 60.0
 EMPTY_S: Final = 20.0
 FRESH_NS: Final = times.NANOS // 2
 """A reading of the device that arrives so soon has not waited at the broker."""
-LATE_NS: Final = 10 * times.NANOS
-"""How long it may then take until it is stored."""
+LATE_NS: Final = times.NANOS
+"""How long it may then take until it is stored: what is stored later does not say what the broker holds now."""
 SLOW_S: Final = 0.15
 """How late each piece comes over a slow line."""
 STEP_NS: Final = 3 * times.NANOS

@@ -119,7 +119,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _connection(row: Account, ledger: Ledger | None) -> dict[str, Any]:
-    # What a box that did not come to rest still has in its journal is not lost; how much that is, its ledger has counted.
+    # What a box that did not come to rest has in its journal is not lost; its ledger has counted how much that is.
     held = 0 if ledger is None else ledger.held
     lost = max(0, len(row.lost) - held)
     named = {name: [list(one) for one in getattr(row, name)[:MOST_NAMED]] for name in ("lost", "doubled", "invented")}

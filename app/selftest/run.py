@@ -35,7 +35,7 @@ RESTS_S: Final = 180.0
 LOOK_S: Final = 0.5
 MAY_WAIT_NS: Final = times.NANOS
 """Windows close for ever, and each answer takes a moment to the broker."""
-AROUND_NS: Final = times.NANOS
+AROUND_NS: Final = 2 * times.NANOS
 """What a broker had confirmed so short before it was killed may have gone with it."""
 LATE_NS: Final = 2 * times.NANOS
 """Windows that ended so short before the plant did are left out of the sums: they may not be closed yet."""

@@ -96,6 +96,10 @@ BY_NAME: Final = {one.name: one for one in KINDS}
 
 REST_S: Final = (1.0, 3.0)
 """Between the end of a fault and the beginning of the next, where they do not meet."""
+LONG_S: Final = 1800.0
+LONG_REST_S: Final = (3.0, 7.0)
+"""The same in runs that last so long: a box that is killed every four seconds has its processors start programs, and
+what it is asked for an hour is whether it keeps up."""
 MEET: Final = 0.3
 """How often a fault begins while the one before lasts."""
 FIRST_S: Final = 1.0
@@ -122,11 +126,11 @@ def schedule(seed: int, seconds: float, kinds: Sequence[Kind], hold_s: float | N
         raise ValueError(message)
     chance = random.Random(seed)  # noqa: S311 - repeatable is what is wanted
     made: list[Fault] = []
-    at = FIRST_S
+    at, rests_s = FIRST_S, LONG_REST_S if seconds >= LONG_S else REST_S
     for kind in _turns(chance, kinds):
         lasts = chance.uniform(*kind.lasts_s)
         lasts = hold_s if hold_s is not None and lasts else lasts
-        meets, rest = chance.random() < MEET, chance.uniform(*REST_S)
+        meets, rest = chance.random() < MEET, chance.uniform(*rests_s)
         begins = _begin(made, kind, at, meets=meets)
         if begins + lasts > seconds - LAST_S:
             break

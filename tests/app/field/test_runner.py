@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from app.field.runner import Runner, Standing
+from app.field.runner import EDGE_NS, Runner, Standing
 from app.journal import Journal, JournalError, Position
 from app.log import (
     CONNECTION_BACK,
@@ -128,7 +128,7 @@ async def _gaps(journal: Journal, sent: list[Batch | ConnectorError], *, alive: 
 
 
 async def test_a_gap_is_recorded_where_a_connection_could_not_take_up(journal: Journal) -> None:
-    """From the last sign of life; not at the first connection ever, and not where the peer kept what came meanwhile."""
+    """From just before the last sign of life; not at the first connection ever, nor where the peer kept what came."""
     now, second = time.time_ns(), 10**9
     sent: list[Batch | ConnectorError] = [
         batch(at=now, continues=False),
@@ -140,15 +140,15 @@ async def test_a_gap_is_recorded_where_a_connection_could_not_take_up(journal: J
         batch(at=now + 9 * second),
     ]
     with structlog.testing.capture_logs() as logs:
-        assert await _gaps(journal, sent) == [0, 0, now + second, 0, 0]
+        assert await _gaps(journal, sent) == [0, 0, now + second - EDGE_NS, 0, 0]
     (line,) = [one for one in logs if one["event"] == CONNECTION_GAP]
-    assert (line["connection"], line["seconds"]) == ("line", 4.0)
+    assert (line["connection"], line["seconds"]) == ("line", 5.0)
 
 
 async def test_what_was_alive_before_a_restart_counts(journal: Journal) -> None:
     """A gateway that starts knows from its snapshot until when a connection was alive."""
     now = time.time_ns()
-    assert await _gaps(journal, [batch(at=now, continues=False)], alive=now - 7) == [now - 7]
+    assert await _gaps(journal, [batch(at=now, continues=False)], alive=now - 7) == [now - 7 - EDGE_NS]
 
 
 async def test_a_connection_that_is_made_anew_at_once_has_no_gap(journal: Journal) -> None:
