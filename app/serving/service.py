@@ -328,7 +328,13 @@ class Serving:
         }
         begin = head(version.name, version.version, told)
         here = choice.device.vendor == "cpu" and engines.engine("cpu") is None
-        subject = await asyncio.to_thread(self.admission.taken, version.name, version.digest, version.devices, choice)
+        try:
+            subject = await asyncio.to_thread(
+                self.admission.taken, version.name, version.digest, version.devices, choice
+            )
+        except UnreachableError:
+            batcher.close()
+            raise
         why = self.overrides.get(version.name, "")
         return Loaded(version, batcher, choice, size, version.wanted, begin, subject, why, here=here)
 

@@ -187,6 +187,19 @@ def test_a_driver_that_has_changed_under_a_loaded_model_is_told(box: Box) -> Non
         assert (_infer(client)[0], _served(client, box)["certificate"], _metric(client)) == (200, "changed", 0.0)
 
 
+def test_a_session_is_held_to_the_driver_that_its_device_has_now(box: Box) -> None:
+    """Not to the one it was loaded with; of a device that has gone, that is all there is to hold it to."""
+    model = box.add("judge", graphs.mul(), certified=False)
+    before = {"backend": "a runtime", "driver": "the one before"}
+    _write(box, certificate(model, **before))
+    gate = Admission(box.engine, box.folder / "models")
+    assert gate.standing(Subject(model.digest, "cpu", *before.values())).state == "changed"
+    with writing(box.engine) as session:
+        for row in session.scalars(select(CertificateRow)):
+            row.device = "ascend:0"
+    assert gate.standing(Subject(model.digest, "ascend:0", *before.values())).state == "valid"
+
+
 def test_after_a_change_of_the_driver_it_is_checked_before_it_is_loaded(box: Box) -> None:
     """A start finds a certificate of another driver: the check is made anew, and both stay written down."""
     model = box.add("judge", graphs.mul(), certified=False)
