@@ -170,9 +170,13 @@ async def apart(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             found = work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except UnreachableError as error:
+            away = error
+            settle(lambda: told.set_exception(away))
+        except BaseException as error:
             failed = error
             settle(lambda: told.set_exception(failed))
+            raise
         else:
             settle(lambda: told.set_result(found))
 

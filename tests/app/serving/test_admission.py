@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.access.tables import AuditRow
-from app.admission import Admission
+from app.admission import Admission, apart
 from app.certificates.queries import certificates, standing
 from app.certificates.schemas import Subject
 from app.certificates.tables import CertificateRow
-from app.db import reading, writing
+from app.db import UnreachableError, make_engine, reading, writing
 from app.errors import Problem
 from app.main import make_service, make_serving
 from app.serving.service import NEWEST
@@ -222,3 +222,11 @@ def test_a_check_for_callers_says_nothing_of_an_activation(box: Box) -> None:
 def _metric(client: TestClient) -> float:
     name = 'headrace_serving_certificate_valid{device="cpu",model="judge",version="0"} '
     return float(next(one for one in client.get("/metrics").text.splitlines() if one.startswith(name))[len(name):])
+
+
+async def test_a_database_that_goes_away_in_a_check_is_told_to_who_waits(box: Box) -> None:
+    """As any other error of the check: nobody waits for ever."""
+    away = Admission(make_engine(f"sqlite:///{box.folder / 'absent' / 'headrace.db'}"), box.folder / "models")
+    model = box.add("judge", graphs.mul(), certified=False)
+    with pytest.raises(UnreachableError):
+        await apart(lambda: away.check(model.digest, "cpu"))
