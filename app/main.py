@@ -45,6 +45,7 @@ def make_serving(engine: Engine, here: Settings) -> Serving:
         devices=here.serve,
         pace=Pace(budget_s=here.serve_budget_ms / 1000, aside_s=ASIDE_S),
         memory_bytes=here.serve_memory_mb * MIB,
+        overrides=here.serve_override,
     )
 
 

@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     """SHA-256 of public keys whose signatures of model packages are trusted. JSON."""
     serve: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Models offered under /v2, by name, to the order of devices; the first that takes it runs it. JSON."""
+    serve_override: dict[str, Annotated[str, Field(min_length=1, max_length=500)]] = Field(default_factory=dict)
+    """Models run under /v2 without a certificate, by name, to the reason, which is audited. JSON."""
     serve_memory_mb: int = Field(default=1024, ge=1)
     """What files of models loaded for /v2 may amount to; beyond, the least recently used is unloaded."""
     serve_budget_ms: float = Field(default=20.0, gt=0, le=10_000)
@@ -128,6 +130,10 @@ class Settings(BaseSettings):
         empty = sorted(name for name, devices in self.serve.items() if not devices)
         if empty:
             message = f"serve names no device for {', '.join(empty)}: give at least one, e.g. cpu"
+            raise ValueError(message)
+        unknown = sorted(self.serve_override.keys() - self.serve.keys())
+        if unknown:
+            message = f"serve_override names {', '.join(unknown)}, which serve does not offer"
             raise ValueError(message)
         return self
 

@@ -110,6 +110,8 @@ class Route:
     """Neutral option to the maker's name of it: `device` to `device_id`."""
     recipe: tuple[str, ...] = ()
     """Shell lines that make an environment of its own for it; empty where no document gives them."""
+    one_at_a_time: bool = False
+    """Whether its sessions in a process have to take turns, because the runtime does not take two runs at once."""
     notes: tuple[Text, ...] = ()
     """What else someone who takes this route has to know."""
     toolchain: str = ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from app.certificates.schemas import PRECISION, Standing, Subject
+from app.certificates.schemas import PRECISION, UNASKED, Standing, Subject
 from app.certificates.tables import CertificateRow, OverrideRow
 from app.db import reading, table
 from app.pipelines import service as pipelines
@@ -53,8 +53,7 @@ def standing_in(session: Session, subject: Subject) -> Standing:
         return Standing("changed", passed.id)
     if found:
         return Standing("failed", found[0].id)
-    # What workers have checked by themselves since says nothing of whether somebody was asked at the activation.
-    ever = session.scalar(select(_rows.c.id).where(of_model, _rows.c.occasion != "unchecked").limit(1))
+    ever = session.scalar(select(_rows.c.id).where(of_model, _rows.c.occasion.not_in(UNASKED)).limit(1))
     return Standing("unchecked", None, first=ever is None)
 
 

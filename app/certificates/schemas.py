@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 State = Literal["valid", "changed", "failed", "unchecked"]
 """`valid`: the newest check with the present driver and runtime passed. `changed`: one passed, with another driver or
 runtime. `failed`: the newest with the present ones did not pass. `unchecked`: there was none."""
-Occasion = Literal["apply", "certify", "unchecked", "return"]
+Occasion = Literal["apply", "certify", "unchecked", "return", "serve"]
+UNASKED: Final = ("unchecked", "serve")
+"""Checks that say nothing of whether somebody was asked when a pipeline was activated."""
 
 SYSTEM: Final = "system"
 """Who asked, where nobody did."""

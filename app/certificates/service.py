@@ -101,3 +101,9 @@ def override(session: Session, who: str, why: Mapping[str, str]) -> None:
         if version is not None:
             session.add(OverrideRow(version_id=version, reason=text, who=who, at=times.now()))
             audit(session, who, "certificate_overridden", pipeline, {"reason": text, "version": version})
+
+
+def served_anyway(engine: Engine, who: str, model: str, detail: Mapping[str, str]) -> None:
+    """Note that callers are answered by a model without a certificate, because the operator said why."""
+    with writing(engine) as session:
+        audit(session, who, "certificate_overridden", model, detail)

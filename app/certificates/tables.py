@@ -48,7 +48,8 @@ class CertificateRow(Base):
     made_by: Mapped[str] = mapped_column(String(100))
     """Who asked: a person, or `system`."""
     occasion: Mapped[str] = mapped_column(String(20))
-    """`apply`, `certify`, `unchecked` (in force before there were certificates, or new here), `return` (was lost)."""
+    """`apply`, `certify`, `unchecked` (in force before there were certificates, or new here), `return` (was lost),
+    `serve` (for callers of `/v2`)."""
 
 
 class OverrideRow(Base):

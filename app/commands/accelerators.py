@@ -82,8 +82,6 @@ public sample of the calls is known to us, or they are not written. `headrace de
 
 Three vendors are here for what they prove, without hardware: `rknnsim` is Rockchip's compiler with its simulator (`simulated`),
 `openvino_native` a compiler with a real artefact, `paddle` a framework's device, both on the CPU (`verified-ci`). `make test-accelerators` runs them.
-
-## Overview
 """,
     """
 [引擎](../explanation/engine.md)是使用厂商独立环境解释器的进程，由 `HEADRACE_ENGINES` 指定；因此 Python、numpy 和 ONNX Runtime 的版本不必与网关一致。
@@ -92,6 +90,17 @@ Three vendors are here for what they prove, without hardware: `rknnsim` is Rockc
 
 有三个厂商文件无需硬件，用于证明路径：`rknnsim` 是瑞芯微的编译器及其模拟器（`simulated`），`openvino_native` 是带真实产物的编译器，`paddle` 是框架设备，
 后两者在 CPU 上（`verified-ci`）。由 `make test-accelerators` 运行。
+""",
+)
+TURNS: Final = Text(
+    """
+Some runtimes end the process when two of its sessions run at once. Their vendor files say so, and the gateway runs their sessions in a process one after
+the other, in the order of the calls: {vendors}. All others run at once.
+
+## Overview
+""",
+    """
+有些运行时在同一进程的两个会话同时运行时会使进程崩溃。其厂商文件对此有说明，网关按调用顺序逐个运行该进程中的会话：{vendors}。其余厂商的会话可同时运行。
 
 ## 概览
 """,
@@ -143,10 +152,11 @@ LABELS: Final = {
 }
 
 
-def page(chips: Sequence[Chip], language: Language) -> str:
-    """The whole page."""
+def page(chips: Sequence[Chip], turns: Sequence[str], language: Language) -> str:
+    """The whole page. `turns`: vendors whose sessions run one after the other."""
     kinds = [[f"`{kind}`", what[language], WHERE[kind][language]] for kind, what in WHAT.items()]
-    parts = [HEAD[language], *map(_row, kinds), AFTER_KINDS[language], "\n", _table(OVERVIEW[language]),
+    parts = [HEAD[language], *map(_row, kinds), AFTER_KINDS[language],
+             TURNS[language].format(vendors=_codes(turns, language)), "\n", _table(OVERVIEW[language]),
              *(_row(_overview(chip, language)) for chip in chips)]
     return "".join(parts) + "".join(f"\n{section(chip, language)}" for chip in chips)
 

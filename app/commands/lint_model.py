@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from app.commands.console import as_json, chinese, fail, out, t, table
+from app.commands.console import as_json, fail, out, t, table
 from app.commands.show import Json
+from app.commands.verdicts import VERDICTS, about, reasons, said, verdict_json
 from inference import InvalidModelError
 from inference.lint import Precision, Verdict, lint, vendors
 from inference.model import import_model
 
 if TYPE_CHECKING:
-    from inference.chip import Text
     from inference.legalize import Done
-    from inference.portability import Problem
 
-_VERDICTS: Final = {
-    "runs": "runs", "after_passes": "runs after passes", "undocumented": "nothing documented against it",
-    "refused": "refused",
-}
 _OUTCOMES: Final = {"applied": "applied", "unchanged": "nothing to do", "refused": "refused"}
-_SHOWN: Final = 3
-"""Reasons in one cell of the table; all of them stand in the JSON."""
-
 
 def lint_model(
     file: Annotated[Path, typer.Argument(help="The model: an .onnx file, a package folder or a .zip.")],
@@ -47,7 +39,7 @@ def lint_model(
         raise fail(t("--output takes a file in a folder that is there, and needs --vendor."), 2)
     verdicts = _judged(file, vendor, precision, output)
     if json_:
-        as_json([_as_dict(one) for one in verdicts])
+        as_json([verdict_json(one) for one in verdicts])
     elif vendor:
         _one_by_one(verdicts)
     else:
@@ -70,20 +62,12 @@ def _judged(file: Path, vendor: str, precision: Precision, output: Path | None) 
             raise fail(t("{file} cannot be written: {reason}", file=output, reason=error.strerror)) from error
 
 
-def _said(text: Text) -> str:
-    return text[1 if chinese() else 0]
-
-
-def _about(problem: Problem) -> str:
-    return f"{problem.node}: {_said(problem.reason)}" if problem.node else _said(problem.reason)
-
-
 def _as_table(verdicts: tuple[Verdict, ...]) -> None:
     columns = ("vendor", "route", "evidence", "verdict", "passes", "reason", "not documented")
     rows = [
         (
-            one.vendor, one.route, one.evidence, t(_VERDICTS[one.outcome]), ", ".join(one.passes),
-            _reasons(one.problems), ", ".join(map(_said, one.unknown)),
+            one.vendor, one.route, one.evidence, t(VERDICTS[one.outcome]), ", ".join(one.passes),
+            reasons(one.problems), ", ".join(map(said, one.unknown)),
         )
         for one in verdicts
     ]
@@ -94,24 +78,16 @@ def _as_table(verdicts: tuple[Verdict, ...]) -> None:
     )
 
 
-def _reasons(problems: tuple[Problem, ...]) -> str:
-    told = list(dict.fromkeys(map(_about, problems)))
-    more = len(told) - _SHOWN
-    if more > 0:
-        told[_SHOWN:] = [t("and {count} more", count=more)]
-    return "; ".join(told)
-
-
 def _one_by_one(verdicts: tuple[Verdict, ...]) -> None:
     for one in verdicts:
-        verdict = t(_VERDICTS[one.outcome])
+        verdict = t(VERDICTS[one.outcome])
         out.print(f"{one.vendor}, {one.route} ({one.evidence}): {verdict}", markup=False, style="bold")
         for problem in one.problems:
-            out.print(f"  {_about(problem)}", markup=False)
+            out.print(f"  {about(problem)}", markup=False)
         for done in one.done:
             out.print(f"  {_tried(done)}", markup=False)
         if one.unknown:
-            told = ", ".join(map(_said, one.unknown))
+            told = ", ".join(map(said, one.unknown))
             out.print("  " + t("not documented: {facts}", facts=told), markup=False)
 
 
@@ -120,21 +96,3 @@ def _tried(done: Done) -> str:
         return t("pass {name}: applied, {judge} differs by up to {most}", name=done.name, judge=done.judge,
                  most=f"{done.max_abs:.2g}")
     return t("pass {name}: {outcome}", name=done.name, outcome=t(_OUTCOMES[done.outcome]))
-
-
-def _as_dict(one: Verdict) -> dict[str, Any]:
-    return {
-        "vendor": one.vendor, "route": one.route, "evidence": one.evidence, "verdict": one.outcome,
-        "passes": list(one.passes),
-        "problems": [
-            {"kind": each.kind, "node": each.node, "operator": each.operator, "reason": each.reason.en,
-             "reason_zh": each.reason.zh}
-            for each in one.problems
-        ],
-        "not_documented": [each.en for each in one.unknown],
-        "tried": [
-            {"pass": each.name, "outcome": each.outcome, "reason": each.reason.en if each.reason else "",
-             "judge": each.judge, "max_abs": each.max_abs}
-            for each in one.done
-        ],
-    }

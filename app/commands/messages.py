@@ -354,4 +354,8 @@ ZH: Final[dict[str, str]] = {
     "driver": "驱动",
     "at": "时间",
     "unchecked": "未检查",
+    "What makers' devices do with the models, by documents:": "依据文档，各厂商设备对模型的结论：",
+    "{model} was not judged: {reason}": "未评判 {model}：{reason}",
+    "Warning: {pipeline}: {device} will refuse {model}: {reason}": "警告：{pipeline}：{device} 将拒绝 {model}：{reason}",
+    "{name} {version} is in the store: {digest}": "{name} {version} 已存入模型库：{digest}",
 } | signed_texts.ZH

@@ -1,4 +1,4 @@
-"""`headrace model sign` and `verify`: who vouches for the content of a model package."""
+"""`headrace model import`, `sign` and `verify`: a model package in the store, and who vouches for its content."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Annotated
 import typer
 
 from app import settings
-from app.commands.console import fail, out, t
+from app.commands import verdicts
+from app.commands.console import as_json, fail, out, t
+from app.commands.plant import Json, models_folder
+from app.commands.running import Data, choose_data
+from app.config.check import imported
+from app.config.portable import judge
 from inference import InferenceError, InvalidModelError, Model, signature
 from inference.kit.signing import KeyFileError
+from inference.lint import vendors
 from inference.model import import_model
 from inference.signature import Algorithm
 
@@ -61,6 +67,35 @@ def verify(package: Package) -> None:
     out.print(f"  {found.fingerprint}", markup=False)
     if found.fingerprint in settings.settings().trusted_signers:
         out.print(t("It is one of HEADRACE_TRUSTED_SIGNERS."), markup=False)
+
+
+def import_(
+    package: Package,
+    *,
+    vendor: Annotated[list[str] | None, typer.Option(help="Judge it for this maker only; may be repeated.")] = None,
+    json_: Json = False,
+    data: Data = None,
+) -> None:
+    """Check a model package into the store, for plant files that name its digest; say which devices will refuse it."""
+    choose_data(data)
+    wanted = vendor or []
+    for one in wanted:
+        if one not in vendors():
+            raise fail(t("There is no maker {name}; there are: {names}", name=one, names=", ".join(vendors())))
+    try:
+        made = imported(package, models_folder())
+    except InferenceError as error:
+        raise fail(str(error)) from error
+    except OSError as error:
+        raise fail(t("{file} cannot be read: {reason}", file=package, reason=error.strerror)) from error
+    found = [judge(made.name, made, wanted)]
+    if json_:
+        as_json({"name": made.name, "version": made.version, "digest": made.digest, "sm3": made.sm3,
+                 **verdicts.as_members(found)})  # fmt: skip
+        return
+    out.print(t("{name} {version} is in the store: {digest}", name=made.name, version=made.version, digest=made.digest),
+              markup=False)  # fmt: skip
+    verdicts.told(found)
 
 
 def _checked(package: Path, store: Path) -> Model:

@@ -9,14 +9,14 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.commands import remote
+from app.commands import remote, verdicts
 from app.commands.console import as_json, chinese, err, fail, mistakes, out, t, table
 from app.commands.running import Data, choose_data
-from app.config import template
+from app.config import portable, template
 from app.config.activate import Gate
 from app.config.check import check_file, check_text
 from app.config.document import DocumentError
@@ -87,14 +87,17 @@ def check(file: File, *, json_: Json = False) -> None:
             desired = check_file(file, Path(store))
         except DocumentError as error:
             raise _report(error, file, json_wanted=json_) from error
+        found = portable.judged(desired)
+    refusing = [*portable.refusing(desired, found)]
     counts = {"connections": len(desired.connections), "tags": len(desired.tags), "pipelines": len(desired.pipelines)}
     if json_:
-        as_json({"good": True, **counts})
+        as_json({"good": True, **counts, **verdicts.as_members(found, refusing)})
         return
     out.print(
         t("{file} is good: {connections} connections, {tags} tags, {pipelines} pipelines.", file=file, **counts),
         markup=False,
     )
+    verdicts.told(found, refusing)
 
 
 def show_changes(changes: Sequence[service.Change]) -> None:
@@ -154,15 +157,26 @@ def apply(  # noqa: PLR0913 - a command's options
     choose_data(data)
     with database() as engine:
         desired = _wanted(engine, file, revision, json_wanted=json_)
+        more = _judged(desired, json_wanted=json_)
         changes = service.difference(engine, desired)
         number = queries.number(engine)
         if not (changes and _go_on(changes, number, yes=yes, dry_run=dry_run, json_wanted=json_)):
-            _unchanged(changes, number, json_wanted=json_)
+            _unchanged(changes, number, json_wanted=json_, **more)
             return
         who = getpass.getuser()
         refused = activated(engine, desired, who, override)
         applied = service.apply(engine, desired, who, refused)
-    _done(applied.number, applied.changes, sorted(refused), json_wanted=json_)
+    _done(applied.number, applied.changes, sorted(refused), json_wanted=json_, **more)
+
+
+def _judged(desired: Desired, *, json_wanted: bool) -> dict[str, Any]:
+    """Tell what devices will do with the models; for JSON, what is to be told in it."""
+    found = portable.judged(desired)
+    refusing = [*portable.refusing(desired, found)]
+    if json_wanted:
+        return verdicts.as_members(found, refusing)
+    verdicts.told(found, refusing)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +224,12 @@ def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run
     return True
 
 
-def _done(number: int, changes: Sequence[service.Change], refused: Sequence[str], *, json_wanted: bool) -> None:
+def _done(
+    number: int, changes: Sequence[service.Change], refused: Sequence[str], *, json_wanted: bool,
+    **more: Any,  # noqa: ANN401 - further members of the JSON
+) -> None:
     if json_wanted:
-        as_json({"revision": number, "changes": [asdict(one) for one in changes], "overridden": list(refused)})
+        as_json({"revision": number, "changes": [asdict(one) for one in changes], "overridden": list(refused), **more})
         return
     out.print(t("Revision {number} is in force.", number=number))
     for pipeline in refused:
@@ -220,9 +237,12 @@ def _done(number: int, changes: Sequence[service.Change], refused: Sequence[str]
         out.print(said, style="yellow", markup=False)
 
 
-def _unchanged(changes: Sequence[service.Change], number: int, *, json_wanted: bool) -> None:
+def _unchanged(
+    changes: Sequence[service.Change], number: int, *, json_wanted: bool,
+    **more: Any,  # noqa: ANN401 - further members of the JSON
+) -> None:
     if json_wanted:
-        as_json({"revision": number, "changes": [asdict(one) for one in changes]})
+        as_json({"revision": number, "changes": [asdict(one) for one in changes], **more})
     elif not changes:
         out.print(t("No changes: revision {number} is in force.", number=number))
 

@@ -11,6 +11,8 @@ from app.commands.accelerators import page, section
 from app.commands.console import chinese, fail, out, t, table
 from app.commands.overrides import override
 from inference.adapters.chip import chips
+from inference.lint import routes
+from inference.lint import vendors as judged
 
 
 def vendors(
@@ -32,7 +34,7 @@ def vendors(
     elif name is not None:
         sys.stdout.write(section(known[name], 1 if chinese() else 0))
     elif markdown:
-        sys.stdout.write(page(tuple(known.values()), 1 if chinese() else 0))
+        sys.stdout.write(page(tuple(known.values()), _turns(), 1 if chinese() else 0))
     else:
         rows = [
             (
@@ -47,3 +49,7 @@ def vendors(
         ]
         table("", [t(c) for c in ("vendor", "maker", "best route", "kind", "adapter", "evidence")], rows)
         out.print(t("documented: read in public documents, not tried by us. More: headrace vendors NAME"), markup=False)
+
+
+def _turns() -> tuple[str, ...]:
+    return tuple(vendor for vendor in judged() if any(route.one_at_a_time for route in routes(vendor)))

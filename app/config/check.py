@@ -203,7 +203,7 @@ class Checker:
                     )
                 elif entry.path is not None:
                     source = (self.base / entry.path).resolve()
-                    found[entry.name] = WantedModel(entry.name, source, _imported(source, self.store))
+                    found[entry.name] = WantedModel(entry.name, source, imported(source, self.store))
                 else:
                     found[entry.name] = WantedModel(entry.name, None, _known(self.store, entry.digest or ""))
             except (InferenceError, OSError) as error:
@@ -211,7 +211,7 @@ class Checker:
         return found
 
 
-def _imported(source: Path, store: Path) -> Model:
+def imported(source: Path, store: Path) -> Model:
     """A model of a package, admitted by its signature. Raises InferenceError, OSError."""
     model, content = import_model(source, store), signature.given(source)
     _admit(model, signature.kept(model) if content is None else content)

@@ -167,6 +167,9 @@ def _serving(serving: Serving) -> Iterator[Metric]:
     runs = CounterMetricFamily("headrace_serving_runs", "Runs they were joined into.", labels=labels)
     refused = CounterMetricFamily("headrace_serving_refused", "Requests sent away: too many waited.", labels=labels)
     busy = CounterMetricFamily("headrace_serving_busy_seconds", "Time in runs.", labels=labels)
+    valid = GaugeMetricFamily(
+        "headrace_serving_certificate_valid", "Whether the model was checked there as the device is now.", labels=labels
+    )
     for one in serving.loaded():
         figures, name = one.batcher.figures, [one.version.name, one.version.version, one.choice.device.id]
         requests.add_metric(name, figures.requests)
@@ -174,7 +177,8 @@ def _serving(serving: Serving) -> Iterator[Metric]:
         runs.add_metric(name, figures.runs)
         refused.add_metric(name, figures.refused)
         busy.add_metric(name, figures.busy_s)
-    yield from (requests, rows, runs, refused, busy)
+        valid.add_metric(name, int(serving.admission.standing(one.subject).state == "valid"))
+    yield from (requests, rows, runs, refused, busy, valid)
 
 
 class _Now:

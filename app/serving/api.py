@@ -29,7 +29,9 @@ from inference.limits import MIB
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from app.serving.service import Loaded, Serving, Version
+    from app.certificates.schemas import Standing
+    from app.serving.schemas import Version
+    from app.serving.service import Loaded, Serving
 
 _log = get_logger(__name__)
 
@@ -71,16 +73,21 @@ class ServedView(View):
     refused: int
     waiting: int
     busy_s: float
+    certificate: str
+    """`valid`, `changed`, `failed` or `unchecked`, by the driver and runtime of now."""
+    certificate_id: int | None
+    override: str
+    """Why it is run without one, where the operator said so."""
 
 
 @router.get("/serving", operation_id="listServing")
 def served(_who: Viewer, request: Request) -> list[ServedView]:
     """The models in memory for `/v2`, the most recently used first."""
     serving: Serving = request.app.state.serving
-    return [_served(one) for one in serving.loaded()]
+    return [_served(one, serving.admission.standing(one.subject)) for one in serving.loaded()]
 
 
-def _served(one: Loaded) -> ServedView:
+def _served(one: Loaded, standing: Standing) -> ServedView:
     figures = one.batcher.figures
     return ServedView(
         name=one.version.name,
@@ -96,6 +103,9 @@ def _served(one: Loaded) -> ServedView:
         refused=figures.refused,
         waiting=one.batcher.waiting,
         busy_s=round(figures.busy_s, 3),
+        certificate=standing.state,
+        certificate_id=standing.certificate,
+        override=one.override,
     )
 
 

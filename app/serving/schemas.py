@@ -13,6 +13,7 @@ import msgspec
 
 from app.errors import Problem
 from app.tensors import INPUT, OUTPUT, REQUEST, datatype_of, from_bytes, from_json, refused, to_bytes, to_json
+from inference.adapters.tensors import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +68,22 @@ class Request(msgspec.Struct, frozen=True):
 
 _decode: Final = msgspec.json.Decoder(Request).decode
 _encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a model that may be asked."""
+
+    name: str
+    version: str
+    digest: str
+    devices: tuple[str, ...]
+    contract: Mapping[str, Any]
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Input to the protocol's datatype."""
+        return {one["name"]: datatype_of(numpy_dtype(one["dtype"])) for one in self.contract["inputs"]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from app.admission import Admission
 from app.db import UnreachableError
 from app.errors import Problem
 from app.log import DEVICE_REFUSED, SERVING_FAILED, SERVING_LOADED, SERVING_UNLOADED, get_logger
 from app.models import queries
-from app.serving.schemas import head
-from app.tensors import datatype_of
+from app.serving.schemas import Version, head
 from inference import DeviceLostError, InferenceError, Options, UnsupportedModelError, engines
-from inference.adapters.tensors import numpy_dtype
-from inference.devices import choose
+from inference.certify import examine
 from inference.limits import MIB
 from inference.microbatch import BusyError, Microbatcher, Pace
 from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
+    from app.admission import Order
+    from app.certificates.schemas import Subject
     from app.models.tables import ModelRow
     from inference import Model, Session, Tensor
+    from inference.certify import Examined, Request
     from inference.devices import Choice
     from inference.joining import Outcome
 
@@ -39,27 +42,13 @@ FRESH_S: Final = 5.0
 """How long what the registry said is believed: a version that was just imported is offered by then."""
 FAILED_S: Final = 30.0
 """A model that no device takes is tried again after this long."""
+CHECKING_S: Final = 2.0
+"""Whoever asks for a model that is being checked may come again after this long."""
 JOIN_S: Final = 30.0
 ASIDE_S: Final = 0.0005
 """A run on the event loop holds up every other request of this process for as long."""
 NEWEST: Final = ""
 """The version of a request that names none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One version of a model that may be asked."""
-
-    name: str
-    version: str
-    digest: str
-    devices: tuple[str, ...]
-    contract: Mapping[str, Any]
-
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Input to the protocol's datatype."""
-        return {one["name"]: datatype_of(numpy_dtype(one["dtype"])) for one in self.contract["inputs"]}
 
 
 @dataclass(slots=True)
@@ -74,6 +63,10 @@ class Loaded:
     wanted: Mapping[str, str]
     head: bytes
     """The beginning of each of its answers."""
+    subject: Subject
+    """What its certificate is for."""
+    override: str = ""
+    """Why it runs without one, where somebody said so."""
     used: int = 0
     """Greater where it was used later."""
     pending: int = 0
@@ -123,12 +116,17 @@ class Serving:
     """Model name to the order of devices."""
     pace: Pace = field(default_factory=lambda: Pace(aside_s=ASIDE_S))
     memory_bytes: int = 1024 * MIB
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Model name to why it needs no certificate."""
+    examined: Callable[[Request], Examined] = examine
     _versions: dict[tuple[str, str], Version] = field(default_factory=dict)
     _until: float = 0.0
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _failed: dict[str, tuple[str, float]] = field(default_factory=dict)
     _away: str = ""
     """Why the registry cannot be asked."""
+    _checking: dict[str, str] = field(default_factory=dict)
+    """Model digest to what is being checked, for people."""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _clock: count[int] = field(default_factory=count)
@@ -160,11 +158,37 @@ class Serving:
         for name in self.devices:
             version = self._versions.get((name, NEWEST))
             if version is not None:
-                try:
-                    await self.load(version)
-                except Problem:
-                    continue  # It was logged, and is told to whoever asks.
+                await self._checked(version)
         self._started = True
+
+    @property
+    def admission(self) -> Admission:
+        """Who may be run where."""
+        return Admission(self.engine, self.store, self.overrides, self.examined)
+
+    async def _checked(self, version: Version) -> None:
+        """Have the devices checked, in their order, until one may be taken; load the model; then check the others."""
+        name, digest, gate = version.name, version.digest, self.admission
+        if digest in self._checking:
+            return
+        self._checking[digest] = ""
+        try:
+            order = await gate.checked(name, digest, version.devices, partial(self._check_begins, version))
+        except UnreachableError as error:
+            _log.warning(SERVING_FAILED, model=name, reason=f"the database does not answer: {type(error).__name__}")
+            return
+        finally:
+            self._checking.pop(digest, None)
+        if order.pending:
+            reason = f"{name} could not be checked on {', '.join(order.pending)}"
+            self._failed[digest] = (reason, time.monotonic() + FAILED_S)
+            return
+        with suppress(Problem, *UnreachableError):  # It was logged, and is told to whoever asks.
+            await self.load(version)
+        self._later(gate.rest(digest, order))
+
+    def _check_begins(self, version: Version, device: str) -> None:
+        self._checking[version.digest] = _being_checked(version, device)
 
     def state(self) -> str:
         """Why not every model can be asked; empty when all can."""
@@ -174,7 +198,8 @@ class Serving:
         if missing:
             return f"not imported yet: {', '.join(missing)}"
         newest = (self._versions[name, NEWEST] for name in self.devices)
-        return "; ".join(f"{one.name}: {self._failed[one.digest][0]}" for one in newest if one.digest in self._failed)
+        told = {one.name: self._checking.get(one.digest) or self._failed.get(one.digest, ("",))[0] for one in newest}
+        return "; ".join(f"{name}: {reason}" for name, reason in told.items() if reason)
 
     async def versions(self, name: str) -> list[Version]:
         """Newest first. Problem 404 when none may be asked."""
@@ -247,6 +272,8 @@ class Serving:
         return loaded
 
     async def _made(self, version: Version) -> Loaded:
+        if doing := self._checking.get(version.digest):
+            raise _busy(doing, CHECKING_S)
         async with self._loading:
             loaded = self._loaded.get(version.digest)
             if loaded is None:
@@ -257,11 +284,15 @@ class Serving:
             return loaded
 
     async def _load(self, version: Version) -> Loaded:
+        order = await asyncio.to_thread(self.admission.order, version.name, version.digest, version.devices)
+        if order.pending:
+            self._later(self._checked(version))
+            raise _busy(_being_checked(version, order.pending[0]), CHECKING_S)
         try:
             model = await asyncio.to_thread(load_model, self.store, version.digest)
             size = await asyncio.to_thread(_bytes, model)
             await self._room(version, size)
-            made = await self._prepared(version, model, size)
+            made = await self._prepared(version, model, size, order)
         except (InferenceError, OSError, ValueError) as error:
             _log.error(SERVING_FAILED, model=version.name, version=version.version, reason=str(error))
             self._failed[version.digest] = (str(error), time.monotonic() + FAILED_S)
@@ -276,11 +307,11 @@ class Serving:
         )
         return made
 
-    async def _prepared(self, version: Version, model: Model, size: int) -> Loaded:
+    async def _prepared(self, version: Version, model: Model, size: int, order: Order) -> Loaded:
         chosen: list[Choice] = []
 
         def prepare() -> Session:
-            chosen.append(choose(version.devices, model, Options(threads=1)))
+            chosen.append(order.chosen(model, Options(threads=1)))
             return chosen[0].session
 
         loop = asyncio.get_running_loop()
@@ -297,7 +328,15 @@ class Serving:
         }
         begin = head(version.name, version.version, told)
         here = choice.device.vendor == "cpu" and engines.engine("cpu") is None
-        return Loaded(version, batcher, choice, size, version.wanted, begin, here=here)
+        try:
+            subject = await asyncio.to_thread(
+                self.admission.taken, version.name, version.digest, version.devices, choice
+            )
+        except UnreachableError:
+            batcher.close()
+            raise
+        why = self.overrides.get(version.name, "")
+        return Loaded(version, batcher, choice, size, version.wanted, begin, subject, why, here=here)
 
     async def _room(self, version: Version, size: int) -> None:
         """Unload the least recently used until it fits. Problem 503 when it cannot."""
@@ -347,6 +386,10 @@ class Serving:
 def _busy(reason: str, retry_after_s: float = 1.0) -> Problem:
     """Nothing was computed; the same request may be answered later."""
     return Problem(503, "busy", reason, headers={"Retry-After": str(max(1, round(retry_after_s)))})
+
+
+def _being_checked(version: Version, device: str) -> str:
+    return f"{version.name} is being checked on {device}: come again"
 
 
 def _bytes(model: Model) -> int:

@@ -298,6 +298,7 @@ def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
         vendor=chip.vendor, provider=route.target, evidence=route.evidence, package=route.package,
         describe=lambda: device.name, options={index: ordinal} if index else {},
         precisions=route.precisions or {"fp32": ({},)}, shapes=route.shapes or ("dynamic",),
+        one_at_a_time=route.one_at_a_time,
     )
 
 

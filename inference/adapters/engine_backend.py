@@ -120,7 +120,7 @@ class EngineBackend:
                 "threads": options.threads, "dims": dims, "plugin": self._library(device),
             })  # fmt: skip
 
-        return ort.prepared(spec, model, device, options, opened)
+        return ort.prepared(spec, model, device, options, opened, self._engine.turns)
 
     def _library(self, device: Device) -> dict[str, Any] | None:
         if self._plugin is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -30,6 +31,7 @@ from inference.adapters import bucketing
 from inference.adapters.batching import find, fixed
 from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import NUMBERS, as_array
+from inference.adapters.turns import Turns
 from inference.buckets import SIZES
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Open = Callable[["Path", dict[str, int], Mapping[str, str]], Any]
 CPU: Final = "CPUExecutionProvider"
+_TURNS: Final[dict[str, Turns]] = {}
+"""By provider, of its sessions in this process."""
 _RECORD: Final = "session.record_ep_graph_assignment_info"
 _STRICT: Final = "session.disable_cpu_ep_fallback"
 _FATAL_ONLY: Final = 4
@@ -77,6 +81,8 @@ class Provider:
     """How it meets free dimensions. Without `dynamic` and `profile`, a free batch is run in buckets."""
     buckets: tuple[int, ...] = SIZES
     """Rows at a time, ascending, where it takes fixed numbers of them."""
+    one_at_a_time: bool = False
+    """Whether its sessions in a process have to take turns."""
 
 
 @cache
@@ -268,17 +274,32 @@ class OrtBackend:
         return prepared(spec, model, device, options, opened)
 
 
-def prepared(spec: Provider, model: Model, device: Device, options: Options, opened: Open) -> CheckedSession:
+def prepared(
+    spec: Provider, model: Model, device: Device, options: Options, opened: Open, turns: Turns | None = None
+) -> CheckedSession:
     """A session in the precision asked for, its placement counted and its batch tried. Raises UnsupportedModelError.
 
-    `opened` makes ONNX Runtime's session from a file, dimensions to be fixed and what the provider is told.
+    `opened` makes ONNX Runtime's session from a file, dimensions to be fixed and what the provider is told. `turns`:
+    of the engine that holds the session, where one does.
     """
     told = precision(spec, device, options)
+    taking = (turns or _TURNS.setdefault(spec.provider, Turns())) if spec.one_at_a_time else None
 
     def open_with(path: Path, dims: dict[str, int]) -> tuple[Call, Placement]:
-        session = understood(lambda more: opened(path, dims, {**spec.options, **more}), told)
-        return _caller(session), placed(session, spec.provider, model.nodes)
+        with taking or nullcontext():
+            session = understood(lambda more: opened(path, dims, {**spec.options, **more}), told)
+        call = _caller(session)
+        return taking.call(call) if taking else call, placed(session, spec.provider, model.nodes)
 
+    made = _fitted(spec, model, options, open_with)
+    made.turns = taking
+    return made
+
+
+def _fitted(
+    spec: Provider, model: Model, options: Options, open_with: Callable[[Path, dict[str, int]], tuple[Call, Placement]]
+) -> CheckedSession:
+    """The session at the sizes that the provider takes."""
     if options.batch is None and bucketing.needed(model, spec.shapes):
         with bucketing.named(model.path) as path:
             first = bucketing.first_dimensions(path)

@@ -28,6 +28,7 @@ import numpy as np
 from inference import BackendNotInstalledError, DeviceLostError, InferenceError, InputError, UnsupportedModelError
 from inference import engine as engine_file
 from inference import engine_wire as wire
+from inference.adapters.turns import Turns
 
 if TYPE_CHECKING:
     from inference import Tensor
@@ -74,7 +75,7 @@ class Engine:
 
     def __init__(self, place: Place) -> None:
         """Nothing is started yet."""
-        self.place = place
+        self.place, self.turns = place, Turns()
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._deaths = 0

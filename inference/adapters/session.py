@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from inference import DeviceLostError, InputError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from inference import Placement, Tensor, TensorSpec
     from inference.adapters.batching import Batching, Call
+    from inference.adapters.turns import Turns
 
 
 class CheckedSession:
@@ -23,6 +25,8 @@ class CheckedSession:
         """What an adapter has made ready."""
         self.placement = placement
         self.batching = batching
+        self.turns: Turns | None = None
+        """Of sessions that may not be freed while another one runs."""
         self._call: Call | None = call
         self._outputs = tuple(outputs)
         self._border = Border(batching.inputs(inputs))
@@ -43,7 +47,8 @@ class CheckedSession:
 
     def close(self) -> None:
         """Free the runtime's memory. Safe to call twice."""
-        self._call = None
+        with self.turns or nullcontext():
+            self._call = None
 
     def _sliced(self, call: Call, ready: dict[str, Tensor]) -> list[Tensor]:
         batched, size = self.batching.batched, self.batching.size

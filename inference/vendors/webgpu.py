@@ -24,15 +24,18 @@ def _wanted() -> Wanted:
 
 ROUTE: Final = Route(
     kind="ort_plugin", name="ONNX Runtime with the WebGPU plugin", evidence="verified-ci",
-    sources=(Source("onnxruntime-ep-webgpu 0.4.0", "tried"),),
+    sources=(
+        Source("onnxruntime-ep-webgpu 0.4.0", "tried"),
+        Source("microsoft/onnxruntime", "32561, 31627: runs of two sessions at once end the process"),
+    ),
     target=_NAME, package="onnxruntime-ep-webgpu", module=_MODULE, opset=(7, 26), ir=13, rejects=("int64", "str"),
-    shapes=("dynamic",), precisions={"fp32": ({},)},
+    shapes=("dynamic",), precisions={"fp32": ({},)}, one_at_a_time=True,
 )
 
 PLUGIN: Final = Plugin(
     Provider(
         vendor="webgpu", provider=_NAME, evidence=ROUTE.evidence, package=ROUTE.package,
-        describe=lambda: "a Vulkan device through WebGPU",
+        describe=lambda: "a Vulkan device through WebGPU", one_at_a_time=ROUTE.one_at_a_time,
     ),
     _wanted,
     no_device=Text("no Vulkan device; a software one: docs/how-to/second-device.md",

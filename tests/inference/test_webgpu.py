@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,6 +18,8 @@ import pytest
 import inference
 from inference import Options, UnsupportedModelError
 from inference.devices import choose
+from inference.engines import Apart
+from inference.kit import timing
 from tests.inference import onnx_graphs as graphs
 from tests.inference import vulkan
 
@@ -56,3 +65,44 @@ def test_where_it_is_absent_the_reason_says_what_to_do() -> None:
         return
     assert any(way in ABSENT.reason for way in ("docs/how-to/second-device.md", "install the extra `webgpu`"))
     assert any(way in ABSENT.reason_zh for way in ("docs/zh-CN/how-to/second-device.md", "请安装 `webgpu`"))
+
+
+@needs_webgpu
+def test_threads_that_ask_at_once_get_the_answers_they_would_get_alone(tmp_path: Path) -> None:
+    """The kit's section on concurrency passes: what the runtime does not survive never reaches it.
+
+    In a process of its own, which is what two runs at once would end.
+    """
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "conform", "--device", "webgpu", "--only", "concurrency", "--report", report],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "HEADRACE_DATA_DIR": str(tmp_path / "data")},
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = [one for one in json.loads(report.read_text())["report"]["sections"] if one["verdict"] != "not_possible"]
+    assert (found["section"], found["verdict"], found["facts"]["other_answers"]) == ("concurrency", "passed", 0)
+    assert found["facts"]["runs"] == timing.THREADS * timing.EACH
+
+
+@needs_webgpu
+def test_in_an_engine_it_is_the_same(imported: Importer) -> None:
+    """Sessions of one engine take turns as well: four callers keep the process alive."""
+    model, apart = imported(graphs.mlp()), Apart()
+    try:
+        made = apart.backend("webgpu")
+        sessions = [made.prepare(model, made.devices()[0], Options()) for _ in range(4)]
+        rows = [np.full((8, 16), number, np.float32) for number in range(4)]
+        alone: list[np.ndarray[Any, Any]] = [one.run({"x": x})["y"] for one, x in zip(sessions, rows, strict=True)]
+        start = threading.Barrier(4)
+
+        def ask(number: int) -> None:
+            start.wait()
+            for _ in range(50):
+                given: np.ndarray[Any, Any] = sessions[number].run({"x": rows[number]})["y"]
+                np.testing.assert_allclose(given, alone[number], atol=1e-6)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(ask, range(4)))
+    finally:
+        apart.stop()

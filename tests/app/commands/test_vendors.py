@@ -62,6 +62,14 @@ def test_the_page_says_plainly_that_nothing_was_tried(run: Run) -> None:
             assert f"| {route.name} | `{route.kind}` | `{route.evidence}` |" in english
 
 
+def test_the_page_says_whose_sessions_take_turns(run: Run) -> None:
+    """Those that the vendor files name, and no others."""
+    for language, mark in (("en", "end the process when two of its sessions run at once"), ("zh-CN", "使进程崩溃")):
+        lines = run("vendors", "--markdown", "--lang", language).stdout.splitlines()
+        at = next(number for number, line in enumerate(lines) if mark in line)
+        assert re.findall(r"`(\w+)`", " ".join(lines[at:at + 2])) == ["webgpu"]
+
+
 def test_one_maker_is_told_of_alone(run: Run) -> None:
     """Its part of the page, with the recipe; what is in no document is said to be so."""
     told = run("vendors", "ascend").stdout
