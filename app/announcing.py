@@ -156,9 +156,17 @@ class Announcer:
 
     def _said(self, here: tuple[str, ...]) -> WorkerLive:
         """What is not taken from is not offered, so that no message waits there for nobody."""
-        queues = tuple(sorted(self.wanted & self.serving))
-        lost = tuple(one for one in here if one in self._lost)
-        return WorkerLive(lives.me(), socket.gethostname()[:255], os.getpid(), times.now(), self.usable, lost, queues)
+        first = {one.partition(":")[0]: one for one in reversed(here)}
+        return WorkerLive(
+            id=lives.me(),
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            at=times.now(),
+            devices=self.usable,
+            classes=tuple(vendor for vendor, one in sorted(first.items()) if one not in self._lost),
+            lost=tuple(one for one in here if one in self._lost),
+            queues=tuple(sorted(self.wanted & self.serving)),
+        )
 
 
 def main() -> None:

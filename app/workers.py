@@ -22,29 +22,26 @@ LOST_TTL_S: Final = 900
 """A child says it again every ten seconds, but not while it checks a model; one that has ended says nothing."""
 MOST_DEVICES: Final = 256
 
-Word = Annotated[str, Meta(min_length=1, max_length=100)]
+Word = Annotated[str, Meta(pattern=r"^[!-~]{1,100}\Z")]
 Devices = Annotated[tuple[Word, ...], Meta(max_length=MOST_DEVICES)]
 
 
 class WorkerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker stands. What is read of it is foreign: other hosts write there."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=200)]
+    id: Annotated[str, Meta(pattern=r"^[!-~]{1,200}\Z")]
     """The worker's process (`app.lives`)."""
-    host: Annotated[str, Meta(max_length=255)]
+    host: Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")]
     pid: Annotated[int, Meta(ge=0, le=2**32)]
     at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     """ns, by the clock of its host."""
     devices: Devices = ()
     """Ids of those that it can use now."""
+    classes: Devices = ()
+    """Vendors whose first device is among them: an order that names a vendor means that one."""
     lost: Devices = ()
     """Ids of those that it had and has lost."""
-    queues: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9._]{1,60}$")], ...], Meta(max_length=64)] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The vendors of its devices, each once, sorted."""
-        return tuple(sorted({one.partition(":")[0] for one in self.devices}))
+    queues: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9._]{1,60}\Z")], ...], Meta(max_length=64)] = ()
 
 
 class LostLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,9 +94,9 @@ def lost_by(found: Iterable[bytes]) -> set[str]:
 
 
 def as_json(worker: WorkerLive) -> dict[str, Any]:
-    """For the API: classes of its devices, times as RFC 3339."""
+    """For the API: times as RFC 3339."""
     plain: dict[str, Any] = msgspec.to_builtins(worker)
-    return {**plain, "classes": list(worker.classes), "at": times.rfc3339(worker.at), "age_s": age_s(worker)}
+    return {**plain, "at": times.rfc3339(worker.at), "age_s": age_s(worker)}
 
 
 def age_s(worker: WorkerLive) -> float:

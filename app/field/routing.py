@@ -99,8 +99,7 @@ class Router:
 
 def _names(worker: WorkerLive) -> set[str]:
     """Devices and classes for which it takes work."""
-    there = [one for one in worker.devices if queue_of(one) in worker.queues]
-    return {*there, *(one.partition(":")[0] for one in there)}
+    return {one for one in (*worker.devices, *worker.classes) if queue_of(one) in worker.queues}
 
 
 def _does(worker: WorkerLive, orders: Sequence[Order], here: set[str]) -> tuple[int, int]:
