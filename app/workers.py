@@ -22,16 +22,16 @@ LOST_TTL_S: Final = 900
 """A child says it again every ten seconds, but not while it checks a model; one that has ended says nothing."""
 MOST_DEVICES: Final = 256
 
-Word = Annotated[str, Meta(pattern=r"^[!-~]{1,100}\Z")]
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,100}\Z")]
 Devices = Annotated[tuple[Word, ...], Meta(max_length=MOST_DEVICES)]
 
 
 class WorkerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one worker stands. What is read of it is foreign: other hosts write there."""
 
-    id: Annotated[str, Meta(pattern=r"^[!-~]{1,200}\Z")]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,200}\Z")]
     """The worker's process (`app.lives`)."""
-    host: Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")]
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,255}\Z")]
     pid: Annotated[int, Meta(ge=0, le=2**32)]
     at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     """ns, by the clock of its host."""
@@ -42,6 +42,11 @@ class WorkerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: Devices = ()
     """Ids of those that it had and has lost."""
     queues: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9._]{1,60}\Z")], ...], Meta(max_length=64)] = ()
+
+    @property
+    def name(self) -> str:
+        """For people: where it runs, and which process it is there."""
+        return f"{self.host}:{self.pid}"
 
 
 class LostLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from app import lives, times
+from app.health.api import devices
 from app.queue import MAX_LIVE, Door
 from app.workers import LostLive, WorkerLive, age_s, as_json, lost_by, read
 
@@ -74,6 +75,17 @@ def test_what_a_child_has_lost_counts_while_it_lives() -> None:
     left = [LostLive(lives.me(), ("simnpu:1",)), LostLive(lives.me(), ("cpu",)), LostLive(gone, ("ascend:0",))]
     assert lost_by([*map(msgspec.json.encode, left), b"{"]) == {"simnpu:1", "cpu"}
     assert lost_by([]) == set()
+
+
+def test_devices_of_workers_are_counted_by_class() -> None:
+    """Each figure has one sample, for what it can use and for what it has lost."""
+    there = WorkerLive("i", "h", 1, 0, ("cpu", "ascend:0", "ascend:2"), ("cpu", "ascend"), ("ascend:1",))
+    samples = [sample for metric in devices([there]) for sample in metric.samples]
+    found = {(one.name, one.labels.get("device_class"), one.labels["worker"]): one.value for one in samples}
+    assert found == {
+        ("headrace_worker_devices", "ascend", "h:1"): 2, ("headrace_worker_devices", "cpu", "h:1"): 1,
+        ("headrace_worker_devices_lost", None, "h:1"): 1,
+    }  # fmt: skip
 
 
 def test_a_worker_is_shown_with_its_age() -> None:
