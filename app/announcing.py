@@ -138,16 +138,17 @@ class Announcer:
 
     def _find(self) -> None:
         now = time.monotonic()
-        if self._looking is None:
-            if now - self._looked < (SOON_S if self._unsure else AGAIN_S):
-                return
-            self._looking, self._unsure = self._look(), False
-        if not self._looking.over():
+        if self._looking is None and now - self._looked < (SOON_S if self._unsure else AGAIN_S):
             return
-        self._looked, looking, self._looking = now, self._looking, None
         try:
+            if self._looking is None:
+                self._looked, self._unsure = now, False
+                self._looking = self._look()
+            if not self._looking.over():
+                return
+            self._looked, looking, self._looking = now, self._looking, None
             found = looking.found()
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             _log.warning(DEVICES_UNKNOWN, reason=str(error))
             found, self._unsure = self._here or (), True
         if found != self._here:

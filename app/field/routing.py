@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 GONE_S: Final = 3.0
 """A worker that is not heard of for so long is gone: Redis may have been emptied, and is told again meanwhile."""
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 """Work that may run nowhere else waits so long for the device that it had: a worker that is started again is back."""
 
 Order = tuple[str, ...]

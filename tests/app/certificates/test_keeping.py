@@ -201,6 +201,7 @@ def test_what_is_lost_is_told_until_the_device_is_well(
         clock.now += WELL_S
         keeper.look()
     assert (told[-1], works.scorer.sessions.lost) == (set(), set())
+    assert scored(works, 3).device == "simnpu:0"
     before = len(told)
     keeper.look()
     assert len(told) == before

@@ -134,11 +134,12 @@ class Line:
     async def ready(self, worker: subprocess.Popen[bytes], *queues: str) -> WorkerLive:
         """Once it serves these queues, among others."""
 
-        def serves() -> WorkerLive | None:
+        def serves() -> list[WorkerLive]:
             one = self.announced().get(worker.pid)
-            return one if one is not None and set(queues) <= set(one.queues) else None
+            return [one] if one is not None and set(queues) <= set(one.queues) else []
 
-        return await wait_for(serves, 120, f"a worker serves {', '.join(queues)}")
+        (found,) = await wait_for(serves, 120, f"a worker serves {', '.join(queues)}")
+        return found
 
     @asynccontextmanager
     async def gateway(self, **settings: Any) -> AsyncIterator[Gateway]:  # noqa: ANN401 - any setting
