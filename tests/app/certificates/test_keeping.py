@@ -205,6 +205,7 @@ def test_what_is_lost_is_told_until_the_device_is_well(
     before = len(told)
     keeper.look()
     assert len(told) == before
+    works.scorer.sessions.losses.clear()
     ready = next(iter(works.scorer.sessions.held().values()))
     version = next(iter(works.scorer._known.values()))  # noqa: SLF001 - as its scorer would
     works.scorer.sessions.lose(version.spec, ready, "stumbled")
