@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +160,11 @@ class Line:
             door.close()
 
 
+def told(logs: Sequence[MutableMapping[str, Any]]) -> list[tuple[str, str]]:
+    """What was said of work that moved, and of which queue."""
+    return [(one["event"], one["queue"]) for one in logs if one["event"] in {WORK_MOVED, WORK_BACK}]
+
+
 def kill(worker: subprocess.Popen[bytes]) -> None:
     """The worker and its children are gone at once."""
     if worker.poll() is None:
@@ -198,14 +203,14 @@ async def test_work_goes_where_its_device_is_and_on_when_that_goes(line: Line) -
             assert npu.pid not in line.announced()
             npu = held.enter_context(line.worker("npu"))
             await line.ready(npu, "infer.simnpu")
+            await wait_for(lambda: (WORK_BACK, "infer.simnpu") in told(logs), 20, "the gateway knows of it")
             await line.answered_on("simnpu:0")
             # It is asked to stop, and takes back what it has announced.
             npu.terminate()
             await wait_for(lambda: npu.pid not in line.announced(), 5, "it is announced no more")
             await line.answered_on("cpu")
             await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 60, "all is applied")
-    told = [(one["event"], one["queue"]) for one in logs if one["event"] in {WORK_MOVED, WORK_BACK}]
-    assert told == [(WORK_MOVED, "infer.simnpu"), (WORK_BACK, "infer.simnpu"), (WORK_MOVED, "infer.simnpu")]
+    assert told(logs) == [(WORK_MOVED, "infer.simnpu"), (WORK_BACK, "infer.simnpu"), (WORK_MOVED, "infer.simnpu")]
     assert any(one["event"] == MESSAGES_SENT_AGAIN and one["why"] == "moved" for one in logs)
     for version in (line.works.version, still):
         found = [one for one in line.answers(version) if not one.reason.startswith("no_data")]
