@@ -86,6 +86,16 @@ class Keeper:
                 self._return(key, device)
         wanted = {(key, device) for key, ready in held.items() for device in _before(key, ready)}
         self._watched = {one: how for one, how in self._watched.items() if one in wanted}
+        self._tell({device for _, device in wanted})
+
+    def _tell(self, watched: set[str]) -> None:
+        """Say again what is lost; a device that no session waits for is tried again by the next work for it."""
+        for device in self._sessions.lost.copy():
+            lost_at = max(self._sessions.losses.get(device, [0.0]))
+            if not watched & {device, device.partition(":")[0]} and self._clock() - lost_at > WELL_S:
+                self._sessions.found(device)
+        if self._sessions.lost:
+            self._sessions.told(self._sessions.lost.copy())
 
     def _check_all(self, key: Key, used: str) -> None:
         """What was in force before there were certificates, or came to a device that was not here at its activation.

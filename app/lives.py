@@ -17,6 +17,11 @@ def me() -> str:
     return _name(os.getpid())
 
 
+def parent() -> str:
+    """The name of the process that started this one."""
+    return _name(os.getppid())
+
+
 @cache
 def _host() -> str:
     """Of this boot: process ids begin anew with each."""

@@ -33,6 +33,8 @@ DATABASE_LOST: Final = "database_lost"
 DEVICE_CHANGED: Final = "device_changed"
 DEVICE_LOST: Final = "device_lost"
 DEVICE_REFUSED: Final = "device_refused"
+DEVICES_CHANGED: Final = "devices_changed"
+DEVICES_UNKNOWN: Final = "devices_unknown"
 ENGINE_KILLED: Final = "engine_killed"
 FILLING_FAILED: Final = "filling_failed"
 FILLING_PUT_OFF: Final = "filling_put_off"
@@ -82,6 +84,9 @@ SUBSCRIPTION_UP: Final = "subscription_up"
 WINDOWS_RECOMPUTED: Final = "windows_recomputed"
 WINDOWS_THINNED: Final = "windows_thinned"
 WINDOWS_UNREADABLE: Final = "windows_unreadable"
+WORK_BACK: Final = "work_back"
+WORK_MOVED: Final = "work_moved"
+WORKERS_UNREADABLE: Final = "workers_unreadable"
 
 Logger = structlog.stdlib.BoundLogger
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -28,6 +29,8 @@ RETENTION: Final = "headrace.retention"
 WATCH: Final = "headrace.watch"
 COMPACT: Final = "headrace.compact"
 THIN: Final = "headrace.thin"
+DEFAULT_QUEUE: Final = "infer.cpu"
+"""The queue of work that no device is wanted for, or none is known for: every worker serves it."""
 HOUSEKEEPING: Final = "housekeeping"
 """The queue that every worker serves, whatever devices it has."""
 HISTORY: Final = "history"
@@ -45,6 +48,9 @@ BELL: Final = "headrace:bell"
 """The channel on which workers say that the outbox has something new."""
 LIVE_TTL_S: Final = 60
 """Live figures of a gateway that is gone leave by themselves."""
+MAX_LIVE: Final = 65_536
+MOST_LIVE: Final = 1000
+"""A figure larger than this is not read, nor more of them at a time: Redis is a neighbour."""
 CONNECT_TIMEOUT_S: Final = 1.0
 ANSWER_TIMEOUT_S: Final = 5.0
 
@@ -133,7 +139,7 @@ def _configured() -> str | None:
     return None if url is None else url.get_secret_value()
 
 
-celery: Final = make_celery(_configured(), settings().queue)
+celery: Final = make_celery(_configured(), settings().queue or DEFAULT_QUEUE)
 """What `celery -A app.worker` runs; tasks register on it."""
 
 
@@ -214,10 +220,17 @@ class Door:
             raise QueueError(_said(error)) from error
         return f"{run}:{(mark or b'').decode()}"
 
-    def put_live(self, key: str, value: bytes) -> None:
-        """Leave a live figure for a minute."""
+    def put_live(self, key: str, value: bytes, ttl_s: int = LIVE_TTL_S) -> None:
+        """Leave a live figure for so long."""
         try:
-            self._redis.set(key, value, ex=LIVE_TTL_S)
+            self._redis.set(key, value, ex=ttl_s)
+        except redis.RedisError as error:
+            raise QueueError(_said(error)) from error
+
+    def drop_live(self, key: str) -> None:
+        """Take a live figure back."""
+        try:
+            self._redis.unlink(key)
         except redis.RedisError as error:
             raise QueueError(_said(error)) from error
 
@@ -234,6 +247,18 @@ class Door:
             return sorted(key.decode() for key in self._redis.scan_iter(match=f"{prefix}*", count=1000))
         except redis.RedisError as error:
             raise QueueError(_said(error)) from error
+
+    def read_live(self, prefix: str) -> list[bytes]:
+        """Live figures whose keys begin so, by key; not those of another kind, or that are too large or too many."""
+        try:
+            keys = sorted(islice(self._redis.scan_iter(match=f"{prefix}*", count=1000), MOST_LIVE))
+            asked = self._redis.pipeline(transaction=False)
+            for key in keys:
+                asked.getrange(key, 0, MAX_LIVE)
+            found = asked.execute(raise_on_error=False)
+        except redis.RedisError as error:
+            raise QueueError(_said(error)) from error
+        return [one for one in found if isinstance(one, bytes) and 0 < len(one) <= MAX_LIVE]
 
     def ring(self) -> None:
         """Tell every gateway that the outbox has something new."""
@@ -301,6 +326,11 @@ class Bell:
         with suppress(OSError, redis.RedisError):
             await self._channel.aclose()  # type: ignore[no-untyped-call]
             await self._redis.aclose()
+
+
+def queue_of(device: str) -> str:
+    """Where work for a device (`ascend:0`) or a class of them (`ascend`) is taken up by workers that have one."""
+    return f"infer.{device.partition(':')[0]}"
 
 
 def _beside(name: str) -> str:

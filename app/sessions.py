@@ -15,7 +15,7 @@ from inference.devices import choose, precision
 from inference.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from app.certificates.schemas import Standing
@@ -77,8 +77,8 @@ class Failed:
     until: float
 
 
-def nobody(_: Subject) -> None:
-    """The standing of everything where nobody keeps certificates."""
+def nobody(_: object) -> None:
+    """The standing of everything where nobody keeps certificates; and who hears of lost devices where nobody does."""
 
 
 @dataclass(slots=True)
@@ -94,6 +94,10 @@ class Sessions:
     """When each device was lost (monotonic seconds)."""
     waiting: set[str] = field(default_factory=set)
     """Devices that are taken only where no other takes the model, until `take_back`."""
+    lost: set[str] = field(default_factory=set)
+    """Devices that were lost and have not run a model or passed their check since."""
+    told: Callable[[Collection[str]], None] = nobody
+    """Hears what is lost whenever that changes."""
     _held: dict[Key, Ready | Failed] = field(default_factory=dict)
     _blanks: dict[str, dict[str, Any]] = field(default_factory=dict)
     _returning: set[Key] = field(default_factory=set)
@@ -119,6 +123,13 @@ class Sessions:
         """Let the next window of this session go to this device, which is well again. From any thread."""
         self.waiting.discard(device)
         self._returning.add(key)
+        self.found(device)
+
+    def found(self, device: str) -> None:
+        """It is not lost, or no longer. From any thread."""
+        if device in self.lost:
+            self.lost.discard(device)
+            self.told(self.lost.copy())
 
     def lose(self, spec: PipelineSpec, ready: Ready, why: str) -> None:
         """Close a session whose device has gone: the next call prepares another one.
@@ -131,6 +142,8 @@ class Sessions:
         if losses and losses[-1] > now - AGAIN_S:
             self.waiting.add(device)
         losses[:] = [*losses[-MOST_LOSSES:], now]
+        self.lost.add(device)
+        self.told(self.lost.copy())
         _log.warning(DEVICE_LOST, pipeline=spec.name, device=device, reason=why)
 
     def blanks(self, spec: PipelineSpec) -> Mapping[str, Any]:
@@ -177,6 +190,7 @@ class Sessions:
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
         for one in refusals:
             _log.warning(DEVICE_REFUSED, pipeline=spec.name, device=one.device, reason=one.reason)
+        self.found(device.id)
         _log.info(SESSION_READY, pipeline=spec.name, device=device.id, backend=device.backend, driver=device.driver)
         placed, computed = session.placement, precision(spec.devices, refusals)
         subject = Subject.of(spec.model_digest, device, computed)

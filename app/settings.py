@@ -49,8 +49,9 @@ class Settings(BaseSettings):
     lease_s: float | None = Field(default=None, ge=3, le=120)
     """Set on each of several gateways over one database: each connection is read by one of them, which proves within
     this time that it lives, or another takes over. Without it there is one gateway, and nothing is asked."""
-    queue: str = Field(default="infer.cpu", pattern=r"^[a-z0-9.]{1,40}$")
-    """The Celery queue a worker of this box serves and a gateway sends to."""
+    queue: str | None = Field(default=None, pattern=r"^[a-z0-9._]{1,40}$")
+    """One Celery queue for everything, which a worker serves and a gateway sends to: set it on all of them. Without it
+    there is one per class of devices, and the order of devices of a pipeline decides."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8420, ge=0, le=65535)
     commit_interval_ms: float = Field(default=5.0, ge=0, le=1000)

@@ -10,17 +10,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps
 from celery.beat import EmbeddedService
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 import app as rooms
 from app import engines, log, notify
-from app.queue import COMPACT, HISTORY, HOUSEKEEPING, RECOMPUTE, REPLAY_LETTERS, RETENTION, THIN, WATCH, celery
+from app.announcing import Announcer
+from app.queue import (
+    COMPACT,
+    DEFAULT_QUEUE,
+    HISTORY,
+    HOUSEKEEPING,
+    RECOMPUTE,
+    REPLAY_LETTERS,
+    RETENTION,
+    THIN,
+    WATCH,
+    celery,
+    door,
+)
 from app.settings import settings
 
 if TYPE_CHECKING:
     from kombu.asynchronous.timer import Timer
 
 FORGET_S: Final = 10.0
+FOLLOW_S: Final = 1.0
 SCHEDULE: Final = "beat-schedule"
 
 celery.conf.beat_schedule = {
@@ -95,6 +109,34 @@ class Calendar(bootsteps.StartStopStep):  # type: ignore[misc]  # the library is
         self._beat.stop()
 
 
+def follow(consumer: Any, announcer: Announcer) -> None:  # noqa: ANN401 - of the library
+    """Take work for the devices that are here now, and for no others; in the worker's own loop."""
+    tasks = consumer.task_consumer
+    if tasks is None:
+        # Redis is away; when it is back the library takes from the same queues again.
+        return
+    serving = {one.name for one in tasks.queues} - {HOUSEKEEPING}
+    for queue in sorted(announcer.wanted - serving):
+        consumer.add_task_queue(queue)
+    for queue in sorted(serving - announcer.wanted):
+        consumer.cancel_task_queue(queue)
+    announcer.serving = announcer.wanted
+
+
+def announce(announcer: Announcer) -> None:
+    """From the moment the worker takes work until it is told to stop."""
+
+    def begin(sender: Any, **_: object) -> None:  # noqa: ANN401 - of the library
+        announcer.start()
+        sender.timer.call_repeatedly(FOLLOW_S, follow, (sender, announcer))
+
+    def end(**_: object) -> None:
+        announcer.stop()
+
+    worker_ready.connect(begin, weak=False)
+    worker_shutting_down.connect(end, weak=False)
+
+
 def _serving(**_: object) -> None:
     notify.ready()
 
@@ -118,7 +160,9 @@ def main() -> None:
         celery.steps["worker"].add(Calendar)
         _work("headrace-beat@%h", [HISTORY], "--pool", "solo")
     else:
-        _work("headrace@%h", [here.queue, HOUSEKEEPING], "--concurrency", str(here.worker_concurrency))
+        announce(Announcer(door, here.queue))
+        served = here.queue or DEFAULT_QUEUE
+        _work("headrace@%h", [served, HOUSEKEEPING], "--concurrency", str(here.worker_concurrency))
 
 
 def _work(name: str, queues: list[str], *options: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app import live, settings, times
+from app import live, settings, times, workers
 from app.certificates import queries as certificates
 from app.certificates.schemas import running_json
 from app.commands import evidence
@@ -173,13 +173,15 @@ def status(*, json_: Json = False, data: Data = None) -> None:
     with database(make=False) as engine:
         counts = health.prediction_counts(engine)
         running = [running_json(one) for one in certificates.running(engine)]
-    gateways = live.gateways()
+    gateways, there = live.gateways(), workers.workers()
     if json_:
         predictions = [{"pipeline": p, "refused": r, "count": n} for p, r, n in counts]
         reports = [live.as_json(one) for one in gateways]
-        as_json({"gateways": reports, "predictions": predictions, "pipelines": running})
+        said = [workers.as_json(one) for one in there]
+        as_json({"gateways": reports, "workers": said, "predictions": predictions, "pipelines": running})
     else:
         _show(gateways, counts, running)
+        _show_workers(there)
     if not gateways:
         raise fail(t("No gateway has reported in the last seconds."))
 
@@ -242,6 +244,17 @@ def _show_pipelines(counts: list[tuple[str, bool, int]], running: dict[str, dict
             said = t("{pipeline} runs without a certificate, by {who}: {reason}", pipeline=one["pipeline"],
                      who=one["override"]["who"], reason=one["override"]["reason"])  # fmt: skip
             out.print(f"· {said}", style="yellow", markup=False)
+
+
+def _show_workers(there: list[workers.WorkerLive]) -> None:
+    """Which devices are where; nothing where no worker reports."""
+    if there:
+        rows = [
+            (one.name, ", ".join(one.devices), ", ".join(one.lost), ", ".join(one.queues), f"{workers.age_s(one):.0f}")
+            for one in there
+        ]
+        columns = ("worker", "devices", "lost devices", "queues", "age s")
+        table("", [t(one) for one in columns], rows, numbers=(4,))
 
 
 def _show_leases(gateways: list[live.GatewayLive]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from app import times
-from app.errors import QueueError
 from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
 from app.field.lane import MOST_AHEAD, MOST_LANES, SHARE, Lane, matters, newest_first, target, versions_of
 from app.field.outage import Outage
+from app.field.routing import Router
+from app.field.sending import Sending
 from app.journal import Position
 from app.journal import service as applied
 from app.journal.service import DatabaseError, Progress
@@ -25,10 +25,7 @@ from app.log import (
     DATABASE_BACK,
     DATABASE_LOST,
     JOURNAL_MISSING,
-    MESSAGES_SENT_AGAIN,
     PIPELINE_UNUSABLE,
-    QUEUE_BACK,
-    QUEUE_LOST,
     get_logger,
 )
 from app.pipelines import service as pipelines
@@ -70,23 +67,21 @@ class Dispatcher:
         engine: Engine,
         door: Door,
         *,
-        queue: str,
+        queue: str | None,
         batches: int,
         resend_after_s: float,
     ) -> None:
-        """Call `prepare`, start the windowing, then `run`."""
+        """Call `prepare`, start the windowing, then `run`. `queue`: the only one, whatever devices workers have."""
         self._journal = journal
         self._newest = Lane(windowing)
         self._backlog: list[Lane] = []
         """What was passed over, in the order of the journal."""
         self._engine = engine
-        self._door = door
-        self._queue = queue
         self._flight = Flight(batches, resend_after_s)
+        self._sending = Sending(
+            door, self._flight, Router(queue), journal.id, lambda position: is_applied(position, self.progress)
+        )
         self._database = Outage(DATABASE_LOST, DATABASE_BACK)
-        self._broker = Outage(QUEUE_LOST, QUEUE_BACK)
-        self._thread = ThreadPoolExecutor(1, "queue")
-        self._mark = ""
         self._skipped: dict[int, set[int]] = {}
         self._gapped: dict[Position, int] = {}
         """Records under way whose readings were dropped, and of which connection: once applied there is a gap."""
@@ -141,7 +136,7 @@ class Dispatcher:
         It can once we are held up: an earlier process was held up by the same records, so that what it had sent has
         been sent again.
         """
-        held_up = self._flight.was_full or self._broker.away or self._database.away
+        held_up = self._flight.was_full or self._sending.away or self._database.away
         if not held_up or self._newest.taken is None:
             return []
         safe, lanes = self.safe(), sorted(self._backlog, key=lambda one: one.position)
@@ -164,6 +159,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """For ever. Cancelling it loses nothing: what was not applied is sent again by the next process."""
+        await self._sending.follow()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump())
             group.create_task(self._watch())
@@ -175,7 +171,7 @@ class Dispatcher:
     @property
     def marked(self) -> bool:
         """Whether a loss of the queue's memory would be noticed."""
-        return bool(self._mark)
+        return self._sending.marked
 
     async def applied(self, position: Position) -> None:
         """Wait until everything up to this record is applied, for good."""
@@ -201,7 +197,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Let go of the thread that talks to the queue; call after `run` has ended."""
-        await blocking(self._thread.shutdown, cancel_futures=True)
+        await self._sending.close()
 
     async def _pump(self) -> None:
         while True:
@@ -280,25 +276,13 @@ class Dispatcher:
         made = Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term)
         message = msgspec.msgpack.encode(made)
         await self._flight.room(len(message), 1 if lane.end is None else SHARE)
-        await self._send(entry.position, message)
-        self._flight.sent(entry.position, message, time.monotonic())
+        orders = tuple(self.known[one.version_id].spec.devices for one in windows if one.version_id in self.known)
+        await self._sending.send(entry.position, message, orders)
         if entry.record.dropped is not None:
             self._gapped[entry.position] = entry.record.connection
 
     def _mark_of(self, epoch: int) -> int:
         return self.progress.watermarks.get(epoch, 0)
-
-    async def _send(self, position: Position, message: bytes) -> None:
-        """Until the queue has it."""
-        name = f"{self._journal.id}:{position.epoch}:{position.number}"
-        while True:
-            try:
-                await self._in_queue_thread(self._door.send, message, self._queue, name)
-            except QueueError as error:
-                await self._broker.wait(error)
-            else:
-                self._broker.over()
-                return
 
     async def _watch(self) -> None:
         while True:
@@ -311,8 +295,9 @@ class Dispatcher:
             if self._advance_is_due(now):
                 self._advanced_at = now
                 await self._advance()
-                await self._check_mark()
-            await self._chase(self._flight.overdue(time.monotonic()))
+                await self._sending.check_mark()
+            await self._sending.follow()
+            await self._sending.chase()
 
     def _advance_is_due(self, now: float) -> bool:
         busy = self._flight or any(self.progress.applied.values()) or self.undecided()
@@ -349,44 +334,6 @@ class Dispatcher:
             await self._look()
             if counted:
                 self.on_gap(counted.keys())
-
-    async def _check_mark(self) -> None:
-        """Send everything again when the queue has lost its memory, or when this is the first look at it."""
-        try:
-            found = await self._in_queue_thread(self._door.marked, self._journal.id)
-            if found == self._mark:
-                return
-            first = not self._mark
-            self._mark = await self._in_queue_thread(self._door.mark, self._journal.id)
-        except QueueError:
-            # Whoever sends next says that the queue is away.
-            return
-        if not first:
-            await self._again(self._flight.everything(), "queue_lost_its_memory")
-
-    async def _chase(self, late: list[tuple[Position, bytes]]) -> None:
-        """Send again what is late, unless all that is under way still lies in the queue: then no worker takes it."""
-        if not late:
-            return
-        try:
-            waiting = await self._in_queue_thread(self._door.waiting, self._queue)
-        except QueueError:
-            return
-        if waiting < len(self._flight):
-            await self._again(late, "time_out")
-
-    async def _in_queue_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
-        """The door takes one call at a time."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
-
-    async def _again(self, messages: list[tuple[Position, bytes]], why: str) -> None:
-        if not messages:
-            return
-        log.info(MESSAGES_SENT_AGAIN, messages=len(messages), why=why)
-        for position, message in messages:
-            if not is_applied(position, self.progress):
-                await self._send(position, message)
-                self._flight.repeat(position, time.monotonic())
 
     async def _ask(self, question: Callable[[], Result]) -> Result:
         """Ask the database in a thread, until it answers."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from app.field.routing import Order
     from app.journal import Position
     from app.journal.service import Progress
 
@@ -24,6 +28,10 @@ class Flying:
     first_sent_at: float
     sent_at: float
     """Monotonic seconds; `sent_at` is that of the newest copy."""
+    queue: str
+    """Where the newest copy went."""
+    orders: Sequence[Order]
+    """Of devices, one for each of its pipelines."""
     sent: int = 1
     """How often."""
 
@@ -40,9 +48,11 @@ class Flight:
         self._landed = asyncio.Event()
         self.was_full = False
         """Whether it ever was: then all that an earlier process had under way is under way again."""
-        self._moved_at = 0.0
-        self._newest_applied = float("-inf")
-        """When the newest of the applied messages was first sent: queues keep their order, but for what was lost."""
+        self._in_queue: Counter[str] = Counter()
+        self._moved_at: dict[str, float] = {}
+        self._newest_applied: dict[str, float] = {}
+        """By queue: when the newest of its applied messages was first sent. Queues keep their order, but for what was
+        lost; one may be slower than another."""
 
     def __len__(self) -> int:
         """Messages under way."""
@@ -61,12 +71,18 @@ class Flight:
             self._landed.clear()
             await self._landed.wait()
 
-    def sent(self, position: Position, message: bytes, now: float) -> None:
-        """It is under way."""
-        if not self._flying:
-            self._moved_at = now
-        self._flying[position] = Flying(message, now, now)
+    def sent(
+        self, position: Position, message: bytes, now: float, queue: str = "", orders: Sequence[Order] = ()
+    ) -> None:
+        """It is under way. `orders`: by which its queue was chosen."""
+        self._enter(queue, now)
+        self._flying[position] = Flying(message, now, now, queue, orders)
         self._bytes += len(message)
+
+    def _enter(self, queue: str, now: float) -> None:
+        if not self._in_queue[queue]:
+            self._moved_at[queue] = now
+        self._in_queue[queue] += 1
 
     def land(self, seen: Progress, now: float) -> int:
         """Take out what is applied; returns how many messages that were."""
@@ -74,9 +90,11 @@ class Flight:
         for position in done:
             one = self._flying.pop(position)
             self._bytes -= len(one.message)
-            self._newest_applied = max(self._newest_applied, one.first_sent_at)
+            self._in_queue[one.queue] -= 1
+            newest = self._newest_applied.get(one.queue, one.first_sent_at)
+            self._newest_applied[one.queue] = max(newest, one.first_sent_at)
+            self._moved_at[one.queue] = now
         if done:
-            self._moved_at = now
             self._landed.set()
         return len(done)
 
@@ -85,24 +103,45 @@ class Flight:
 
         Behind a slow worker a message is waiting, not lost: then those before it are applied meanwhile.
         """
-        stalled = now - self._moved_at > self._after
         return [
             (position, one.message)
             for position, one in self._flying.items()
             if now - one.sent_at > min(self._after * 2 ** (one.sent - 1), LONGEST_S)
-            and (stalled or one.sent_at < self._newest_applied)
+            and (
+                now - self._moved_at[one.queue] > self._after
+                or one.sent_at < self._newest_applied.get(one.queue, float("-inf"))
+            )
         ]
 
-    def repeat(self, position: Position, now: float) -> None:
-        """It was sent once more."""
+    def repeat(self, position: Position, now: float, queue: str | None = None) -> None:
+        """It was sent once more, to another queue where one is given: there it has waited for nothing yet."""
         one = self._flying.get(position)
-        if one is not None:
-            one.sent_at = now
-            one.sent += 1
+        if one is None:
+            return
+        one.sent_at = now
+        one.sent += 1
+        if queue not in {None, one.queue}:
+            self._in_queue[one.queue] -= 1
+            self._enter(queue, now)
+            one.queue, one.sent = queue, 1
 
     def everything(self) -> list[tuple[Position, bytes]]:
         """All that is under way."""
         return [(position, one.message) for position, one in self._flying.items()]
+
+    def get(self, position: Position) -> Flying | None:
+        """It, while it is under way."""
+        return self._flying.get(position)
+
+    def within(self, queue: str) -> int:
+        """Messages under way in this queue."""
+        return self._in_queue[queue]
+
+    def stranded(self, goes: Callable[[str, Sequence[Order]], bool]) -> list[tuple[Position, bytes]]:
+        """Those that no longer go where they were sent. `goes`: whether a message of these orders goes to a queue."""
+        return [
+            (position, one.message) for position, one in self._flying.items() if not goes(one.queue, one.orders)
+        ]
 
 
 def is_applied(position: Position, seen: Progress) -> bool:

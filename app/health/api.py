@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app import live
+from app import live, workers
 from app.access.api import Database, Viewer, principal
 from app.access.schemas import Principal
 from app.certificates import queries as certificates
@@ -53,6 +54,12 @@ def ready(engine: Database) -> JSONResponse:
 def status(_who: Viewer) -> list[dict[str, Any]]:
     """What each gateway says of itself; empty when none has reported in the last seconds."""
     return [live.as_json(gateway) for gateway in live.gateways()]
+
+
+@router.get("/api/v1/workers", operation_id="getWorkers")
+def all_workers(_who: Viewer) -> list[dict[str, Any]]:
+    """Which devices each worker has now; empty when none has reported in the last seconds."""
+    return [workers.as_json(worker) for worker in workers.workers()]
 
 
 def _ledger(engine: Engine) -> Iterator[Metric]:
@@ -160,6 +167,21 @@ def gateways(reports: Sequence[live.GatewayLive]) -> Iterator[Metric]:
     yield from (up, notes, size, stopped, dropped, latency, held, term_of)
 
 
+def devices(reports: Sequence[workers.WorkerLive]) -> Iterator[Metric]:
+    """What the workers say of their devices."""
+    usable = GaugeMetricFamily(
+        "headrace_worker_devices", "Devices that a worker can use now.", labels=["worker", "device_class"]
+    )
+    lost = GaugeMetricFamily(
+        "headrace_worker_devices_lost", "Devices that a worker had and has lost.", labels=["worker"]
+    )
+    for one in reports:
+        lost.add_metric([one.name], len(one.lost))
+        for device_class, count in sorted(Counter(device.partition(":")[0] for device in one.devices).items()):
+            usable.add_metric([one.name, device_class], count)
+    yield from (usable, lost)
+
+
 def _serving(serving: Serving) -> Iterator[Metric]:
     labels = ["model", "version", "device"]
     requests = CounterMetricFamily("headrace_serving_requests", "Requests run for /v2.", labels=labels)
@@ -192,6 +214,7 @@ class _Now:
         yield from _results(self._engine)
         yield from _certificates(self._engine)
         yield from gateways(live.gateways())
+        yield from devices(workers.workers())
         yield from _serving(self._offered)
 
 

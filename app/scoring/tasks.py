@@ -33,6 +33,7 @@ from app.records import Message
 from app.scoring import service
 from app.sessions import Sessions
 from app.settings import settings
+from app.workers import tell_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +156,7 @@ def scorer() -> Scorer:
     """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
     here = settings()
     engine = make_engine(here.database())
-    sessions = Sessions(here.data_dir / "models", standing=partial(standing, engine))
+    sessions = Sessions(here.data_dir / "models", standing=partial(standing, engine), told=tell_lost)
     Keeper(engine, sessions).start()
     return Scorer(engine, sessions, ring, recompute)
 

@@ -184,6 +184,52 @@ def test_a_device_that_fails_again_and_again_waits_for_longer(works: Works, keep
     assert scored(works, 2).device == "simnpu:0"
 
 
+def test_what_is_lost_is_told_until_the_device_is_well(
+    works: Works, keeper: Keeper, clock: Clock, plug: Path
+) -> None:
+    """At once, again at each look, and no more once it has passed its checks; one that only stumbled is not lost."""
+    told: list[set[str]] = []
+    works.scorer.sessions.told = lambda devices: told.append(set(devices))
+    scored(works, 1)
+    plug.touch()
+    assert scored(works, 2).device == "cpu"
+    assert told == [{"simnpu:0"}]
+    keeper.look()
+    assert told == [{"simnpu:0"}] * 2
+    plug.unlink()
+    for _ in range(3):
+        clock.now += WELL_S
+        keeper.look()
+    assert (told[-1], works.scorer.sessions.lost) == (set(), set())
+    assert scored(works, 3).device == "simnpu:0"
+    before = len(told)
+    keeper.look()
+    assert len(told) == before
+    works.scorer.sessions.losses.clear()
+    ready = next(iter(works.scorer.sessions.held().values()))
+    version = next(iter(works.scorer._known.values()))  # noqa: SLF001 - as its scorer would
+    works.scorer.sessions.lose(version.spec, ready, "stumbled")
+    works.scorer.sessions.get(version.spec)
+    assert told[before:] == [{ready.passport.device}, set()]
+
+
+def test_a_lost_device_that_no_session_waits_for_is_tried_by_the_next_work(
+    works: Works, keeper: Keeper, clock: Clock, plug: Path
+) -> None:
+    """After a minute; otherwise nobody would ever send any."""
+    scored(works, 1)
+    plug.touch()
+    scored(works, 2)
+    sessions = works.scorer.sessions
+    sessions.drop_all()
+    sessions.losses["simnpu:0"] = [clock.now]
+    keeper.look()
+    assert sessions.lost == {"simnpu:0"}
+    clock.now += WELL_S + 1
+    keeper.look()
+    assert sessions.lost == set()
+
+
 def test_who_does_not_take_the_model_is_not_asked_again(
     here: str, tmp_path: Path, clock: Clock, checks: Counted, keeping: Callable[..., Keeper]
 ) -> None:

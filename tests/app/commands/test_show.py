@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from rich.cells import cell_len
 from typer.testing import Result
 
-from app import live, queue, settings, times
+from app import live, queue, settings, times, workers
 from app.commands import running
 from app.db import make_engine, upgrade, writing
 from app.launcher.ports import Port
@@ -159,11 +159,22 @@ def test_status_shows_what_a_gateway_reports(
         leases=(live.LeaseLive("connection plc", "status-test", "2026-01-01T00:00:00Z", 7, mine=True),),
     )
     queue.put_live(f"{live.PREFIX}status-test", msgspec.json.encode(report))
+    there = workers.WorkerLive(
+        "w/1:7:8", "box-7", 7, times.now(), ("cpu", "ascend:1"), ("cpu",), ("ascend:0",), ("infer.ascend", "infer.cpu")
+    )  # fmt: skip
+    queue.put_live(f"{workers.PREFIX}{there.id}", msgspec.json.encode(there))
     found = run("status")
     assert found.exit_code == 0, found.output
     for part in ("status-test", "plc", "lost", "nobody answers", "80.0", "press: our own certificate ends on 2027"):
         assert part in found.stdout
     assert "connection plc" in found.stdout
+    assert re.search(r"box-7:7\W+cpu, ascend:1\W+ascend:0\W+infer.ascend, infer.cpu\W+\d+\W", found.stdout)
+    assert "丢失的设备" in run("status", "--lang", "zh-CN").stdout
+    shown = [one for one in json.loads(run("status", "--json").stdout)["workers"] if one["id"] == there.id]
+    assert [(one["devices"], one["lost"]) for one in shown] == [(["cpu", "ascend:1"], ["ascend:0"])]
+    assert shown[0]["age_s"] < 60
+    queue.door().drop_live(f"{workers.PREFIX}{there.id}")
+    assert there.id not in {one["id"] for one in json.loads(run("status", "--json").stdout)["workers"]}
     gateways = json.loads(run("status", "--json").stdout)["gateways"]
     assert [one["watermark"] for one in gateways if one["gateway"] == "status-test"] == [4]
 

@@ -93,6 +93,31 @@ def test_an_original_that_arrives_late_does_not_make_the_others_look_lost() -> N
     assert flight.overdue(22.0) == []
 
 
+def test_a_slow_queue_is_not_overtaken_by_a_fast_one() -> None:
+    """What is applied out of one says nothing of what waits in another; each is stalled by itself."""
+    flight = Flight(64, 10)
+    for number in range(1, 6):
+        flight.sent(Position(1, number), b"x", number / 1000, "fast" if number % 2 else "slow")
+    flight.land(Progress({1: 0}, {1: {2}}), 9.0)
+    flight.land(Progress({1: 0}, {1: {2, 3, 5}}), 11.0)
+    assert [position.number for position, _ in flight.overdue(11.5)] == [1]
+    flight.land(Progress({1: 3}, {1: {5}}), 12.0)
+    assert flight.overdue(12.0) == []
+    assert [position.number for position, _ in flight.overdue(20.0)] == [4]
+
+
+def test_a_message_that_goes_elsewhere_waits_there_anew() -> None:
+    """It counts for its new queue, from then on, and with the first wait."""
+    flight = _flight(1)
+    flight.repeat(Position(1, 1), 15.0)
+    assert [one.number for one, _ in flight.stranded(lambda queue, _: queue == "there")] == [1]
+    flight.repeat(Position(1, 1), 20.0, "there")
+    assert (flight.within(""), flight.within("there")) == (0, 1)
+    assert flight.stranded(lambda queue, _: queue == "there") == []
+    assert flight.overdue(29.0) == []
+    assert len(flight.overdue(31.0)) == 1
+
+
 def test_everything_is_what_is_under_way() -> None:
     """Whatever was not applied is known, in order; a repeat of what has landed meanwhile is forgotten."""
     flight = _flight(3)

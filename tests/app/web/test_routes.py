@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
+from app import queue, settings, times, workers
+from app.access import service
 from app.access.tables import UserRow
 from app.db import reading, writing
 from app.ledger.tables import GapRow, HeldRow, JournalStateRow, PlaceRow
@@ -213,6 +217,30 @@ def test_gaps_are_listed_page_by_page(admin: TestClient, line: Line, engine: Eng
         "state": "open", "reason": "", "readings": 0, "filled_until": None, "ended": None, "windows": 0,
     }  # fmt: skip
     assert admin.get("/api/v1/gaps?connection=none").json()["items"] == []
+
+
+def test_workers_are_shown_to_who_may_read(web: TestClient, engine: Engine, redis_url: str) -> None:
+    """With their devices, while they report; the figures are in the metrics, too."""
+    assert web.get("/api/v1/workers").status_code == 401
+    before = settings.settings()
+    settings.use(before.model_copy(update={"redis_url": SecretStr(redis_url)}))
+    queue.door.cache_clear()
+    there = workers.WorkerLive("web/1:2:3", "box-9", 2, times.now(), ("cpu",), ("cpu",), ("ascend:0",), ("infer.cpu",))
+    key = f"{workers.PREFIX}{there.id}"
+    try:
+        queue.put_live(key, msgspec.json.encode(there))
+        password = service.ensure_admin(engine)
+        token = web.post("/api/v1/session", json={"name": "admin", "password": password}).json()["token"]
+        shown = web.get("/api/v1/workers", headers={"Authorization": f"Bearer {token}"}).json()
+        assert [(one["host"], one["devices"], one["lost"]) for one in shown if one["id"] == there.id] == [
+            ("box-9", ["cpu"], ["ascend:0"])
+        ]
+        assert 'headrace_worker_devices{device_class="cpu",worker="box-9:2"} 1.0' in web.get("/metrics").text
+    finally:
+        queue.door().drop_live(key)
+        queue.door().close()
+        queue.door.cache_clear()
+        settings.use(before)
 
 
 def test_metrics_need_a_token_from_another_host(web: TestClient) -> None:

@@ -1,0 +1,138 @@
+"""Messages into the queues of workers: where their devices are, again when they may be lost, on when a device goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from app import workers
+from app.errors import QueueError
+from app.field.blocking import blocking
+from app.field.outage import Outage
+from app.log import MESSAGES_SENT_AGAIN, QUEUE_BACK, QUEUE_LOST, WORKERS_UNREADABLE, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from app.field.flight import Flight
+    from app.field.routing import Order, Router
+    from app.journal import Position
+    from app.queue import Door
+
+log = get_logger(__name__)
+Result = TypeVar("Result")
+
+FOLLOW_S: Final = 1.0
+"""How often it is asked what the workers have; never for a message."""
+
+
+class Sending:
+    """What of the dispatcher talks to the queue. Belongs to one event loop."""
+
+    def __init__(
+        self, door: Door, flight: Flight, router: Router, journal: str, applied: Callable[[Position], bool]
+    ) -> None:
+        """Nothing is opened yet. `applied`: whether the database has a record."""
+        self._door, self._flight, self._router, self._journal = door, flight, router, journal
+        self._applied = applied
+        self._outage = Outage(QUEUE_LOST, QUEUE_BACK)
+        self._thread = ThreadPoolExecutor(1, "queue")
+        self._mark = ""
+        self._followed_at = float("-inf")
+        self._unreadable = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether the queue does not answer."""
+        return self._outage.away
+
+    @property
+    def marked(self) -> bool:
+        """Whether a loss of the queue's memory would be noticed."""
+        return bool(self._mark)
+
+    async def send(self, position: Position, message: bytes, orders: Sequence[Order]) -> None:
+        """Until the queue has it; then it is under way. `orders`: of devices, of the pipelines of its windows."""
+        queue = await self._put(position, message, orders)
+        self._flight.sent(position, message, time.monotonic(), queue, orders)
+
+    async def follow(self) -> None:
+        """Learn what the workers have, once a second, and send on what waits where nobody is any more."""
+        now = time.monotonic()
+        if self._router.fixed is not None or now - self._followed_at < FOLLOW_S:
+            return
+        self._followed_at = now
+        try:
+            found, unreadable = workers.read(await self._in_thread(self._door.read_live, workers.PREFIX))
+        except QueueError:
+            # What was known stays: whoever sends says that the queue is away.
+            return
+        if unreadable and not self._unreadable:
+            log.warning(WORKERS_UNREADABLE, count=unreadable)
+        self._unreadable = unreadable
+        self._router.learn(found, now)
+        await self._again(self._flight.stranded(self._goes), "moved")
+
+    def _goes(self, queue: str, orders: Sequence[Order]) -> bool:
+        return self._router.serves(queue) or self._router.queue(orders) == queue
+
+    async def check_mark(self) -> None:
+        """Send everything again when the queue has lost its memory, or when this is the first look at it."""
+        try:
+            found = await self._in_thread(self._door.marked, self._journal)
+            if found == self._mark:
+                return
+            first = not self._mark
+            self._mark = await self._in_thread(self._door.mark, self._journal)
+        except QueueError:
+            # Whoever sends next says that the queue is away.
+            return
+        if not first:
+            await self._again(self._flight.everything(), "queue_lost_its_memory")
+
+    async def chase(self) -> None:
+        """Send again what is late, unless all of its queue still lies there: then no worker takes it."""
+        late: dict[str, list[tuple[Position, bytes]]] = {}
+        for position, message in self._flight.overdue(time.monotonic()):
+            if (one := self._flight.get(position)) is not None:
+                late.setdefault(one.queue, []).append((position, message))
+        for queue, messages in late.items():
+            try:
+                waiting = await self._in_thread(self._door.waiting, queue)
+            except QueueError:
+                return
+            if waiting < self._flight.within(queue):
+                await self._again(messages, "time_out")
+
+    async def close(self) -> None:
+        """Let go of the thread that talks to the queue."""
+        await blocking(self._thread.shutdown, cancel_futures=True)
+
+    async def _again(self, messages: list[tuple[Position, bytes]], why: str) -> None:
+        if not messages:
+            return
+        log.info(MESSAGES_SENT_AGAIN, messages=len(messages), why=why)
+        for position, message in messages:
+            one = self._flight.get(position)
+            if one is not None and not self._applied(position):
+                queue = await self._put(position, message, one.orders)
+                self._flight.repeat(position, time.monotonic(), queue)
+
+    async def _put(self, position: Position, message: bytes, orders: Sequence[Order]) -> str:
+        """Into the queue that is right now, which is returned."""
+        name = f"{self._journal}:{position.epoch}:{position.number}"
+        while True:
+            queue = self._router.queue(orders)
+            try:
+                await self._in_thread(self._door.send, message, queue, name)
+            except QueueError as error:
+                await self._outage.wait(error)
+            else:
+                self._outage.over()
+                return queue
+
+    async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """The door takes one call at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)

@@ -1,0 +1,109 @@
+"""What a worker says of itself every two seconds: which devices it has now, and which queues it serves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from app import lives, queue, times
+from app.errors import QueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+PREFIX: Final = "headrace:worker:"
+LOST: Final = "headrace:lost:"
+TTL_S: Final = 10
+"""A worker that has said nothing for so long is gone."""
+LOST_TTL_S: Final = 900
+"""A child says it again every ten seconds, but not while it checks a model; one that has ended says nothing."""
+MOST_DEVICES: Final = 256
+
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,100}\Z")]
+Devices = Annotated[tuple[Word, ...], Meta(max_length=MOST_DEVICES)]
+
+
+class WorkerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one worker stands. What is read of it is foreign: other hosts write there."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,200}\Z")]
+    """The worker's process (`app.lives`)."""
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,255}\Z")]
+    pid: Annotated[int, Meta(ge=0, le=2**32)]
+    at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    """ns, by the clock of its host."""
+    devices: Devices = ()
+    """Ids of those that it can use now."""
+    classes: Devices = ()
+    """Vendors whose first device is among them: an order that names a vendor means that one."""
+    lost: Devices = ()
+    """Ids of those that it had and has lost."""
+    queues: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9._]{1,60}\Z")], ...], Meta(max_length=64)] = ()
+
+    @property
+    def name(self) -> str:
+        """For people: where it runs, and which process it is there."""
+        return f"{self.host}:{self.pid}"
+
+
+class LostLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one child of a worker has lost and not seen well since."""
+
+    process: Annotated[str, Meta(max_length=200)]
+    """The child (`app.lives`)."""
+    devices: Devices
+
+
+_worker = msgspec.json.Decoder(WorkerLive)
+_lost = msgspec.json.Decoder(LostLive)
+
+
+def read(found: Iterable[bytes]) -> tuple[list[WorkerLive], int]:
+    """Workers of what was left in Redis, and how much of it is not what a worker says."""
+    workers, unreadable = [], 0
+    for one in found:
+        try:
+            workers.append(_worker.decode(one))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            unreadable += 1
+    return workers, unreadable
+
+
+def workers() -> list[WorkerLive]:
+    """Every worker that has said something in the last seconds; empty when none has, or when Redis is away."""
+    try:
+        return read(queue.door().read_live(PREFIX))[0]
+    except QueueError:
+        return []
+
+
+def tell_lost(devices: Collection[str]) -> None:
+    """Let the worker whose child this process is know what is lost here. Redis may be away: it is said again."""
+    mine = LostLive(lives.me(), tuple(sorted(devices)[:MOST_DEVICES]))
+    with suppress(QueueError):
+        queue.door().put_live(f"{LOST}{lives.parent()}:{lives.me()}", msgspec.json.encode(mine), LOST_TTL_S)
+
+
+def lost_by(found: Iterable[bytes]) -> set[str]:
+    """What children that live have lost, of what they have left in Redis."""
+    devices: set[str] = set()
+    for one in found:
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            said = _lost.decode(one)
+            if lives.is_gone(said.process) is False:
+                devices |= set(said.devices)
+    return devices
+
+
+def as_json(worker: WorkerLive) -> dict[str, Any]:
+    """For the API: times as RFC 3339."""
+    plain: dict[str, Any] = msgspec.to_builtins(worker)
+    return {**plain, "at": times.rfc3339(worker.at), "age_s": age_s(worker)}
+
+
+def age_s(worker: WorkerLive) -> float:
+    """How long ago it was said, by our clock and its."""
+    return round(max(0, times.now() - worker.at) / times.NANOS, 1)

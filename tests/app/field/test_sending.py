@@ -1,0 +1,150 @@
+"""Messages into queues of a real Redis, with what workers announce in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+import structlog
+
+from app import workers
+from app.field.flight import Flight
+from app.field.routing import Router
+from app.field.sending import FOLLOW_S, Sending
+from app.journal import Position
+from app.journal.service import Progress
+from app.log import MESSAGES_SENT_AGAIN, WORK_MOVED, WORKERS_UNREADABLE
+from app.queue import DEFAULT_QUEUE, Door, queue_of
+from app.workers import WorkerLive
+from tests.waiting import wait_for
+
+NPU = (("simnpu", "cpu"),)
+CPU = (("cpu",),)
+
+
+@dataclass
+class There:
+    """What is under way, and how it is sent."""
+
+    door: Door
+    sending: Sending
+    flight: Flight
+    applied: set[Position] = field(default_factory=set)
+
+    def announce(self, name: str, *devices: str) -> None:
+        """As a worker with these devices does."""
+        queues = tuple(sorted({DEFAULT_QUEUE, *map(queue_of, devices)}))
+        classes = tuple({one.partition(":")[0] for one in devices})
+        said = WorkerLive(name, name, 1, 0, devices, classes, (), queues)
+        self.door.put_live(f"{workers.PREFIX}{name}", msgspec.json.encode(said))
+
+    def waiting(self) -> dict[str, int]:
+        """Messages in each queue."""
+        return {one: self.door.waiting(one) for one in (DEFAULT_QUEUE, "infer.simnpu", "line2")}
+
+    async def send(self, number: int, orders: tuple[tuple[str, ...], ...]) -> None:
+        """One message."""
+        await self.sending.send(Position(1, number), b"x", orders)
+
+
+def _there(url: str, fixed: str | None = None, resend_after_s: float = 10) -> There:
+    door, flight = Door(url), Flight(64, resend_after_s)
+    applied: set[Position] = set()
+    return There(door, Sending(door, flight, Router(fixed), "j", applied.__contains__), flight, applied)
+
+
+@pytest.fixture
+async def there(redis: str) -> AsyncIterator[There]:
+    """Nothing is announced yet."""
+    made = _there(redis)
+    yield made
+    await made.sending.close()
+    made.door.close()
+
+
+async def test_what_waits_where_nobody_is_any_more_is_sent_on(there: There) -> None:
+    """To where it goes now, and told; what is applied meanwhile, or waits elsewhere, is not sent again."""
+    there.announce("one", "cpu", "simnpu:0")
+    there.announce("two", "cpu")
+    await there.sending.follow()
+    for number in (1, 2, 3):
+        await there.send(number, NPU)
+    await there.send(4, CPU)
+    assert there.waiting() == {DEFAULT_QUEUE: 1, "infer.simnpu": 3, "line2": 0}
+    there.applied.add(Position(1, 2))
+    there.door.drop_live(f"{workers.PREFIX}one")
+
+    async def moved() -> bool:
+        await there.sending.follow()
+        return there.flight.within("infer.simnpu") == 1
+
+    with structlog.testing.capture_logs() as logs:
+        await wait_for(moved, 20, "all but what is applied is sent on")
+    assert there.waiting()[DEFAULT_QUEUE] == 3
+    again = [(one["event"], one.get("why"), one.get("to")) for one in logs]
+    assert again[:2] == [(WORK_MOVED, None, DEFAULT_QUEUE), (MESSAGES_SENT_AGAIN, "moved", None)]
+    assert there.flight.within(DEFAULT_QUEUE) == 3
+
+
+async def test_it_is_asked_what_workers_have_once_a_second_and_not_for_each_message(there: There, redis: str) -> None:
+    """However many messages there are."""
+    asked = Door(redis)
+
+    def scans() -> int:
+        found = asked._redis.info("commandstats")  # noqa: SLF001 - what Redis itself says
+        return int(found.get("cmdstat_scan", {"calls": 0})["calls"])
+
+    before, began = scans(), time.monotonic()
+    for number in range(50):
+        await there.sending.follow()
+        await there.send(number, NPU)
+    assert 1 <= scans() - before <= 1 + (time.monotonic() - began) / FOLLOW_S
+    asked.close()
+
+
+async def test_what_no_worker_says_is_told_once_and_costs_nothing(there: There) -> None:
+    """Redis is a neighbour."""
+    there.announce("one", "cpu", "simnpu:0")
+    there.door.put_live(f"{workers.PREFIX}two", b'{"id": "two"}')
+    with structlog.testing.capture_logs() as logs:
+        await there.sending.follow()
+        await asyncio.sleep(0)
+        there.sending._followed_at -= FOLLOW_S  # noqa: SLF001 - as if that had passed
+        await there.sending.follow()
+    assert [one["event"] for one in logs] == [WORKERS_UNREADABLE]
+    await there.send(1, NPU)
+    assert there.waiting()["infer.simnpu"] == 1
+
+
+async def test_a_fixed_queue_has_everything(redis: str) -> None:
+    """Whatever is announced, and nobody is asked."""
+    there = _there(redis, "line2")
+    there.announce("one", "cpu", "simnpu:0")
+    await there.sending.follow()
+    await there.send(1, NPU)
+    await there.send(2, ())
+    assert there.waiting() == {DEFAULT_QUEUE: 0, "infer.simnpu": 0, "line2": 2}
+    await there.sending.close()
+    there.door.close()
+
+
+async def test_only_a_queue_that_somebody_takes_from_is_late(redis: str) -> None:
+    """What lies in the one is waiting for its worker; of the other a message was taken and is not applied."""
+    there = _there(redis, resend_after_s=0.0)
+    there.announce("one", "cpu", "simnpu:0")
+    await there.sending.follow()
+    await there.send(1, NPU)
+    await there.send(2, NPU)
+    await there.send(3, CPU)
+    there.door._redis.rpop("infer.simnpu")  # noqa: SLF001 - a worker takes it, and dies
+    await wait_for(lambda: len(there.flight.overdue(time.monotonic())) == 3, 5, "all of it is late")
+    await there.sending.chase()
+    assert there.waiting() == {DEFAULT_QUEUE: 1, "infer.simnpu": 3, "line2": 0}
+    there.flight.land(Progress({1: 3}, {}), time.monotonic())
+    assert there.flight.within("infer.simnpu") == there.flight.within(DEFAULT_QUEUE) == 0
+    await there.sending.close()
+    there.door.close()
