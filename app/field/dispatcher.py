@@ -91,6 +91,8 @@ class Dispatcher:
         """Held while records are read to be sent: whoever drops some holds it meanwhile."""
         self.on_gap: Callable[[Collection[int]], None] = lambda _: None
         """Told of connections of which the database has a new gap."""
+        self._was_away = False
+        """Whether the database was, since it was last looked what that has cost."""
         self.progress = Progress({}, {})
         """What the database last said."""
         self.known: dict[int, Version] = {}
@@ -291,6 +293,9 @@ class Dispatcher:
             await asyncio.sleep(ahead * (POLL_S if self._flight.crowded else CALM_POLL_S))
             if self._flight:
                 await self._look()
+            if self._was_away:
+                self._was_away = False
+                await self._sending.database_back()
             now = time.monotonic()
             if self._advance_is_due(now):
                 self._advanced_at = now
@@ -343,5 +348,6 @@ class Dispatcher:
             except DatabaseError as error:
                 await self._database.wait(error)
             else:
+                self._was_away |= self._database.away
                 self._database.over()
                 return answer

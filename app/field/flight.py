@@ -18,6 +18,8 @@ MAX_BYTES: Final = 64 * 2**20
 """In flight at most, whatever the number of batches."""
 LONGEST_S: Final = 300.0
 """The back-off between repeats ends here, below the queue's visibility time-out."""
+OVERTAKEN: Final = 4
+"""For what was overtaken it ends at so many times the first wait: the workers are well, and have let go of it."""
 
 
 @dataclass(slots=True)
@@ -103,23 +105,24 @@ class Flight:
 
         Behind a slow worker a message is waiting, not lost: then those before it are applied meanwhile.
         """
-        return [
-            (position, one.message)
-            for position, one in self._flying.items()
-            if now - one.sent_at > min(self._after * 2 ** (one.sent - 1), LONGEST_S)
-            and (
-                now - self._moved_at[one.queue] > self._after
-                or one.sent_at < self._newest_applied.get(one.queue, float("-inf"))
-            )
-        ]
+        return [(position, one.message) for position, one in self._flying.items() if self._is_overdue(one, now)]
 
-    def repeat(self, position: Position, now: float, queue: str | None = None) -> None:
-        """It was sent once more, to another queue where one is given: there it has waited for nothing yet."""
+    def _is_overdue(self, one: Flying, now: float) -> bool:
+        waited, often = now - one.sent_at, 2 ** (one.sent - 1)
+        if one.sent_at < self._newest_applied.get(one.queue, float("-inf")):
+            return waited > self._after * min(often, OVERTAKEN)
+        return waited > min(self._after * often, LONGEST_S) and now - self._moved_at[one.queue] > self._after
+
+    def repeat(self, position: Position, now: float, queue: str | None = None, *, anew: bool = False) -> None:
+        """It was sent once more, to another queue where one is given: there it has waited for nothing yet.
+
+        `anew`: the one before was let go of for a reason that is known, and over.
+        """
         one = self._flying.get(position)
         if one is None:
             return
         one.sent_at = now
-        one.sent += 1
+        one.sent = 1 if anew else one.sent + 1
         if queue not in {None, one.queue}:
             self._in_queue[one.queue] -= 1
             self._enter(queue, now)
@@ -128,6 +131,13 @@ class Flight:
     def everything(self) -> list[tuple[Position, bytes]]:
         """All that is under way."""
         return [(position, one.message) for position, one in self._flying.items()]
+
+    def by_queue(self) -> dict[str, list[tuple[Position, bytes]]]:
+        """The same by the queue that each was sent to."""
+        found: dict[str, list[tuple[Position, bytes]]] = {}
+        for position, one in self._flying.items():
+            found.setdefault(one.queue, []).append((position, one.message))
+        return found
 
     def get(self, position: Position) -> Flying | None:
         """It, while it is under way."""

@@ -90,7 +90,7 @@ class Sending:
             # Whoever sends next says that the queue is away.
             return
         if not first:
-            await self._again(self._flight.everything(), "queue_lost_its_memory")
+            await self._again(self._flight.everything(), "queue_lost_its_memory", anew=True)
 
     async def chase(self) -> None:
         """Send again what is late, unless all of its queue still lies there: then no worker takes it."""
@@ -106,11 +106,25 @@ class Sending:
             if waiting < self._flight.within(queue):
                 await self._again(messages, "time_out")
 
+    async def database_back(self) -> None:
+        """Send again at once what workers have taken while the database was away: they have let go of it.
+
+        Of a queue in which all of its messages still lie, nobody has taken any.
+        """
+        taken: list[tuple[Position, bytes]] = []
+        for queue, messages in self._flight.by_queue().items():
+            try:
+                waiting = await self._in_thread(self._door.waiting, queue)
+            except QueueError:
+                return
+            taken += messages if waiting < len(messages) else []
+        await self._again(taken, "database_back", anew=True)
+
     async def close(self) -> None:
         """Let go of the thread that talks to the queue."""
         await blocking(self._thread.shutdown, cancel_futures=True)
 
-    async def _again(self, messages: list[tuple[Position, bytes]], why: str) -> None:
+    async def _again(self, messages: list[tuple[Position, bytes]], why: str, *, anew: bool = False) -> None:
         if not messages:
             return
         log.info(MESSAGES_SENT_AGAIN, messages=len(messages), why=why)
@@ -118,7 +132,7 @@ class Sending:
             one = self._flight.get(position)
             if one is not None and not self._applied(position):
                 queue = await self._put(position, message, one.orders)
-                self._flight.repeat(position, time.monotonic(), queue)
+                self._flight.repeat(position, time.monotonic(), queue, anew=anew)
 
     async def _put(self, position: Position, message: bytes, orders: Sequence[Order]) -> str:
         """Into the queue that is right now, which is returned."""

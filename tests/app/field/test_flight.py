@@ -85,6 +85,20 @@ def test_when_nothing_moves_everything_late_is_sent_again_with_back_off() -> Non
     assert max(waits) <= LONGEST_S + 1
 
 
+def test_what_is_overtaken_again_and_again_waits_no_longer_than_some_time() -> None:
+    """Workers that are well let go of it each time, of a database that comes and goes: minutes are for a stalled one."""
+    flight = _flight(1)
+    now, waits = 0.001, []
+    for number in range(2, 8):
+        flight.sent(Position(1, number), b"x", now + 0.001)
+        flight.land(Progress({1: 0}, {1: {number}}), now + 1)
+        due = next(t for t in range(1, 1000) if flight.overdue(now + t - 0.5))
+        waits.append(due)
+        now += due
+        flight.repeat(Position(1, 1), now)
+    assert waits == [11, 21, 41, 41, 41, 41]
+
+
 def test_an_original_that_arrives_late_does_not_make_the_others_look_lost() -> None:
     """A message applied after it was repeated proves nothing about those sent before the repeat."""
     flight = _flight(5)

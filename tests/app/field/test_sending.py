@@ -148,3 +148,22 @@ async def test_only_a_queue_that_somebody_takes_from_is_late(redis: str) -> None
     assert there.flight.within("infer.simnpu") == there.flight.within(DEFAULT_QUEUE) == 0
     await there.sending.close()
     there.door.close()
+
+
+async def test_what_was_taken_while_the_database_was_away_is_sent_again_at_once(there: There) -> None:
+    """Workers have let go of it; what nobody has taken lies where it is, and the next wait is the first one again."""
+    there.announce("one", "cpu", "simnpu:0")
+    await there.sending.follow()
+    for number in (1, 2):
+        await there.send(number, CPU)
+    await there.send(3, NPU)
+    for _ in range(3):
+        there.flight.repeat(Position(1, 1), time.monotonic())
+    there.door._redis.rpop(DEFAULT_QUEUE)  # noqa: SLF001 - a worker takes it, and the database does not answer
+    with structlog.testing.capture_logs() as logs:
+        await there.sending.database_back()
+    assert [(one["event"], one["why"], one["messages"]) for one in logs] == [(MESSAGES_SENT_AGAIN, "database_back", 2)]
+    assert there.waiting() == {DEFAULT_QUEUE: 3, "infer.simnpu": 1, "line2": 0}
+    first = there.flight.get(Position(1, 1))
+    assert first is not None
+    assert first.sent == 1
