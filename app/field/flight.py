@@ -108,7 +108,7 @@ class Flight:
         return [(position, one.message) for position, one in self._flying.items() if self._is_overdue(one, now)]
 
     def _is_overdue(self, one: Flying, now: float) -> bool:
-        waited, often = now - one.sent_at, 2 ** (one.sent - 1)
+        waited, often = now - one.sent_at, int(2 ** (one.sent - 1))
         if one.sent_at < self._newest_applied.get(one.queue, float("-inf")):
             return waited > self._after * min(often, OVERTAKEN)
         return waited > min(self._after * often, LONGEST_S) and now - self._moved_at[one.queue] > self._after

@@ -86,7 +86,7 @@ def test_when_nothing_moves_everything_late_is_sent_again_with_back_off() -> Non
 
 
 def test_what_is_overtaken_again_and_again_waits_no_longer_than_some_time() -> None:
-    """Workers that are well let go of it each time, of a database that comes and goes: minutes are for a stalled one."""
+    """Workers that are well let go of it each time, of a database that comes and goes: minutes are for stalled ones."""
     flight = _flight(1)
     now, waits = 0.001, []
     for number in range(2, 8):
