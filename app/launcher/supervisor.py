@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -121,16 +121,18 @@ class Supervisor:
 
     def status(self) -> tuple[Status, ...]:
         """Every process, in the order of the start."""
-        return tuple(self._status(self._kept[name]) for name in self._order)
+        pids = [one.child.pid for one in self._kept.values() if one.child is not None]
+        used = usage.of_groups(pids)
+        return tuple(self._status(self._kept[name], used) for name in self._order)
 
     async def _until_all_ready(self) -> None:
         for kept in self._kept.values():
             await kept.ready.wait()
 
-    def _status(self, kept: _Kept) -> Status:
+    def _status(self, kept: _Kept, used: Mapping[int, usage.Usage]) -> Status:
         pid = kept.child.pid if kept.child is not None else None
-        used = usage.of_group(pid) if pid is not None else usage.Usage(0.0, 0)
-        return Status(kept.process.name, kept.state, pid, kept.restarts, kept.ready_s, used.cpu_s, used.rss_bytes)
+        mine = usage.Usage(0.0, 0) if pid is None else used[pid]
+        return Status(kept.process.name, kept.state, pid, kept.restarts, kept.ready_s, mine.cpu_s, mine.rss_bytes)
 
     async def _keep(self, kept: _Kept) -> None:
         for name in kept.process.after:

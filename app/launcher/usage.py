@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 PROC: Final = Path("/proc")
 PARENT: Final = 1
@@ -26,9 +26,13 @@ class Usage:
     rss_bytes: int
 
 
-def of_group(group: int) -> Usage:
-    """The sum over the processes of a group and all that descend from it."""
+def of_groups(groups: Iterable[int]) -> dict[int, Usage]:
+    """Of each group, the sum over its processes and all that descend from it; all as of one look."""
     processes = _all()
+    return {group: _of_group(processes, group) for group in groups}
+
+
+def _of_group(processes: Mapping[int, Sequence[str]], group: int) -> Usage:
     found = [processes[pid] for pid in _members(processes, group)]
     ticks = sum(int(n) for fields in found for n in fields[CPU])
     pages = sum(int(fields[RSS]) for fields in found)
@@ -63,8 +67,8 @@ def of_process(pid: int) -> Usage:
 
 def _all() -> dict[int, list[str]]:
     """By process id."""
-    paths = PROC.glob("[0-9]*/stat")
-    return {int(path.parent.name): fields for path in paths if (fields := _stat(path)) is not None}
+    folders = [one for one in PROC.iterdir() if one.name.isdecimal()] if PROC.exists() else []
+    return {int(one.name): fields for one in folders if (fields := _stat(one / "stat")) is not None}
 
 
 def _stat(path: Path) -> list[str] | None:
