@@ -62,7 +62,7 @@ async def test_a_broker_that_comes_back(field: Field, capsys: pytest.CaptureFixt
         assert len(gaps(engine, connection="cell")) == 1, "nothing is kept for a host application"
     await report.tried(partial(broker_forgot, field), both, name="broker forgot")
     (gap,) = gaps(engine, connection="device")
-    assert gap.since > report.episodes[-1].since - times.NANOS
+    assert gap.since > report.episodes[-1].since - 2 * times.NANOS
     await report.tried(partial(edge_node_died, field), cell, name="edge node died")
     end = times.now() - times.NANOS
     for name in ("device", "cell"):

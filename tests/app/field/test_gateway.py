@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, select
 
 from app import live, times
 from app.db import reading, writing
+from app.field.runner import EDGE_NS
 from app.gateway import Gateway
 from app.journal import Position
 from app.ledger.tables import JournalStateRow, LedgerRow
@@ -249,7 +250,7 @@ async def test_a_restart_goes_on_where_it_was(plant: Plant, redis: str, tmp_path
 async def test_a_gap_that_no_reading_tells_of_reaches_the_database(
     plant: Plant, redis: str, tmp_path: Path, database_url: str
 ) -> None:
-    """A sign of life after a restart says that changes may be missing, since what the journal knows of before."""
+    """A sign of life after a restart says that changes may be missing, since just before what the journal knows of."""
     async with _gateway(plant, redis, tmp_path, database_url):
         plant.feed(2)
         await wait_for(lambda: plant.account()[0] == 4, 20)
@@ -258,7 +259,7 @@ async def test_a_gap_that_no_reading_tells_of_reaches_the_database(
         plant.peer.inbox.put_nowait(batch((), (), at=back, continues=False))
         gap = await wait_for(lambda: [m.record for m in worker.messages if m.record.gap_since], 20)
         before = max(m.record.alive_until for m in worker.messages if m.record.count)
-        assert [(one.gap_since, one.received_time) for one in gap] == [(before, back)]
+        assert [(one.gap_since, one.received_time) for one in gap] == [(before - EDGE_NS, back)]
 
 
 async def test_a_journal_that_begins_anew_has_its_gap(
@@ -282,7 +283,8 @@ async def test_a_journal_that_begins_anew_has_its_gap(
             back = plant.start + 90 * SECOND
             plant.peer.inbox.put_nowait(batch((), (), at=back, continues=False))
             gap = await wait_for(lambda: [m.record for m in worker.messages if m.record.gap_since], 20)
-            assert [(one.gap_since, one.received_time) for one in gap] == [(plant.start + 2 * SECOND, back)]
+            alive = plant.start + 2 * SECOND
+            assert [(one.gap_since, one.received_time) for one in gap] == [(alive - EDGE_NS, back)]
 
 
 async def test_a_queue_that_lost_its_memory_is_filled_again(
