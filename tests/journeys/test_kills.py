@@ -73,7 +73,7 @@ async def counted(box: Box, connection: str) -> bool:
 def at_places(box: Box, connection: str) -> Counter[str]:
     """How many stored readings are of tags of each place, counted in the history."""
     with reading(box.engine) as session:
-        places = dict(session.execute(select(TagRow.name, TagRow.place)).tuples().all())
+        places = {row.name: row.place for row in session.execute(select(TagRow.name, TagRow.place))}
     return Counter({places[tag]: len(entries) for tag, entries in stored(box.engine, connection).items()})
 
 
