@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from sqlalchemy import select
 from app import times
 from app.db import reading
 from app.history.tables import ChunkRow
-from app.sources.tables import TagRow
+from app.sources.tables import ConnectionRow, TagRow
 from examples.tep.compare import Comparison, compare, read_log
 from tests.examples.peers import Listener
 from tests.journeys.box import Box, plants, running
@@ -70,11 +69,12 @@ async def counted(box: Box, connection: str) -> bool:
     return bool(account["read"] == account["stored"] == sum(map(len, entries)))
 
 
-def at_places(box: Box, connection: str) -> Counter[str]:
-    """How many stored readings are of tags of each place, counted in the history."""
+def at_places(box: Box, connection: str) -> dict[str, int]:
+    """How many readings are stored of the one place where all tags of a connection are, counted in the history."""
+    mine = select(TagRow.place).join(ConnectionRow, ConnectionRow.id == TagRow.connection_id)
     with reading(box.engine) as session:
-        places = {row.name: row.place for row in session.execute(select(TagRow.name, TagRow.place))}
-    return Counter({places[tag]: len(entries) for tag, entries in stored(box.engine, connection).items()})
+        (place,) = session.scalars(mine.where(ConnectionRow.name == connection).distinct())
+    return {place: sum(map(len, stored(box.engine, connection).values()))}
 
 
 async def enough(box: Box) -> bool:
