@@ -30,8 +30,13 @@ class Continuity:
         To be called before the peer, or a file of ours, has anything that a later connection could take up. Raises
         OSError.
         """
-        self._unbroken = self._unbroken and took_up and not self._written
-        if not self._unbroken and self._file is not None and not self._written:
+        if not took_up or self._written:
+            self.missed()
+
+    def missed(self) -> None:
+        """Something that the peer had for us is gone, and nobody knows when it changed. Raises OSError."""
+        self._unbroken = False
+        if self._file is not None and not self._written:
             write(self._file, b"")
             self._written = True
 

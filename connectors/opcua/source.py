@@ -244,6 +244,9 @@ class OpcUaSource:
         if self._taken is None:
             await subscription.ready(MOST_READINGS)
             self._taken = subscription.take(MOST_READINGS)
+            if self._taken.lost:
+                # How many readings were in them, and of when, the server does not say: that is an interval.
+                self._continuity.missed()
         for part in self._taken.parts:
             if self._structures is not None and part.others:
                 await self._structures.open(part.others, np.flatnonzero((part.kinds & TYPE_BITS) >= STRUCTURE).tolist())

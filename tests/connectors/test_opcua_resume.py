@@ -311,8 +311,11 @@ async def test_a_session_that_is_gone_is_forgotten_before_another_is_made(plant:
     await source.close()
 
 
-async def test_what_a_server_has_not_kept_is_counted(plant: Plant, data_dir: str) -> None:
-    """A notification that was on its way when the connection was lost, and that the server has thrown away, is told."""
+async def test_what_a_server_has_not_kept_is_counted_and_lies_in_a_gap(plant: Plant, data_dir: str) -> None:
+    """A notification that was on its way when the connection was lost, and that the server has thrown away, is told.
+
+    Nobody knows which readings were in it: the batch that tells of it does not continue what came before.
+    """
     source = source_of(plant.url, data_dir)
     await source.connect()
     await gather(source, lambda b: bool(values(b, 1)))
@@ -327,4 +330,5 @@ async def test_what_a_server_has_not_kept_is_counted(plant: Plant, data_dir: str
     batches = await gather(source, lambda b: changes[-1] in values(b, 1))
     assert [v for v in values(batches, 1) if v in changes] == changes[1:]
     assert sum(one.lost for one in batches) == 1
+    assert [one.lost for one in batches if not one.continues] == [1]
     await source.close()
