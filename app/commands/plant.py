@@ -9,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -27,7 +27,7 @@ from app.settings import settings
 from app.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -161,15 +161,15 @@ def apply(  # noqa: PLR0913 - a command's options
         changes = service.difference(engine, desired)
         number = queries.number(engine)
         if not (changes and _go_on(changes, number, yes=yes, dry_run=dry_run, json_wanted=json_)):
-            _unchanged(changes, number, json_wanted=json_, **more)
+            _unchanged(changes, number, more, json_wanted=json_)
             return
         who = getpass.getuser()
         refused = activated(engine, desired, who, override)
         applied = service.apply(engine, desired, who, refused)
-    _done(applied.number, applied.changes, sorted(refused), json_wanted=json_, **more)
+    _done(applied.number, applied.changes, sorted(refused), more, json_wanted=json_)
 
 
-def _judged(desired: Desired, *, json_wanted: bool) -> dict[str, Any]:
+def _judged(desired: Desired, *, json_wanted: bool) -> Mapping[str, object]:
     """Tell what devices will do with the models; for JSON, what is to be told in it."""
     found = portable.judged(desired)
     refusing = [*portable.refusing(desired, found)]
@@ -200,7 +200,7 @@ def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: 
             changes, would["number"], yes=asked.yes, dry_run=asked.dry_run, json_wanted=asked.json_wanted
         )
         if not wanted:
-            _unchanged(changes, would["number"], json_wanted=asked.json_wanted)
+            _unchanged(changes, would["number"], {}, json_wanted=asked.json_wanted)
             return
         applied = gateway.ask("PUT", "/api/v1/plant", {**sent, "override": asked.override.strip()[:MAX_REASON]})
     except DocumentError as error:
@@ -210,7 +210,7 @@ def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: 
             err.print(f"{asked.file}:{line}", markup=False)
         raise fail(str(error)) from error
     changes = [service.Change(**one) for one in applied["changes"]]
-    _done(applied["number"], changes, applied.get("overridden", []), json_wanted=asked.json_wanted)
+    _done(applied["number"], changes, applied.get("overridden", []), {}, json_wanted=asked.json_wanted)
 
 
 def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run: bool, json_wanted: bool) -> bool:
@@ -225,9 +225,10 @@ def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run
 
 
 def _done(
-    number: int, changes: Sequence[service.Change], refused: Sequence[str], *, json_wanted: bool,
-    **more: Any,  # noqa: ANN401 - further members of the JSON
+    number: int, changes: Sequence[service.Change], refused: Sequence[str], more: Mapping[str, object], *,
+    json_wanted: bool,
 ) -> None:
+    """`more`: further members of the JSON."""
     if json_wanted:
         as_json({"revision": number, "changes": [asdict(one) for one in changes], "overridden": list(refused), **more})
         return
@@ -238,8 +239,7 @@ def _done(
 
 
 def _unchanged(
-    changes: Sequence[service.Change], number: int, *, json_wanted: bool,
-    **more: Any,  # noqa: ANN401 - further members of the JSON
+    changes: Sequence[service.Change], number: int, more: Mapping[str, object], *, json_wanted: bool
 ) -> None:
     if json_wanted:
         as_json({"revision": number, "changes": [asdict(one) for one in changes], **more})
