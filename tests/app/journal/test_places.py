@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +66,24 @@ async def test_what_a_torn_end_takes_is_not_held(opened: Open, folder: Path) -> 
     with file.open("r+b") as content:
         content.truncate(file.stat().st_size - 10)
     assert opened().held({}, {}).places == {5: 2, 6: 4}
+
+
+async def test_a_group_that_was_written_again_elsewhere_is_held_once(folder: Path) -> None:
+    """After a failed fsync the same records lie in two files; what lies in the first one does not count."""
+    failing = iter((False, False, False, True))
+
+    def sync(fd: int) -> None:
+        if next(failing, False):
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(fd)
+
+    journal = Journal(folder, "test", commit_interval_s=0, budget=64 * MB, sync=sync)
+    await fill(journal, 1, 6)
+    journal.close()
+    assert len(list(folder.glob("*.hrj"))) == 2
+    again = Journal(folder, "test", commit_interval_s=0, budget=64 * MB)
+    assert again.held({}, {}).places == {5: 3, 6: 9}
+    again.close()
 
 
 async def test_what_damage_takes_is_of_no_place(opened: Open, folder: Path, engine: Engine) -> None:

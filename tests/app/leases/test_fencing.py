@@ -121,6 +121,18 @@ def test_what_both_gateways_journaled_is_stored_once(works: Works) -> None:
     assert sum(ledger(works).values()) == 10
 
 
+def test_of_a_record_that_is_stored_in_part_no_place_is_told(works: Works) -> None:
+    """Which of its readings were there already is known by connection: a place is never given more than it has."""
+    take(works, A, B)
+    at = times.now()
+    for values, term in (([1.0, 2.0], 1), ([1.0, 2.0, 3.0], 2)):
+        of = msgspec.structs.replace(record(1, values, at=at), places=((7, len(values)),))
+        assert works.scorer.apply(message(of, 1, term))
+    with reading(works.engine) as session:
+        rows = {(one.place_id, one.fate): one.readings for one in session.scalars(select(LedgerRow))}
+    assert rows == {(7, "stored"): 2, (0, "stored"): 1, (0, "refused"): 2}
+
+
 def test_a_record_of_which_all_is_stored_leaves_no_empty_batch(works: Works) -> None:
     """Its number is applied all the same."""
     take(works, A, B)
