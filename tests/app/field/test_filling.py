@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -18,6 +19,7 @@ from app.field.runner import Runner, Standing
 from app.journal import Journal, Position
 from app.ledger.service import Gap, gaps
 from app.ledger.tables import GapRow, LedgerRow
+from app.places import Places
 from app.readings.service import counts, history
 from app.records import Message, to_record
 from app.scoring import service as scoring
@@ -29,6 +31,8 @@ from tests.app.field.remembering import Past, Remembering
 from tests.waiting import wait_for
 
 MINUTE = 60 * SECOND
+PLACE = 5
+"""Of the first tag."""
 
 
 @dataclass
@@ -96,7 +100,8 @@ async def filling(site: Site, source: Source, *, tags: int = 2) -> AsyncIterator
     """As it runs while the source is connected."""
     bindings = tuple(TagBinding(number + 1, "x") for number in range(tags))
     connection = Connection(1, "plug", ConnectionConfig("line", {}, bindings, 1, ""))
-    means = Means(site.engine, site.journal.append, lambda: site.journal.head, site.applied)
+    places = {1: Places(np.array([1]), np.array([PLACE]))}
+    means = Means(site.engine, site.journal.append, lambda: site.journal.head, site.applied, places=places)
     made = Filling(connection, means, settle_s=0, cap_s=0.01)
     made.begin(source)
     try:
@@ -136,8 +141,9 @@ async def test_what_was_missed_is_stored_once_and_marked(site: Site) -> None:
     assert {at for at, _, backfilled in found if not backfilled} == came
     assert gap.readings == site.stored() - before == 2 * len(inside) - 5
     with reading(site.engine) as session:
-        ledger = {row.fate: row.readings for row in session.scalars(select(LedgerRow))}
-    assert ledger == {"stored": site.stored()}
+        ledger = {(row.fate, row.place_id): row.readings for row in session.scalars(select(LedgerRow))}
+    filled = sum(backfilled for _, _, backfilled in found)
+    assert ledger == {("stored", PLACE): filled, ("stored", 0): site.stored() - filled}
     assert all(one.closed for one in peer.pasts)
 
 
