@@ -20,7 +20,7 @@ from app.backup.secret import Sealer, fresh_salt, passphrase
 from app.commands.messages import ZH
 from app.db import make_engine, reading, snapshot, upgrade, writing
 from app.ledger.service import accounts
-from app.ledger.tables import JournalStateRow, LedgerRow
+from app.ledger.tables import HeldRow, JournalStateRow, LedgerRow, PlaceRow
 from app.readings.tables import BatchRow
 from app.records import Message
 from app.scoring.service import apply
@@ -66,6 +66,8 @@ def source(tmp_path: Path, database_url: str) -> Iterator[Source]:
             journal="gw", connection_id=1, epoch=1, head=5, watermark=3, read=14, held=5, stored=9, refused=0,
             dropped=0, lost_by_peer=0, segments=1, bytes=10, at=1,
         ))  # fmt: skip
+        session.add(PlaceRow(id=4, connection_id=1, path="line-2"))
+        session.add(HeldRow(journal="gw", place_id=4, held=5))
     (folder / "secret.key").write_bytes(KEY)
     (folder / "connections" / "1" / "own").mkdir(parents=True)
     (folder / "connections" / "1" / "own" / "key.pem").write_text("PRIVATE")
@@ -81,7 +83,7 @@ def everything(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
         connection = session.connection()
         found = service.tables(connection, history=True)
         rows = {one.name: sorted(map(tuple, connection.execute(select(one))), key=repr) for one in found}
-    for settled in ("ledger", "journal_states", "audit"):
+    for settled in ("ledger", "journal_states", "held_at_places", "audit"):
         del rows[settled]
     return rows
 
@@ -119,6 +121,7 @@ def test_what_the_old_journal_held_is_counted(source: Source, tmp_path: Path) ->
     assert (found.read, found.stored, found.dropped, found.held) == (14, 9, 5, 0)
     assert found.balanced
     assert found.reasons == {("dropped", service.NOT_IN_BACKUP): 5}
+    assert not any(one.held for one in found.places), "what the old journal held never comes"
 
 
 @SQLITE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from app.journal import Journal, Position
 from app.journal.frames import Kind, Meta, frame, record_payload, totals_payload
 from app.journal.index import load
-from app.records import Record
+from app.records import Record, tick
 from tests.app.journal.writer import record
 
 Open = Callable[..., Journal]
@@ -151,3 +152,16 @@ def _write_and_kill(folder: Path, size: int, enough: int) -> list[tuple[int, ...
         process.send_signal(signal.SIGKILL)
         lines += process.stdout.readlines()
     return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+
+
+async def test_the_newest_group_is_written_anew_when_it_is_opened(opened: Open, folder: Path) -> None:
+    """After a failed fsync the kernel may call its pages clean: another one makes durable what is written again."""
+    journal = opened()
+    await journal.append(tick(1))
+    journal.close()
+    (file,) = folder.glob("*.hrj")
+    content = file.read_bytes()
+    os.utime(file, (1, 1))
+    opened().close()
+    assert file.stat().st_mtime > 1
+    assert file.read_bytes() == content
