@@ -207,7 +207,7 @@ class Trial:
         """Let the peer keep something."""
         await self.until_new()
         await self.rig.leave(self.gate, self.source)
-        self.heard.broke = False
+        self.heard.broke, self.heard.told = False, 0
 
     async def until_new(self) -> None:
         """As who runs it would: a peer that is busy with so many is asked again, until there is a new number."""
@@ -273,7 +273,9 @@ class Trial:
         # Of a notification that its server has thrown away nobody knows how many readings were in it.
         if lost and not heard.told and not heard.broke and self.fault not in GARBAGE:
             self.problems.append(f"has lost {lost} and does not say so")
-        self.forgotten = kept and heard.broke
+        if heard.told and not heard.broke:
+            self.problems.append("has lost a notification that lies in no gap")
+        self.forgotten = kept and heard.broke and not heard.told
 
 
 async def trial(rig: Rig, fault: str, at: int, seed: int, *, kept: bool) -> Trial:
