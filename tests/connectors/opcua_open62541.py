@@ -38,28 +38,28 @@ async def open62541(folder: Path, module: str = "tests.connectors.opcua_open6254
     `module`: another program that serves with the same arguments.
     """
     mine = Own(folder, URI, "open62541").use()
-    with Port() as held:
-        port = held.number
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, str(port), str(folder),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            while await process.stdout.readline() != b"ready\n":
-                assert not process.stdout.at_eof(), "open62541 did not start"
-        assert process.stdin is not None
-        talk = process.stdin
-        yield Other(f"opc.tcp://127.0.0.1:{port}", mine.certificate, lambda line: talk.write(f"{line}\n".encode()))
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
+    with Port() as port:  # held until the server ends: else whoever asks for any port may be given it first
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, str(port.number), str(folder),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
         try:
-            await asyncio.wait_for(process.wait(), WITHIN_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            async with asyncio.timeout(WITHIN_S):
+                while await process.stdout.readline() != b"ready\n":
+                    assert not process.stdout.at_eof(), "open62541 did not start"
+            assert process.stdin is not None
+            talk = process.stdin
+            url = f"opc.tcp://127.0.0.1:{port.number}"
+            yield Other(url, mine.certificate, lambda line: talk.write(f"{line}\n".encode()))
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), WITHIN_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
 
 
 async def _serve(port: int, folder: Path) -> None:

@@ -122,20 +122,20 @@ def requests(browser: Browser) -> int:
 @asynccontextmanager
 async def open62541(tags: int) -> AsyncIterator[str]:
     """A server of another stack, in a process of its own; it has few continuation points for a session."""
-    with Port() as held:
-        port = held.number
-    words = (str(ROOT / "bench" / "opcua_plant.py"), "--port", str(port), "--tags", str(tags))
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, stderr=nothing)
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(SOON_S):
-            while b"ready" not in await process.stdout.readline():
-                assert process.returncode is None
-        yield f"opc.tcp://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        await process.wait()
+    with Port() as port:  # held until the server ends: else whoever asks for any port may be given it first
+        words = (str(ROOT / "bench" / "opcua_plant.py"), "--port", str(port.number), "--tags", str(tags))
+        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, stderr=nothing)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(SOON_S):
+                while b"ready" not in await process.stdout.readline():
+                    assert not process.stdout.at_eof(), "open62541 did not start"
+            yield f"opc.tcp://127.0.0.1:{port.number}"
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def test_many_children_come_by_continuation_point(data_dir: str) -> None:
