@@ -58,6 +58,12 @@ class Server:
         self._peer.tell(" ".join(map(str, words)))
         return int(await self._peer.line())
 
+    async def renew(self) -> None:
+        """Stop it and start it again where it was: the library of `o6` ends a process after ten minutes."""
+        newest = await self.tell("count")
+        await self.stop()
+        await self.start("--first", newest)
+
     async def stop(self) -> None:
         """End it as a person would."""
         await self._held.aclose()
@@ -66,7 +72,8 @@ class Server:
     async def kill(self) -> None:
         """End it as a power cut would."""
         if self._peer is not None:
-            self._peer.process.send_signal(signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                self._peer.process.send_signal(signal.SIGKILL)
             await self._peer.process.wait()
         await self.stop()
 

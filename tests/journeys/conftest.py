@@ -29,7 +29,14 @@ async def box(folder: Path) -> AsyncIterator[Box]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def field(folder: Path) -> AsyncIterator[Field]:
+async def field_of_all(folder: Path) -> AsyncIterator[Field]:
     """A box whose field is made for outages; each leaves it as it was."""
     async with field_of(folder / "outage-kinds") as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def field(field_of_all: Field) -> Field:
+    """The same, with servers that last for this journey."""
+    await field_of_all.renewed()
+    return field_of_all
