@@ -17,7 +17,7 @@ from app.durable import make_folder, sync_folder
 from app.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pydantic import SecretStr
@@ -30,55 +30,69 @@ class SealError(ValueError):
     """A sealed value cannot be opened: the key is another one, or the value was changed. Restore `secret.key`."""
 
 
-def _read_or_make(path: Path) -> bytes:
-    """The key in this file; made atomically, mode 0600, when it is not there."""
+def _make(path: Path) -> None:
+    """A new key in this file, atomically, mode 0600, unless there is one."""
+    make_folder(path.parent)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, secrets.token_bytes(_KEY))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass  # another process was first: its key counts
+    finally:
+        fresh.unlink()
+
+
+@cache
+def _made(path: Path) -> bytes:
+    """The key in this file, made when it is not there."""
     if not path.exists():
-        make_folder(path.parent)
-        fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, secrets.token_bytes(_KEY))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            pass  # another process was first: its key counts
-        finally:
-            fresh.unlink()
+        _make(path)
     # Before anything is sealed with it, whoever has made it: what is sealed outlives a power cut.
     sync_folder(path.parent)
-    key = path.read_bytes()
+    return _read(path)
+
+
+@cache
+def _read(path: Path) -> bytes:
+    """The key in this file: to open something is to read, which a disk that fails to write must not hinder."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError as error:
+        message = f"{path} is not there: restore it from the backup, or apply the plant file again"
+        raise SealError(message) from error
     if len(key) != _KEY:
         message = f"{path} is no key of {_KEY} bytes: restore it from the backup"
         raise SealError(message)
     return key
 
 
-def _key() -> bytes:
+def _key(of_file: Callable[[Path], bytes]) -> bytes:
     given = settings().secret_key
-    return _derived(given) if given is not None else _kept(settings().data_dir / "secret.key")
+    return _derived(given) if given is not None else of_file(settings().data_dir / "secret.key")
 
 
 def _derived(given: SecretStr) -> bytes:
     return hashlib.sha256(given.get_secret_value().encode()).digest()
 
 
-_kept = cache(_read_or_make)
-
-
 def seal(text: str) -> dict[str, str]:
     """What may stand in the database instead of a secret."""
     nonce = secrets.token_bytes(_NONCE)
-    return {"sealed": base64.b64encode(nonce + AESGCM(_key()).encrypt(nonce, text.encode(), b"headrace")).decode()}
+    return {"sealed": base64.b64encode(nonce + AESGCM(_key(_made)).encrypt(nonce, text.encode(), b"headrace")).decode()}
 
 
 def unseal(value: Mapping[str, object]) -> str:
     """The secret behind `{"sealed": …}`. SealError when it cannot be opened."""
+    key = AESGCM(_key(_read))
     try:
         data = base64.b64decode(str(value["sealed"]), validate=True)
-        return AESGCM(_key()).decrypt(data[:_NONCE], data[_NONCE:], b"headrace").decode()
+        return key.decrypt(data[:_NONCE], data[_NONCE:], b"headrace").decode()
     except (KeyError, binascii.Error, InvalidTag, ValueError) as error:
         message = "a sealed secret cannot be opened with this key: restore secret.key, or apply the plant file again"
         raise SealError(message) from error

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +15,19 @@ from pydantic import SecretStr
 
 from app import settings
 from app.access import seal
+from app.launcher.stack import SOURCE
+from app.selftest.preload import NoCompilerError, Preload
 from app.settings import Settings
+
+OPENS = """
+import json, sys
+from app.access import seal
+print(seal.unseal(json.loads(sys.argv[1])))
+try:
+    seal.seal("y")
+except OSError as error:
+    print(error.errno)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +68,28 @@ def test_another_key_opens_nothing(folder: Path) -> None:
     assert not seal.same(options, {"url": "u", "password": "p"})
 
 
+def test_a_disk_that_fails_hinders_nobody_who_opens(folder: Path) -> None:
+    """Sealing waits for a disk that is well; opening reads, and makes no key where there is none."""
+    try:
+        preload = Preload(folder)
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+    sealed = seal.seal("x")
+    preload.tell(sync_fails=True)
+    command = [sys.executable, "-P", "-c", OPENS, json.dumps(sealed)]
+    environment = {**os.environ, **preload.environment, "HEADRACE_DATA_DIR": str(folder), "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["x", "5"]
+    settings.use(Settings(data_dir=folder / "other"))
+    with pytest.raises(seal.SealError, match="is not there"):
+        seal.unseal(sealed)
+    assert not (folder / "other").exists()
+
+
 @pytest.mark.parametrize("value", [{"sealed": "AAAA"}, {"sealed": "no base64!"}, {"sealed": 7}, {}])
 def test_what_was_not_sealed_here_is_refused(value: dict[str, object]) -> None:
     """A cut, a forged and a missing text are one error."""
+    seal.seal("x")
     with pytest.raises(seal.SealError):
         seal.unseal(value)
 
