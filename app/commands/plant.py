@@ -193,14 +193,15 @@ class _Asked:
 def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: _Asked, *, plain: bool) -> None:
     try:
         gateway = remote.Gateway(url, remote.token(token_file), ca_file, plain=plain)
-        sent = remote.body(asked.file)
+        with remote.prepared(asked.file) as (desired, sent):
+            more = _judged(desired, json_wanted=asked.json_wanted)
         would = gateway.ask("PUT", "/api/v1/plant?dry_run=true", sent)
         changes = [service.Change(**one) for one in would["changes"]]
         wanted = changes and _go_on(
             changes, would["number"], yes=asked.yes, dry_run=asked.dry_run, json_wanted=asked.json_wanted
         )
         if not wanted:
-            _unchanged(changes, would["number"], {}, json_wanted=asked.json_wanted)
+            _unchanged(changes, would["number"], more, json_wanted=asked.json_wanted)
             return
         applied = gateway.ask("PUT", "/api/v1/plant", {**sent, "override": asked.override.strip()[:MAX_REASON]})
     except DocumentError as error:
@@ -210,7 +211,7 @@ def _apply_over(url: str, token_file: Path | None, ca_file: Path | None, asked: 
             err.print(f"{asked.file}:{line}", markup=False)
         raise fail(str(error)) from error
     changes = [service.Change(**one) for one in applied["changes"]]
-    _done(applied["number"], changes, applied.get("overridden", []), {}, json_wanted=asked.json_wanted)
+    _done(applied["number"], changes, applied.get("overridden", []), more, json_wanted=asked.json_wanted)
 
 
 def _go_on(changes: Sequence[service.Change], number: int, *, yes: bool, dry_run: bool, json_wanted: bool) -> bool:

@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import ssl
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -113,14 +114,18 @@ def token(file: Path | None) -> str:
     return found
 
 
-def body(file: Path) -> dict[str, Any]:
-    """What is sent for a plant file, checked here first: models by digest, secrets beside it. DocumentError."""
+@contextmanager
+def prepared(file: Path) -> Iterator[tuple[Desired, dict[str, Any]]]:
+    """A plant file, checked here first, as long as this context, and what is sent for it. DocumentError.
+
+    Models are sent by digest, secrets beside the document.
+    """
     document = read(file)
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as store:
         desired = check_document(document, Path(store))
-    base = Path(document.file).resolve().parent
-    secrets = {reference_key(one): resolve(one, base)[0] for one in _references(document)}
-    return {"document": by_digest(document, desired), "secrets": secrets}
+        base = Path(document.file).resolve().parent
+        secrets = {reference_key(one): resolve(one, base)[0] for one in _references(document)}
+        yield desired, {"document": by_digest(document, desired), "secrets": secrets}
 
 
 def _references(document: Document) -> Iterator[dict[str, object]]:

@@ -102,6 +102,18 @@ def test_a_file_goes_to_a_running_gateway(run: Run, plant: Path, api: Box) -> No
     assert "hunter2" not in row.document
 
 
+def test_devices_that_refuse_a_model_are_told_of_before_it_is_sent(run: Run, plant: Path, api: Box) -> None:
+    """Judged where the file is: as a warning in a person's language and in the JSON, and the file goes on its way."""
+    import_model(PACKAGE, api.folder / "models")
+    ordered = plant.read_text().replace("    window: {trigger", "    devices: [simnpu, cpu]\n    window: {trigger")
+    plant.write_text(ordered)
+    there = ["--url", api.url, "--token-file", api.token, "--dry-run"]
+    told = json.loads(run("apply", plant, "--json", *there).stdout)
+    (warned,) = told["warnings"]
+    assert (warned["pipeline"], warned["device"]) == ("tightening", "simnpu")
+    assert "Warning: tightening: simnpu" in run("apply", plant, *there).stderr
+
+
 def test_mistakes_are_found_before_anything_is_sent(run: Run, plant: Path) -> None:
     """A bad file costs no request: nobody needs to listen at the address."""
     plant.write_text(plant.read_text().replace("output: score", "output: scroe"))
