@@ -116,6 +116,10 @@ class Link:
         self.on_message: Callable[[Message], None] = lambda _message: None
         self.on_oversize: Callable[[str, int, int, int], None] = lambda _topic, _mid, _qos, _size: None
         self.on_alive: Callable[[], None] = lambda: None
+        self.on_login: Callable[[], None] = lambda: None
+        """Called when the broker is there, just before it is asked for our session. May raise OSError."""
+        self.refused = False
+        """Whether the broker has answered that it does not let us in."""
 
     @property
     def alive(self) -> bool:
@@ -140,6 +144,7 @@ class Link:
         try:
             async with asyncio.timeout(self._broker.timeout_s):
                 await self._connect(parts, host, port, context)
+                self.on_login()
                 self._client.connect(host, port, self._broker.keepalive_s, **self._connect_options())
                 self._client.loop_write()
                 present = await self._or_lost(self._open)
@@ -147,8 +152,11 @@ class Link:
             message = f"{self._broker.url}: the broker's certificate is not trusted: {error.verify_message}"
             raise RefusedError(message) from error
         except TimeoutError as error:
-            message = f"{self._broker.url}: no answer within {self._broker.timeout_s:g} s"
-            raise NotConnectedError(message) from error
+            # A busy process may see the answer and the end of the time at once: then the answer counts.
+            if not self._open.done():
+                message = f"{self._broker.url}: no answer within {self._broker.timeout_s:g} s"
+                raise NotConnectedError(message) from error
+            present = self._open.result()
         except OSError as error:
             message = f"{self._broker.url}: {error}"
             raise NotConnectedError(message) from error
@@ -210,6 +218,8 @@ class Link:
             async with asyncio.timeout(self._broker.timeout_s):
                 return await self._or_lost(answer)
         except TimeoutError as error:
+            if answer.done():
+                return answer.result()
             message = f"{self._broker.url}: no answer within {self._broker.timeout_s:g} s"
             raise NotConnectedError(message) from error
         finally:
@@ -319,6 +329,7 @@ class Link:
 
     def _connected(self, _client: Any, _userdata: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:  # noqa: ANN401 - paho's signature
         if reason.value >= FAILURE or reason.is_failure:
+            self.refused = True
             kind = NotConnectedError if str(reason) in BUSY else RefusedError
             self._lose(kind(f"{self._broker.url}: the broker refuses us: {reason}"))
         elif not self._open.done():

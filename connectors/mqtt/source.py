@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from connectors import Batch, ConnectionConfig, NotConnectedError
+from connectors import Batch, ConnectionConfig, ConnectorError, NotConnectedError
 from connectors._continuity import Continuity
 from connectors._durable import write
 from connectors.mqtt.change import Change, change
@@ -38,6 +38,8 @@ AS_ONE: Final = (
 TEXT: Final = "text/plain; charset=utf-8"
 HEARTBEAT_NS: Final = 500_000_000
 FILTERS_FILE: Final = "mqtt-filters.json"
+GIVES_S: Final = 1.0
+"""A broker gives what a session has kept right behind its answer."""
 MORE: Final = 4
 """So many times `max_waiting` may wait while a broker is asked something, whose answer comes behind it all."""
 
@@ -88,16 +90,41 @@ class MqttSource:
             will=Will(options.will.topic, options.will.offline.encode()) if options.will is not None else None,
         )
         link.on_message, link.on_oversize, link.on_alive = self._arrived, self._oversize, self._news.set
+        link.on_login = self._continuity.asks
         self._link = link
         try:
-            kept = await link.open()
+            kept = await self._opened(link)
+            ours = kept and (not self._continuity.doubtful or await self._gives(link))
             # Before we subscribe: from then on the broker keeps what a later connection would take up.
-            self._continuity.connected(took_up=kept and all(self._wanted().values()))
+            self._continuity.connected(took_up=ours and all(self._wanted().values()))
             await self._subscribe(link, kept=kept)
             await self._say_online(link)
         except BaseException:
             await self.close()
             raise
+
+    async def _opened(self, link: Link) -> bool:
+        """See `Link.open`."""
+        try:
+            return await link.open()
+        except ConnectorError:
+            if link.refused:
+                self._continuity.refused()
+            raise
+
+    async def _gives(self, link: Link) -> bool:
+        """Whether the broker gives something of a session before we have subscribed to anything in this connection.
+
+        Then it is the one that we had. One that the broker has made at a login whose answer we never saw has no
+        subscriptions; and where nothing comes, nobody can tell the two apart.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVES_S):
+                while not self._waiting:
+                    link.check()
+                    self._news.clear()
+                    await self._news.wait()
+        return bool(self._waiting)
 
     async def _say_online(self, link: Link) -> None:
         """After the subscriptions: who hears it may count on us."""

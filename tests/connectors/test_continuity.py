@@ -47,3 +47,29 @@ def test_what_is_safe_before_it_is_said_tells_nobody(tmp_path: Path) -> None:
     after = Continuity(str(tmp_path))
     after.connected(took_up=True)
     assert not after.say()
+
+
+def test_a_peer_that_was_asked_and_not_heard_may_have_begun_anew(tmp_path: Path) -> None:
+    """In doubt from the next question on, also where we were killed meanwhile, until one is answered and noted."""
+    made = Continuity(str(tmp_path))
+    made.asks()
+    assert not made.doubtful
+    made.connected(took_up=True)
+    made.asks()
+    after = Continuity(str(tmp_path))
+    for _ in range(2):
+        after.asks()
+        assert after.doubtful
+        after.refused()
+    after.connected(took_up=True)
+    after.asks()
+    assert not after.doubtful
+
+
+def test_a_peer_that_refuses_has_begun_nothing(tmp_path: Path) -> None:
+    """The next question is asked without doubt."""
+    made = Continuity(str(tmp_path))
+    for _ in range(2):
+        made.asks()
+        assert not made.doubtful
+        made.refused()
