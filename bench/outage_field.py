@@ -23,10 +23,11 @@ VAULTS: Final = {make: f"vault_{make}" for make in MAKES}
 """Connections to secured servers, which do not run at first."""
 CONNECTIONS: Final = (*MAKES, "device", "cell")
 """Those that have something to read from the first moment on."""
-TIMEOUT_S: Final = 2
+TIMEOUT_S: Final = 5
+"""A busy host keeps a sound peer waiting for seconds: connections to which nothing is done must stand that."""
 HIDDEN: Final = "N1"
 """The node that vanishes and returns: what it is given before it is found again is not read."""
-SILENT_S: Final = 2
+SILENT_S: Final = 5
 QUEUE: Final = 1000
 """Of a node, at the server: for outages of minutes. asyncua says nothing when it overflows."""
 
