@@ -46,6 +46,9 @@ contracts: setup  ## import contracts between the rooms, and dependencies
 tests: setup  ## the tests alone (TEST_ARGS="tests/launcher -k redis")
 	@$(BIN)/pytest $(TEST_ARGS)
 
+coverage: setup  ## the tests with their coverage, 90 % at least; a fourth longer, as every process is measured
+	@$(BIN)/pytest --cov --cov-report=term $(TEST_ARGS)
+
 test-accelerators: setup  ## makers' runtimes in environments of their own, which are made in .accelerators: about 2 GB
 	@$(PYTHON) setup/accelerators.py $(VENV) .accelerators
 	@$(BIN)/pytest --no-cov tests/inference/accelerators $(TEST_ARGS)

@@ -30,7 +30,7 @@ CHECKS: Final = (
     Check("contracts", ("lint-imports", "--no-cache"), "which room may import what stands in ARCHITECTURE.md"),
     Check("dependencies", ("deptry", "."), "list what is imported in pyproject.toml, then run `make constraints`"),
 )
-TESTS: Final = ("pytest", "--cov", "--cov-report=term")
+TESTS: Final = ("pytest",)
 AT_ONCE: Final = 2
 
 
