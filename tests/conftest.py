@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from app.launcher import servers
+from app.selftest.preload import NoCompilerError, Preload
 from tests.databases import empty_database
 
 # How long an example takes says something of the machine, nothing of the code.
@@ -62,3 +63,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'headrace.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def preload(tmp_path: Path) -> Preload:
+    """Built; skipped where there is no compiler, as the acceptance test leaves these faults out."""
+    try:
+        return Preload(tmp_path)
+    except NoCompilerError as error:
+        pytest.skip(str(error))

@@ -218,8 +218,6 @@ class Link:
             async with asyncio.timeout(self._broker.timeout_s):
                 return await self._or_lost(answer)
         except TimeoutError as error:
-            if answer.done():
-                return answer.result()
             message = f"{self._broker.url}: no answer within {self._broker.timeout_s:g} s"
             raise NotConnectedError(message) from error
         finally:

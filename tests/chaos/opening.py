@@ -95,9 +95,13 @@ def models(data: Path, promised: Sequence[str]) -> str:
 
 
 def gap(data: Path, promised: Sequence[str]) -> str:
-    """Until it is told it is remembered."""
+    """Until it is told it is remembered, and so is a question whose answer nobody has seen."""
     continuity = Continuity(str(data / "connections" / "1"))
+    continuity.asks()
+    doubtful = continuity.doubtful
     continuity.connected(took_up=True)
+    if promised and promised[-1] == "asked":
+        return "" if doubtful or continuity.broken else "the question is forgotten"
     return "the gap is forgotten" if promised and promised[-1] == "untold" and not continuity.broken else ""
 
 

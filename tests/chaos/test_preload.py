@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.selftest.preload import NoCompilerError, Preload
+from app.selftest.preload import Preload
 
 CHILD = """
 import os, sys, time
@@ -25,15 +25,6 @@ for _ in sys.stdin:
         said = str(error.errno)
     print(time.time_ns(), time.monotonic_ns(), said, flush=True)
 """
-
-
-@pytest.fixture
-def preload(tmp_path: Path) -> Preload:
-    """Built; skipped where there is no compiler, as the command leaves these faults out."""
-    try:
-        return Preload(tmp_path)
-    except NoCompilerError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

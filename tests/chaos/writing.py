@@ -151,9 +151,11 @@ def models(data: Path, said: Promises) -> None:
 
 
 def gap(data: Path, said: Promises) -> None:
-    """A connection did not take up where the last one ended, and nobody has been told yet; then somebody has."""
+    """A peer is asked, and did not take up where it ended last; nobody has been told yet, then somebody has."""
     for _ in range(2):
         continuity = Continuity(str(data / "connections" / "1"))
+        continuity.asks()
+        said.say("asked")
         continuity.connected(took_up=False)
         said.say("untold")
         continuity.say()

@@ -16,9 +16,7 @@ from app.launcher import servers
 from app.selftest.gate import Gate
 from connectors import Batch, ConnectionConfig, NotConnectedError, Refusal, RefusedError, TagBinding
 from connectors.mqtt.source import MqttSource
-from tests.connectors.message_gate import MessageGate
 from tests.connectors.mqtt_publisher import publish
-from tests.connectors.peer_mqtt import PACKETS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SOON_S = 10.0
@@ -112,46 +110,6 @@ async def test_a_gap_outlives_us(broker: servers.Broker, data_dir: str, topic: s
             first = await source.read()
             assert first.continues != gap
             await first.ack()
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-async def test_a_login_whose_answer_is_not_seen(
-    broker: servers.Broker, data_dir: str, topic: str, version: str, keeps: bool,  # noqa: FBT001 - a parameter
-) -> None:  # fmt: skip
-    """A broker that had forgotten us begins anew with it, and says afterwards that it has our session: that is a gap.
-
-    One that has kept it gives what came meanwhile, and nothing is missing.
-    """
-    tags, options = [TagBinding(1, f"{topic}#/x")], {"version": version, "timeout_s": 0.5}
-    async with connected(broker, data_dir, tags, **options) as source:
-        await (await source.read()).ack()
-    if not keeps:
-        async with connected(broker, data_dir + "-other", tags, **options, clean_session=True, session_expiry_s=0):
-            pass
-    async with swallowing(broker) as port:
-        lost = source_of(broker, data_dir, tags, **options, url=f"mqtt://127.0.0.1:{port}")
-        with pytest.raises(NotConnectedError):
-            await lost.connect()
-    await publish(broker, topic, *numbers(5))
-    async with connected(broker, data_dir, tags, **options) as source:
-        await publish(broker, topic, json.dumps({"x": 99}).encode())
-        batches = await gather(source, lambda b: 99.0 in values(b))
-    assert values(batches) == [*(float(n) for n in range(5) if keeps), 99.0]
-    assert [one.continues for one in batches] == [keeps, *(True for _ in batches[1:])]
-    async with connected(broker, data_dir, tags, **options) as source:
-        assert (await source.read()).continues, "and it is said once"
-
-
-@asynccontextmanager
-async def swallowing(broker: servers.Broker) -> AsyncIterator[int]:
-    """The port of a way on which the broker hears us, and nothing comes back."""
-    gate = MessageGate(broker.host, broker.port, PACKETS)
-    gate.fail("stalled", 1)
-    await gate.start()
-    try:
-        yield gate.port
-    finally:
-        await gate.close()
 
 
 async def test_clean_session(broker: servers.Broker, data_dir: str, topic: str, version: str) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
@@ -16,7 +14,7 @@ from sqlalchemy import Engine
 from app.access.service import audit_page
 from app.db import UnreachableError
 from app.field.steps import STEP_NS, Steps, audited
-from app.selftest.preload import NoCompilerError, Preload
+from app.selftest.preload import Preload
 from tests.waiting import wait_for
 
 CHILD = """
@@ -67,12 +65,8 @@ def test_a_clock_that_is_set_is_seen_once(by: int, sign: int) -> None:
     assert (steps.look(), steps.look()) == (sign * by, 0)
 
 
-def test_a_process_whose_clock_steps_says_so(tmp_path: Path) -> None:
+def test_a_process_whose_clock_steps_says_so(preload: Preload) -> None:
     """Ahead, behind, right again: each way by itself, as the acceptance test does it to a gateway."""
-    try:
-        preload = Preload(tmp_path)
-    except NoCompilerError as error:
-        pytest.skip(str(error))
     with subprocess.Popen(
         [sys.executable, "-c", CHILD], env={**os.environ, **preload.environment}, stderr=subprocess.PIPE, text=True
     ) as process:
