@@ -96,6 +96,17 @@ def test_the_cpu_passes_what_bare_onnx_runtime_passes(every: tuple[Case, ...], o
     assert {one.name for one in loose} & set(alone)
 
 
+def test_whole_networks_are_among_them(every: tuple[Case, ...], on_cpu: tuple[Result, ...]) -> None:
+    """Nine networks of the package, fed as ONNX's own runner feeds them, against the answers it keeps."""
+    networks = {one.name: one for one in every if one.kind == "real"}
+    assert len(networks) == 9
+    assert {one.case for one in on_cpu if one.kind == "real" and one.outcome == "passed"} == {*networks}
+    ((image,), (answer,)), = networks["test_resnet50"].vectors
+    assert image.shape == (1, 3, 224, 224)
+    assert (image.min(), image.ravel()[1]) == (0, np.float32(1 / image.size))
+    assert answer.shape == (1, 1000)
+
+
 def test_another_answer_is_seen(every: tuple[Case, ...]) -> None:
     """A case whose expected value is a little off differs, by so much; one of another shape or type says so."""
     chosen = _case(every, "test_abs")
