@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from app.records import Message, Record, WindowBlock
+    from app.messages import Message
+    from app.records import Record, WindowBlock
 
 OVERLAP_NS: Final = 120 * times.NANOS
 """So long after a takeover the new holder may be sent what the old one has journaled: what was not acknowledged, and

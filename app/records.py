@@ -198,20 +198,6 @@ class WindowBlock(msgspec.Struct, array_like=True, frozen=True):
     """Of that lease."""
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True):
-    """One Celery message: a journal record under its id, with the windows it closed."""
-
-    version: int
-    """1."""
-    journal: str
-    epoch: int
-    number: int
-    record: Record
-    windows: tuple[WindowBlock, ...]
-    term: int = 0
-    """Of the lease under which the record was read; 0 where there is one gateway."""
-
-
 class Columns(msgspec.Struct, array_like=True, frozen=True):
     """What `columns` unpacks to."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from app.certificates.schemas import Subject
+from app.certificates.schemas import Standing, Subject
 from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
 from inference import InferenceError, Options, backend
 from inference.adapters.tensors import numpy_dtype
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from app.certificates.schemas import Standing
     from app.pipelines.schemas import PipelineSpec
     from inference import Backend, Device, Model, Session
 

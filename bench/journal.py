@@ -32,11 +32,12 @@ from app.field.snapshots import Snapshots
 from app.field.windowing import Windowing
 from app.journal import Journal
 from app.launcher import servers
+from app.messages import Message
 from app.pipelines.schemas import InputSpec, PipelineSpec, WindowSpec
 from app.pipelines.service import Version, window_spec
 from app.queue import CONTENT_TYPE, Door
 from app.readings.tables import AppliedRow
-from app.records import Message, to_record
+from app.records import to_record
 from app.tables import metadata
 from connectors import Batch
 

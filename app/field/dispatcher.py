@@ -8,8 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
-
 from app import times
 from app.field.blocking import blocking
 from app.field.flight import Flight, is_applied
@@ -28,8 +26,8 @@ from app.log import (
     PIPELINE_UNUSABLE,
     get_logger,
 )
+from app.messages import VERSION, Message, encoded
 from app.pipelines import service as pipelines
-from app.records import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -54,7 +52,6 @@ IDLE_ADVANCE_S: Final = 10.0
 """The same while only ticks, which are never sent, wait for it."""
 RECORDS: Final = 64
 """Read at a time."""
-MESSAGE_VERSION: Final = 1
 
 
 class Dispatcher:
@@ -275,8 +272,7 @@ class Dispatcher:
             self._skipped.setdefault(entry.position.epoch, set()).add(entry.position.number)
             return
         record, term = entry.record, lane.windowing.term(entry.record.connection)
-        made = Message(MESSAGE_VERSION, self._journal.id, *entry.position, record, tuple(windows), term)
-        message = msgspec.msgpack.encode(made)
+        message = encoded(Message(VERSION, self._journal.id, *entry.position, record, tuple(windows), term))
         await self._flight.room(len(message), 1 if lane.end is None else SHARE)
         orders = tuple(self.known[one.version_id].spec.devices for one in windows if one.version_id in self.known)
         await self._sending.send(entry.position, message, orders)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from app.field.routing import Order
     from app.journal import Position
     from app.journal.service import Progress
+    from app.messages import Order
 
 MAX_BYTES: Final = 64 * 2**20
 """In flight at most, whatever the number of batches."""
@@ -20,6 +20,10 @@ LONGEST_S: Final = 300.0
 """The back-off between repeats ends here, below the queue's visibility time-out."""
 OVERTAKEN: Final = 4
 """For what was overtaken it ends at so many times the first wait: the workers are well, and have let go of it."""
+
+
+Queues = tuple[str, ...]
+"""That a message goes through, one after the other."""
 
 
 @dataclass(slots=True)
@@ -30,8 +34,8 @@ class Flying:
     first_sent_at: float
     sent_at: float
     """Monotonic seconds; `sent_at` is that of the newest copy."""
-    queue: str
-    """Where the newest copy went."""
+    way: Queues
+    """Which the newest copy goes through."""
     orders: Sequence[Order]
     """Of devices, one for each of its pipelines."""
     sent: int = 1
@@ -50,10 +54,10 @@ class Flight:
         self._landed = asyncio.Event()
         self.was_full = False
         """Whether it ever was: then all that an earlier process had under way is under way again."""
-        self._in_queue: Counter[str] = Counter()
-        self._moved_at: dict[str, float] = {}
-        self._newest_applied: dict[str, float] = {}
-        """By queue: when the newest of its applied messages was first sent. Queues keep their order, but for what was
+        self._on_way: Counter[Queues] = Counter()
+        self._moved_at: dict[Queues, float] = {}
+        self._newest_applied: dict[Queues, float] = {}
+        """By way: when the newest of its applied messages was first sent. Queues keep their order, but for what was
         lost; one may be slower than another."""
 
     def __len__(self) -> int:
@@ -74,17 +78,17 @@ class Flight:
             await self._landed.wait()
 
     def sent(
-        self, position: Position, message: bytes, now: float, queue: str = "", orders: Sequence[Order] = ()
+        self, position: Position, message: bytes, now: float, way: Queues = (), orders: Sequence[Order] = ()
     ) -> None:
-        """It is under way. `orders`: by which its queue was chosen."""
-        self._enter(queue, now)
-        self._flying[position] = Flying(message, now, now, queue, orders)
+        """It is under way. `orders`: by which its way was chosen."""
+        self._enter(way, now)
+        self._flying[position] = Flying(message, now, now, way, orders)
         self._bytes += len(message)
 
-    def _enter(self, queue: str, now: float) -> None:
-        if not self._in_queue[queue]:
-            self._moved_at[queue] = now
-        self._in_queue[queue] += 1
+    def _enter(self, way: Queues, now: float) -> None:
+        if not self._on_way[way]:
+            self._moved_at[way] = now
+        self._on_way[way] += 1
 
     def land(self, seen: Progress, now: float) -> int:
         """Take out what is applied; returns how many messages that were."""
@@ -92,10 +96,10 @@ class Flight:
         for position in done:
             one = self._flying.pop(position)
             self._bytes -= len(one.message)
-            self._in_queue[one.queue] -= 1
-            newest = self._newest_applied.get(one.queue, one.first_sent_at)
-            self._newest_applied[one.queue] = max(newest, one.first_sent_at)
-            self._moved_at[one.queue] = now
+            self._on_way[one.way] -= 1
+            newest = self._newest_applied.get(one.way, one.first_sent_at)
+            self._newest_applied[one.way] = max(newest, one.first_sent_at)
+            self._moved_at[one.way] = now
         if done:
             self._landed.set()
         return len(done)
@@ -109,12 +113,12 @@ class Flight:
 
     def _is_overdue(self, one: Flying, now: float) -> bool:
         waited, often = now - one.sent_at, int(2 ** (one.sent - 1))
-        if one.sent_at < self._newest_applied.get(one.queue, float("-inf")):
+        if one.sent_at < self._newest_applied.get(one.way, float("-inf")):
             return waited > self._after * min(often, OVERTAKEN)
-        return waited > min(self._after * often, LONGEST_S) and now - self._moved_at[one.queue] > self._after
+        return waited > min(self._after * often, LONGEST_S) and now - self._moved_at[one.way] > self._after
 
-    def repeat(self, position: Position, now: float, queue: str | None = None, *, anew: bool = False) -> None:
-        """It was sent once more, to another queue where one is given: there it has waited for nothing yet.
+    def repeat(self, position: Position, now: float, way: Queues | None = None, *, anew: bool = False) -> None:
+        """It was sent once more, another way where one is given: there it has waited for nothing yet.
 
         `anew`: the one before was let go of for a reason that is known, and over.
         """
@@ -123,35 +127,33 @@ class Flight:
             return
         one.sent_at = now
         one.sent = 1 if anew else one.sent + 1
-        if queue not in {None, one.queue}:
-            self._in_queue[one.queue] -= 1
-            self._enter(queue, now)
-            one.queue, one.sent = queue, 1
+        if way is not None and way != one.way:
+            self._on_way[one.way] -= 1
+            self._enter(way, now)
+            one.way, one.sent = way, 1
 
     def everything(self) -> list[tuple[Position, bytes]]:
         """All that is under way."""
         return [(position, one.message) for position, one in self._flying.items()]
 
-    def by_queue(self) -> dict[str, list[tuple[Position, bytes]]]:
-        """The same by the queue that each was sent to."""
-        found: dict[str, list[tuple[Position, bytes]]] = {}
+    def by_way(self) -> dict[Queues, list[tuple[Position, bytes]]]:
+        """The same by the queues that each goes through."""
+        found: dict[Queues, list[tuple[Position, bytes]]] = {}
         for position, one in self._flying.items():
-            found.setdefault(one.queue, []).append((position, one.message))
+            found.setdefault(one.way, []).append((position, one.message))
         return found
 
     def get(self, position: Position) -> Flying | None:
         """It, while it is under way."""
         return self._flying.get(position)
 
-    def within(self, queue: str) -> int:
-        """Messages under way in this queue."""
-        return self._in_queue[queue]
+    def within(self, *way: str) -> int:
+        """Messages under way through these queues."""
+        return self._on_way[way]
 
-    def stranded(self, goes: Callable[[str, Sequence[Order]], bool]) -> list[tuple[Position, bytes]]:
-        """Those that no longer go where they were sent. `goes`: whether a message of these orders goes to a queue."""
-        return [
-            (position, one.message) for position, one in self._flying.items() if not goes(one.queue, one.orders)
-        ]
+    def stranded(self, goes: Callable[[Queues, Sequence[Order]], bool]) -> list[tuple[Position, bytes]]:
+        """Those that no longer go as they were sent. `goes`: whether a message of these orders goes through queues."""
+        return [(position, one.message) for position, one in self._flying.items() if not goes(one.way, one.orders)]
 
 
 def is_applied(position: Position, seen: Progress) -> bool:

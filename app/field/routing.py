@@ -1,16 +1,18 @@
-"""Which queue a message goes to: by the order of devices of its pipelines, and by what the workers say they have."""
+"""Which queues a message goes through: by the orders of devices of its pipelines, and by what workers say they have."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from app.log import WORK_BACK, WORK_MOVED, get_logger
+from app.messages import MOST_STOPS, Stop
 from app.queue import DEFAULT_QUEUE, queue_of
 from inference.devices import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from app.messages import Order, Way
     from app.workers import WorkerLive
 
 log = get_logger(__name__)
@@ -19,9 +21,6 @@ GONE_S: Final = 3.0
 """A worker that is not heard of for so long is gone: Redis may have been emptied, and is told again meanwhile."""
 PATIENCE_S: Final = 60.0
 """Work that may run nowhere else waits so long for the device that it had: a worker that is started again is back."""
-
-Order = tuple[str, ...]
-"""The devices of a pipeline, as it names them."""
 
 
 class Router:
@@ -53,8 +52,23 @@ class Router:
             self._known[order] = self._wish(order)
             self._say(order)
 
+    def way(self, orders: Sequence[Order]) -> Way:
+        """For a message with windows of pipelines with these orders of devices, in its order; empty: without any.
+
+        At the first stop all are run that no later one is for: those that its workers have the wished device of, and
+        those whose devices nobody has, which are refused there.
+        """
+        made = [Stop(self.queue(orders))]
+        left = [order for order in dict.fromkeys(orders) if self._wants_away(order, made[0].queue)]
+        while left and len(made) < MOST_STOPS:
+            queue = self.queue(left)
+            here = tuple(order for order in left if not self._wants_away(order, queue))
+            made.append(Stop(queue, here))
+            left = [order for order in left if order not in here]
+        return tuple(made)
+
     def queue(self, orders: Sequence[Order]) -> str:
-        """For a message with windows of pipelines with these orders of devices, in its order; empty: without any."""
+        """The first stop: where most of them can be run, then where most have what they wish for."""
         if self.fixed is not None:
             return self.fixed
         wishes = list(dict.fromkeys(wish for order in orders if (wish := self._of(order)) is not None))
@@ -65,6 +79,11 @@ class Router:
     def serves(self, queue: str) -> bool:
         """Whether a worker takes from it; of the one that every worker serves it is not asked."""
         return queue in {self.fixed, DEFAULT_QUEUE} or queue in self._served
+
+    def _wants_away(self, order: Order, queue: str) -> bool:
+        """Whether another queue that is served has the device it wishes for, and not every worker of this one does."""
+        wish = None if self.fixed is not None else self._of(order)
+        return wish not in {None, queue} and wish in self._served and self._worth(queue, [order]) < (1, 1)
 
     def _of(self, order: Order) -> str | None:
         if order not in self._known:

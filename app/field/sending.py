@@ -12,13 +12,15 @@ from app.errors import QueueError
 from app.field.blocking import blocking
 from app.field.outage import Outage
 from app.log import MESSAGES_SENT_AGAIN, QUEUE_BACK, QUEUE_LOST, WORKERS_UNREADABLE, get_logger
+from app.messages import onward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from app.field.flight import Flight
-    from app.field.routing import Order, Router
+    from app.field.flight import Flight, Queues
+    from app.field.routing import Router
     from app.journal import Position
+    from app.messages import Order
     from app.queue import Door
 
 log = get_logger(__name__)
@@ -55,8 +57,8 @@ class Sending:
 
     async def send(self, position: Position, message: bytes, orders: Sequence[Order]) -> None:
         """Until the queue has it; then it is under way. `orders`: of devices, of the pipelines of its windows."""
-        queue = await self._put(position, message, orders)
-        self._flight.sent(position, message, time.monotonic(), queue, orders)
+        way = await self._put(position, message, orders)
+        self._flight.sent(position, message, time.monotonic(), way, orders)
 
     async def follow(self) -> None:
         """Learn what the workers have, once a second, and send on what waits where nobody is any more."""
@@ -75,8 +77,8 @@ class Sending:
         self._router.learn(found, now)
         await self._again(self._flight.stranded(self._goes), "moved")
 
-    def _goes(self, queue: str, orders: Sequence[Order]) -> bool:
-        return self._router.serves(queue) or self._router.queue(orders) == queue
+    def _goes(self, way: Queues, orders: Sequence[Order]) -> bool:
+        return all(map(self._router.serves, way)) or way == tuple(stop.queue for stop in self._router.way(orders))
 
     async def check_mark(self) -> None:
         """Send everything again when the queue has lost its memory, or when this is the first look at it."""
@@ -93,18 +95,22 @@ class Sending:
             await self._again(self._flight.everything(), "queue_lost_its_memory", anew=True)
 
     async def chase(self) -> None:
-        """Send again what is late, unless all of its queue still lies there: then no worker takes it."""
-        late: dict[str, list[tuple[Position, bytes]]] = {}
+        """Send again what is late, unless as much lies in its queues as went there: then no worker takes it."""
+        late: dict[Queues, list[tuple[Position, bytes]]] = {}
         for position, message in self._flight.overdue(time.monotonic()):
             if (one := self._flight.get(position)) is not None:
-                late.setdefault(one.queue, []).append((position, message))
-        for queue, messages in late.items():
+                late.setdefault(one.way, []).append((position, message))
+        for way, messages in late.items():
             try:
-                waiting = await self._in_thread(self._door.waiting, queue)
+                waiting = await self._waiting(way)
             except QueueError:
                 return
-            if waiting < self._flight.within(queue):
+            if waiting < self._flight.within(*way):
                 await self._again(messages, "time_out")
+
+    async def _waiting(self, way: Queues) -> int:
+        """Messages in all of these queues. Raises QueueError."""
+        return sum([await self._in_thread(self._door.waiting, queue) for queue in way])
 
     async def database_back(self) -> None:
         """Send again at once what workers have taken while the database was away: they have let go of it.
@@ -112,9 +118,9 @@ class Sending:
         Of a queue in which all of its messages still lie, nobody has taken any.
         """
         taken: list[tuple[Position, bytes]] = []
-        for queue, messages in self._flight.by_queue().items():
+        for way, messages in self._flight.by_way().items():
             try:
-                waiting = await self._in_thread(self._door.waiting, queue)
+                waiting = await self._waiting(way)
             except QueueError:
                 return
             taken += messages if waiting < len(messages) else []
@@ -131,21 +137,21 @@ class Sending:
         for position, message in messages:
             one = self._flight.get(position)
             if one is not None and not self._applied(position):
-                queue = await self._put(position, message, one.orders)
-                self._flight.repeat(position, time.monotonic(), queue, anew=anew)
+                way = await self._put(position, message, one.orders)
+                self._flight.repeat(position, time.monotonic(), way, anew=anew)
 
-    async def _put(self, position: Position, message: bytes, orders: Sequence[Order]) -> str:
-        """Into the queue that is right now, which is returned."""
+    async def _put(self, position: Position, message: bytes, orders: Sequence[Order]) -> Queues:
+        """On the way that is right now, whose queues are returned."""
         name = f"{self._journal}:{position.epoch}:{position.number}"
         while True:
-            queue = self._router.queue(orders)
+            first, *later = self._router.way(orders)
             try:
-                await self._in_thread(self._door.send, message, queue, name)
+                await self._in_thread(self._door.send, onward(message, tuple(later)), first.queue, name)
             except QueueError as error:
                 await self._outage.wait(error)
             else:
                 self._outage.over()
-                return queue
+                return (first.queue, *(stop.queue for stop in later))
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
         """The door takes one call at a time."""

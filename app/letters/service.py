@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Engine
     from sqlalchemy.orm import Session
 
-    from app.records import Message, WindowBlock
+    from app.messages import Message
+    from app.records import WindowBlock
 
 LONGEST_S: Final = 900
 """Whoever began on another host longer ago is dead: no task may run longer (`app.queue.CONFIGURATION`)."""
@@ -59,8 +60,7 @@ def begin(engine: Engine, message: Message) -> int | None:
 
     What is noted survives this process, which is all it is for: nobody waits for the disk.
     """
-    key = {"journal": message.journal, "epoch": message.epoch, "number": message.number}
-    now, me = times.now(), lives.me()
+    key, now, me = _key(message), times.now(), lives.me()
     with noting(engine) as session:
         if _is_applied(session, message):
             return None
@@ -70,11 +70,11 @@ def begin(engine: Engine, message: Message) -> int | None:
         there = session.execute(select(_attempts).where(mine).with_for_update()).one_or_none()
         if there is None:
             return None
-        gone = lives.is_gone(there.process)
+        gone = lives.is_gone(there.process) if there.process else False
         if gone is None:
             gone = there.at < now - LONGEST_S * times.NANOS
         deaths = int(there.deaths) + gone
-        if gone:
+        if gone or not there.process:
             session.execute(update(_attempts).where(mine).values(deaths=deaths, process=me, at=now))
         return deaths
 
@@ -99,11 +99,21 @@ def _is_applied(session: Session, message: Message) -> bool:
     return bool(session.scalar(select(exists().where(mark) | exists().where(one))))
 
 
+def left(engine: Engine, message: Message) -> None:
+    """Note that this process is done with a message that another one goes on with: it is not the one that dies."""
+    with noting(engine) as session:
+        mine = _is(_key(message)) & (_attempts.c.process == lives.me())
+        session.execute(update(_attempts).where(mine).values(process=""))
+
+
 def ended(session: Session, message: Message) -> None:
     """In the transaction that applies it."""
     if message.windows:
-        key = {"journal": message.journal, "epoch": message.epoch, "number": message.number}
-        session.execute(delete(_attempts).where(_is(key)))
+        session.execute(delete(_attempts).where(_is(_key(message))))
+
+
+def _key(message: Message) -> dict[str, Any]:
+    return {"journal": message.journal, "epoch": message.epoch, "number": message.number}
 
 
 def keep(session: Session, letter: Mapping[str, Any], block: WindowBlock, wanted: Sequence[int]) -> None:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from app.backfill.service import Work
     from app.inferring import Scored
     from app.letters.service import Work as Letter
-    from app.records import Message, Record, WindowBlock
+    from app.messages import Message
+    from app.records import Record, WindowBlock
 
 TryAgainError: Final = (*UnreachableError, IntegrityError)
 """The database does not answer, or another transaction was in the way: nothing was applied, try again."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from app import longlived
+from app import answers, longlived
 from app.certificates.queries import standing
 from app.db import make_engine
 from app.errors import QueueError
@@ -26,10 +26,10 @@ from app.log import (
     QUEUE_LOST,
     get_logger,
 )
+from app.messages import Message, decoded, encoded
 from app.pipelines.service import Version, versions
 from app.probing import Prober
 from app.queue import TASK, celery, door, recompute, ring
-from app.records import Message
 from app.scoring import service
 from app.sessions import Sessions
 from app.settings import settings
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from app.records import WindowBlock
 
 _log = get_logger(__name__)
-_decoder = msgspec.msgpack.Decoder(Message)
 
 TRIES: Final = 3
 """A transaction that gave way to another goes through at once; a database that is away is the gateway's to wait for."""
@@ -61,22 +60,22 @@ class Scorer:
         sessions: Sessions,
         tell: Callable[[], None],
         filled: Callable[[], None] = lambda: None,
+        send: Callable[[bytes, str, str], None] = lambda body, queue, name: door().send(body, queue, name),
     ) -> None:
         """Nothing is opened yet. `tell`: says that the outbox has something new, `filled` that a gap is filled.
 
-        Both may raise QueueError.
+        `send`: puts a message into a queue, under a name (`Door.send`). All three may raise QueueError.
         """
         self.engine = engine
         self.tell = tell
         self.sessions = sessions
-        self._filled = filled
+        self._filled, self._send = filled, send
         self._known: dict[int, Version] = {}
 
     def apply(self, body: bytes) -> bool:
         """Score and store one message; False when nothing changed. Whatever is not applied the gateway sends again."""
         try:
-            message = _decoder.decode(body)
-            return self._apply(message)
+            return self._apply(decoded(body))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             _log.exception(BATCH_REFUSED, bytes=len(body), reason=str(error))
         except service.TryAgainError as error:
@@ -93,10 +92,12 @@ class Scorer:
         if deaths is None:
             return self._repeated(message)
         why = self._learn({block.version_id for block in message.windows})
-        known = self._known
-        blocks = [(known[one.version_id], one) for one in message.windows if one.version_id in known]
+        answered = self._answered(message, deaths)
+        if message.stops:
+            self._hand_on(message, answered)
+            return False
+        scored = [one for _, one in sorted(answered.items())]
         unscored = [(one, why[one.version_id]) for one in message.windows if one.version_id in why]
-        scored = self._scored(blocks, deaths) if blocks else []
         stored = self._store(message, scored, unscored)
         if stored and (scored or message.record.events):
             # The gateway looks by itself, too: a bell that does not ring costs time, nothing else.
@@ -106,6 +107,31 @@ class Scorer:
             with suppress(QueueError):
                 self._filled()
         return stored or self._repeated(message)
+
+    def _answered(self, message: Message, deaths: int) -> dict[int, Scored]:
+        """By its place in the message, each block that earlier workers ran, and those that no later one is for."""
+        there = [self._known.get(one.version_id) for one in message.windows]
+        known = {at: version for at, version in enumerate(there) if version is not None}
+        given = {
+            at: answers.unpacked(self.sessions, known[at], message.windows[at], body)
+            for at, body in message.answers if at in known
+        }  # fmt: skip
+        later = {order for stop in message.stops for order in stop.orders}
+        mine = [at for at, version in known.items() if at not in given and version.spec.devices not in later]
+        scored = self._scored([(known[at], message.windows[at]) for at in mine], deaths) if mine else []
+        return {**given, **dict(zip(mine, scored, strict=True))}
+
+    def _hand_on(self, message: Message, answered: dict[int, Scored]) -> None:
+        """To the next stop. What does not get there the gateway sends again."""
+        first, *later = message.stops
+        done = tuple((at, answers.packed(one)) for at, one in answered.items())
+        onward = msgspec.structs.replace(message, stops=tuple(later), answers=done)
+        if message.windows:
+            letters.left(self.engine, message)
+        try:
+            self._send(encoded(onward), first.queue, f"{message.name}:{first.queue}")
+        except QueueError as error:
+            _log.error(QUEUE_LOST, reason=str(error))
 
     def _repeated(self, message: Message) -> bool:
         _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)

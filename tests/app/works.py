@@ -15,11 +15,12 @@ from app import tables
 from app.certificates.queries import standing
 from app.db import make_engine, writing
 from app.errors import QueueError
+from app.messages import Message
 from app.models.tables import ModelRow
 from app.northbound.tables import SubscriptionRow
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.plant.tables import PlantRevisionRow
-from app.records import Message, Record, WindowBlock, to_record
+from app.records import Record, WindowBlock, to_record
 from app.scoring.tasks import Scorer
 from app.sessions import Sessions
 from app.sources.tables import ConnectionRow, TagRow

@@ -21,8 +21,8 @@ from app.commands.messages import ZH
 from app.db import make_engine, reading, snapshot, upgrade, writing
 from app.ledger.service import accounts
 from app.ledger.tables import HeldRow, JournalStateRow, LedgerRow, PlaceRow
+from app.messages import Message
 from app.readings.tables import BatchRow
-from app.records import Message
 from app.scoring.service import apply
 from app.settings import Settings
 from inference.model import load_model

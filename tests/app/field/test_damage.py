@@ -17,9 +17,9 @@ from app.journal.frames import OVERHEAD, Position, record_payload
 from app.journal.segment import totals_frame
 from app.ledger.service import Account, accounts
 from app.ledger.tables import GapRow, LedgerRow
+from app.messages import Message
 from app.queue import CONTENT_TYPE, Door
 from app.readings.tables import AppliedRow, BatchRow, WatermarkRow
-from app.records import Message
 from app.scoring.service import apply
 from app.settings import Settings
 from tests.app.field.doubles import SECOND

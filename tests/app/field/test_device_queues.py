@@ -18,6 +18,7 @@ import pytest
 import structlog
 from sqlalchemy import select
 
+import inference
 from app import times, workers
 from app.db import reading, upgrade, writing
 from app.gateway import Gateway
@@ -29,6 +30,7 @@ from app.settings import Settings, inherited
 from app.workers import WorkerLive
 from tests.app.field.doubles import SECOND, Consumer, Peer, Plug, batch
 from tests.app.works import INPUTS, LENGTH, Works
+from tests.inference import vulkan
 from tests.inference.onnx_graphs import FLOAT, build, constant, node, value
 from tests.inference.plugins import needs_compiler
 from tests.waiting import wait_for
@@ -238,6 +240,38 @@ async def test_a_device_that_its_worker_loses_moves_its_work_though_the_worker_l
             gone = "no queue of its class is served"
             await wait_for(lambda: "infer.simnpu" not in line.announced()[npu.pid].queues, 90, gone)
             await line.answered_on("cpu")
+
+
+@pytest.mark.skipif(inference.backend("webgpu").absent() is not None, reason=f"no WebGPU here: {vulkan.MISSING}")
+async def test_pipelines_on_the_same_readings_whose_devices_are_at_two_workers(line: Line) -> None:
+    """Each is answered where its device is, both of a message or none; killed, the other worker answers both."""
+    drawn = line.another("webgpu", "cpu")
+    nothing = {"VK_DRIVER_FILES": "", "VK_ICD_FILENAMES": "", "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "0"}
+    with ExitStack() as held:
+        npu = held.enter_context(line.worker("npu", **nothing))
+        gpu = held.enter_context(line.worker("gpu", SIMNPU_DEVICES="0"))
+        assert "webgpu" not in (await line.ready(npu, "infer.simnpu")).classes
+        assert "simnpu" not in (await line.ready(gpu, "infer.webgpu")).classes
+        async with line.gateway() as gateway:
+            line.feed(LENGTH)
+            await line.answered_on("simnpu:0")
+            await line.answered_on("webgpu:0", drawn)
+            kill(gpu)
+            line.feed(EACH)
+            await line.answered_on("cpu", drawn)
+            await line.answered_on("simnpu:0")
+            gpu = held.enter_context(line.worker("gpu", SIMNPU_DEVICES="0"))
+            await line.ready(gpu, "infer.webgpu")
+            await line.answered_on("webgpu:0", drawn)
+            await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 60, "all is applied")
+    first, second = line.answers(), line.answers(drawn)
+    assert [one.sequence for one in first] == [one.sequence for one in second] == list(range(1, len(first) + 1))
+    answered = [(one, other) for one, other in zip(first, second, strict=True) if not one.reason.startswith("no_data")]
+    assert {one.reason for pair in answered for one in pair} == {""}
+    assert {one.device for one in first if not one.reason} == {"simnpu:0"}
+    for one, other in answered:
+        assert one.outputs["score"] == pytest.approx(other.outputs["score"])
+        assert (one.number, one.input_digest) == (other.number, other.input_digest)
 
 
 async def test_a_fixed_queue_takes_everything_as_before(line: Line) -> None:

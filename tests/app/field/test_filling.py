@@ -19,9 +19,10 @@ from app.field.runner import Runner, Standing
 from app.journal import Journal, Position
 from app.ledger.service import Gap, gaps
 from app.ledger.tables import GapRow, LedgerRow
+from app.messages import Message
 from app.places import Places
 from app.readings.service import counts, history
-from app.records import Message, to_record
+from app.records import to_record
 from app.scoring import service as scoring
 from app.sources.service import Connection
 from app.sources.tables import ConnectionRow, TagRow

@@ -111,7 +111,7 @@ def test_a_slow_queue_is_not_overtaken_by_a_fast_one() -> None:
     """What is applied out of one says nothing of what waits in another; each is stalled by itself."""
     flight = Flight(64, 10)
     for number in range(1, 6):
-        flight.sent(Position(1, number), b"x", number / 1000, "fast" if number % 2 else "slow")
+        flight.sent(Position(1, number), b"x", number / 1000, ("fast",) if number % 2 else ("slow",))
     flight.land(Progress({1: 0}, {1: {2}}), 9.0)
     flight.land(Progress({1: 0}, {1: {2, 3, 5}}), 11.0)
     assert [position.number for position, _ in flight.overdue(11.5)] == [1]
@@ -124,10 +124,10 @@ def test_a_message_that_goes_elsewhere_waits_there_anew() -> None:
     """It counts for its new queue, from then on, and with the first wait."""
     flight = _flight(1)
     flight.repeat(Position(1, 1), 15.0)
-    assert [one.number for one, _ in flight.stranded(lambda queue, _: queue == "there")] == [1]
-    flight.repeat(Position(1, 1), 20.0, "there")
-    assert (flight.within(""), flight.within("there")) == (0, 1)
-    assert flight.stranded(lambda queue, _: queue == "there") == []
+    assert [one.number for one, _ in flight.stranded(lambda way, _: way == ("there",))] == [1]
+    flight.repeat(Position(1, 1), 20.0, ("there",))
+    assert (flight.within(), flight.within("there")) == (0, 1)
+    assert flight.stranded(lambda way, _: way == ("there",)) == []
     assert flight.overdue(29.0) == []
     assert len(flight.overdue(31.0)) == 1
 

@@ -20,13 +20,13 @@ from app.field.runner import EDGE_NS
 from app.gateway import Gateway
 from app.journal import Position
 from app.ledger.tables import JournalStateRow, LedgerRow
+from app.messages import Message
 from app.models.tables import ModelRow
 from app.northbound.tables import OutboxRow, SubscriptionRow
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
 from app.plant.tables import PlantRevisionRow
 from app.queue import CONTENT_TYPE, Door
 from app.readings.tables import AppliedRow, BatchRow
-from app.records import Message
 from app.settings import Settings
 from app.sources.tables import ConnectionRow, TagRow
 from connectors import Refusal

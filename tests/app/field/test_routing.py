@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.field.routing import GONE_S, PATIENCE_S, Router
 from app.log import WORK_BACK, WORK_MOVED
+from app.messages import Order, Stop
 from app.queue import DEFAULT_QUEUE, queue_of
 from app.workers import WorkerLive
 
@@ -78,6 +81,62 @@ def test_where_all_can_run_comes_before_what_is_wished() -> None:
     """A pipeline that has one device only is not refused for the wishes of two others."""
     router = knowing(worker("a", "ascend:0"), worker("b", "simnpu:0"))
     assert router.queue([("ascend", "simnpu"), ("ascend", "simnpu"), ("simnpu",)]) == "infer.simnpu"
+
+
+def test_pipelines_whose_devices_are_at_several_workers_pass_each_of_them() -> None:
+    """Where each finds what it wishes for; what no worker has is refused at the first stop."""
+    router = knowing(worker("a", "cpu", "ascend:0"), worker("b", "cpu", "simnpu:0"))
+    ascend, simnpu, cpu, metax = ("ascend",), ("simnpu", "ascend"), ("cpu",), ("metax",)
+    assert router.way([ascend, simnpu, cpu, metax]) == (Stop("infer.ascend"), Stop("infer.simnpu", (simnpu,)))
+    assert router.way([cpu, metax]) == (Stop(DEFAULT_QUEUE),)
+    assert router.way([]) == (Stop(DEFAULT_QUEUE),)
+    assert router.way([simnpu, simnpu]) == (Stop("infer.simnpu"),)
+    assert Router("line2").way([ascend, simnpu]) == (Stop("line2"),)
+
+
+def test_where_one_worker_has_all_devices_there_is_one_stop() -> None:
+    """Unless another one takes from its queue as well that has not."""
+    both = worker("a", "cpu", "ascend:0", "simnpu:0")
+    orders = [("ascend",), ("simnpu", "cpu"), ("cpu",)]
+    assert knowing(both).way(orders) == (Stop("infer.ascend"),)
+    assert knowing(both, worker("b", "cpu", "ascend:0")).way(orders) == (Stop("infer.simnpu"),)
+    two = knowing(both, worker("b", "cpu", "ascend:0"), worker("c", "cpu", "simnpu:0"))
+    assert two.way(orders) == (Stop("infer.ascend"), Stop("infer.simnpu", (("simnpu", "cpu"),)))
+
+
+def test_a_way_does_not_lead_where_nobody_is() -> None:
+    """What waits for a device that is gone for a while does not hold up the other pipelines of its message."""
+    here = worker("b", "cpu", "simnpu:0")
+    router = knowing(worker("a", "cpu", "ascend:0"), here)
+    assert len(router.way([("ascend",), ("simnpu",)])) == 2
+    router.learn([here], 101.0 + GONE_S)
+    assert router.way([("ascend",)]) == (Stop("infer.ascend"),)
+    assert router.way([("ascend",), ("simnpu",)]) == (Stop("infer.simnpu"),)
+    assert router.way([("simnpu",), ("ascend", "cpu")]) == (Stop("infer.simnpu"),)
+
+
+MAKERS = st.sampled_from(["ascend", "simnpu", "metax", "cpu"])
+ORDERS = st.lists(st.lists(MAKERS, min_size=1, max_size=3, unique=True).map(tuple), max_size=6)
+HAVE = st.lists(st.sets(MAKERS), max_size=4)
+
+
+@given(ORDERS, HAVE)
+def test_each_pipeline_is_run_once_where_its_wish_is(orders: list[Order], have: list[set[str]]) -> None:
+    """Whatever workers there are: by every worker that may take the message there, no queue is passed twice."""
+    workers = [worker(str(at), "cpu", *(f"{one}:0" for one in some - {"cpu"})) for at, some in enumerate(have)]
+    router = knowing(*workers)
+    first, *later = router.way(orders)
+    queues = [first.queue, *(stop.queue for stop in later)]
+    assert len(set(queues)) == len(queues)
+    assert first.orders == ()
+    for order in orders:
+        stops = [stop.queue for stop in later if order in stop.orders]
+        assert len(stops) <= 1
+        there = {name for one in workers for name in one.classes}
+        wish = next((name for name in order if name in there), None)
+        for one in workers:
+            if wish is not None and (stops or [first.queue])[0] in one.queues:
+                assert wish in one.classes
 
 
 def test_a_worker_that_is_not_heard_of_is_gone_after_some_seconds() -> None:

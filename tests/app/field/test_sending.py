@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 import structlog
+from kombu.connection import Connection
 
 from app import workers
 from app.field.flight import Flight
@@ -18,12 +19,16 @@ from app.field.sending import FOLLOW_S, Sending
 from app.journal import Position
 from app.journal.service import Progress
 from app.log import MESSAGES_SENT_AGAIN, WORK_MOVED, WORKERS_UNREADABLE
-from app.queue import DEFAULT_QUEUE, Door, queue_of
+from app.messages import VERSION, Message, Stop, decoded, encoded
+from app.queue import CONTENT_TYPE, DEFAULT_QUEUE, Door, queue_of
+from app.records import Record
 from app.workers import WorkerLive
 from tests.waiting import wait_for
 
 NPU = (("simnpu", "cpu"),)
 CPU = (("cpu",),)
+BOTH = (("ascend",), ("simnpu",))
+WAY = ("infer.ascend", "infer.simnpu")
 
 
 @dataclass
@@ -33,6 +38,7 @@ class There:
     door: Door
     sending: Sending
     flight: Flight
+    url: str
     applied: set[Position] = field(default_factory=set)
 
     def announce(self, name: str, *devices: str) -> None:
@@ -48,13 +54,24 @@ class There:
 
     async def send(self, number: int, orders: tuple[tuple[str, ...], ...]) -> None:
         """One message."""
-        await self.sending.send(Position(1, number), b"x", orders)
+        message = encoded(Message(VERSION, "j", 1, number, Record(1, 1, 1, 1, 0, 0, 0, 0, (), b""), ()))
+        await self.sending.send(Position(1, number), message, orders)
+
+    def taken(self, queue: str) -> Message:
+        """As a worker takes the next one."""
+        with Connection(self.url) as connection:  # type: ignore[no-untyped-call]
+            waiting = connection.SimpleQueue(queue)
+            waiting.consumer.accept = {CONTENT_TYPE}
+            found = waiting.get(timeout=10)
+            found.ack()
+            waiting.close()
+        return decoded(found.payload[0][0])
 
 
 def _there(url: str, fixed: str | None = None, resend_after_s: float = 10) -> There:
     door, flight = Door(url), Flight(64, resend_after_s)
     applied: set[Position] = set()
-    return There(door, Sending(door, flight, Router(fixed), "j", applied.__contains__), flight, applied)
+    return There(door, Sending(door, flight, Router(fixed), "j", applied.__contains__), flight, url, applied)
 
 
 @pytest.fixture
@@ -167,3 +184,44 @@ async def test_what_was_taken_while_the_database_was_away_is_sent_again_at_once(
     first = there.flight.get(Position(1, 1))
     assert first is not None
     assert first.sent == 1
+
+
+async def test_a_message_says_where_it_goes_from_its_first_worker(there: There) -> None:
+    """And which windows are for it there; it goes another way when a queue on it is served no more."""
+    there.announce("one", "cpu", "ascend:0")
+    there.announce("two", "cpu", "simnpu:0")
+    await there.sending.follow()
+    await there.send(1, BOTH)
+    await there.send(2, BOTH[1:])
+    assert there.taken("infer.ascend").stops == (Stop("infer.simnpu", BOTH[1:]),)
+    assert there.taken("infer.simnpu").stops == ()
+    assert (there.flight.within(*WAY), there.flight.within("infer.simnpu")) == (1, 1)
+    there.door.drop_live(f"{workers.PREFIX}two")
+
+    async def elsewhere() -> bool:
+        await there.sending.follow()
+        return not there.flight.within(*WAY)
+
+    await wait_for(elsewhere, 20, "it is sent on")
+    assert there.flight.within("infer.ascend") == 1
+    again = there.taken("infer.ascend")
+    assert (again.number, again.stops) == (1, ())
+
+
+async def test_a_message_may_lie_in_any_queue_on_its_way(redis: str) -> None:
+    """It is late where none of them has it: then a worker has it, or it is lost."""
+    there = _there(redis, resend_after_s=0.0)
+    there.announce("one", "cpu", "ascend:0")
+    there.announce("two", "cpu", "simnpu:0")
+    await there.sending.follow()
+    await there.send(1, BOTH)
+    await wait_for(lambda: there.flight.overdue(time.monotonic()), 5, "it is late")
+    first = there.taken("infer.ascend")
+    there.door.send(encoded(first), "infer.simnpu", first.name)
+    await there.sending.chase()
+    assert there.door.waiting("infer.ascend") == 0
+    there.taken("infer.simnpu")
+    await there.sending.chase()
+    assert there.door.waiting("infer.ascend") == 1
+    await there.sending.close()
+    there.door.close()

@@ -17,8 +17,8 @@ from app.db import reading, writing
 from app.gateway import Gateway
 from app.ledger.service import Account, accounts
 from app.ledger.tables import GapRow
+from app.messages import Message
 from app.queue import CONTENT_TYPE, Door
-from app.records import Message
 from app.scoring.service import apply
 from app.settings import Settings
 from app.sources.tables import ConnectionRow

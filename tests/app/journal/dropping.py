@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.records import Message, Record
+from app.messages import Message
+from app.records import Record
 from app.scoring.service import apply
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from app.leases import service as leases
 from app.leases.service import Holder
 from app.leases.tables import LeaseRow
 from app.ledger.tables import LedgerRow
+from app.messages import Message
 from app.pipelines import service as pipelines
 from app.readings import service as readings
-from app.records import Message, Start, WindowBlock
+from app.records import Start, WindowBlock
 from app.scoring.tables import PredictionRow
 from app.takeover import service as takeover
 from tests.app.works import SECOND, START, Works, record

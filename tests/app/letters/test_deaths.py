@@ -17,10 +17,10 @@ from app.events.tables import EventRow
 from app.letters import service
 from app.letters.schemas import unpack
 from app.letters.tables import AttemptRow, DeadWindowsRow
+from app.messages import Message
 from app.pipelines.service import versions
 from app.probing import MOST_DEATHS, Prober
 from app.readings.tables import AppliedRow, BatchRow, DeadLetterRow
-from app.records import Message
 from app.scoring.tables import PredictionRow
 from tests.app.letters.deadly import KILLS, dies, kills, rows, worker
 from tests.app.works import SECOND, Works, record

@@ -15,9 +15,10 @@ from app.db import reading
 from app.field.windowing import Windowing
 from app.inferring import score
 from app.journal.frames import Entry, Position
+from app.messages import Message
 from app.pipelines.service import active
 from app.plant import service as plant
-from app.records import Message, to_record
+from app.records import to_record
 from app.scoring import service as scoring
 from app.sessions import Sessions
 from app.sources.tables import ConnectionRow, TagRow
