@@ -366,10 +366,13 @@ def recompute() -> None:
     ask_for(RECOMPUTE)
 
 
-def ask_for(task: str, queue: str = HOUSEKEEPING) -> None:
-    """Have one piece of housekeeping done soon. QueueError when Redis is away: beat asks for each of them, too."""
+def ask_for(task: str, queue: str = HOUSEKEEPING, within_s: float | None = None) -> None:
+    """Have one piece of housekeeping done soon. QueueError when Redis is away: beat asks for each of them, too.
+
+    `within_s`: a worker that comes to it later lets it be.
+    """
     try:
-        celery.send_task(task, queue=queue, ignore_result=True, retry=False)
+        celery.send_task(task, queue=queue, ignore_result=True, retry=False, expires=within_s)
     except (OSError, KombuError, OperationalError, redis.RedisError) as error:
         raise QueueError(_said(error)) from error
 

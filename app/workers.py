@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -10,9 +11,10 @@ from msgspec import Meta
 
 from app import lives, queue, times
 from app.errors import QueueError
+from inference.devices import entry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 PREFIX: Final = "headrace:worker:"
 LOST: Final = "headrace:lost:"
@@ -20,6 +22,8 @@ TTL_S: Final = 10
 """A worker that has said nothing for so long is gone."""
 LOST_TTL_S: Final = 900
 """A child says it again every ten seconds, but not while it checks a model; one that has ended says nothing."""
+ASKED_S: Final = 60.0
+"""What others were asked for is asked again: it need not wait for a worker that is busy for longer."""
 MOST_DEVICES: Final = 256
 
 Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,100}\Z")]
@@ -42,6 +46,11 @@ class WorkerLive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: Devices = ()
     """Ids of those that it had and has lost."""
     queues: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9._]{1,60}\Z")], ...], Meta(max_length=64)] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """By which an order of devices may name what it has."""
+        return {*self.devices, *self.classes}
 
     @property
     def name(self) -> str:
@@ -78,6 +87,41 @@ def workers() -> list[WorkerLive]:
         return read(queue.door().read_live(PREFIX))[0]
     except QueueError:
         return []
+
+
+ToOthers = Callable[[Mapping[int, "Sequence[str]"]], set[int]]
+"""What of some versions, each with its order of devices, is left to other workers."""
+
+
+def nothing_to_others(_: Mapping[int, Sequence[str]]) -> set[int]:
+    """Of a worker that is alone."""
+    return set()
+
+
+def left_to_others(task: str, orders: Mapping[int, Sequence[str]]) -> set[int]:
+    """Which of these versions, each with its order of devices, are for workers that have the device it wishes for.
+
+    Those are asked to do this piece of housekeeping; whoever cannot be asked now is asked the next time.
+    """
+    there = workers()
+    mine = next((one for one in there if one.id == lives.parent()), None)
+    if mine is None:
+        return set()
+    away = {version: name for version, order in orders.items() if (name := _elsewhere(order, mine, there)) is not None}
+    for name in sorted(set(away.values())):
+        with suppress(QueueError):
+            queue.ask_for(task, name, ASKED_S)
+    return {*away}
+
+
+def _elsewhere(order: Sequence[str], mine: WorkerLive, there: Iterable[WorkerLive]) -> str | None:
+    """The queue of those that have the first device of the order that anyone has; None where this worker has it."""
+    for name in (entry(one)[0] for one in order):
+        if name in mine.names:
+            return None
+        if any(name in one.names and queue.queue_of(name) in one.queues for one in there):
+            return queue.queue_of(name)
+    return None
 
 
 def tell_lost(devices: Collection[str]) -> None:

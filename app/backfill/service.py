@@ -17,7 +17,9 @@ from app.readings.tables import WatermarkRow
 from app.scoring.tables import PredictionRow
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Collection
+
+    from sqlalchemy import ColumnElement, Engine
     from sqlalchemy.orm import Session
 
     from app.records import Record
@@ -114,15 +116,17 @@ def _works_of(session: Session, gap: GapRow) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def claim(engine: Engine) -> Work | None:
-    """The oldest work that nobody works on; it is the caller's for a few minutes, or until it says what it did."""
-    now = times.now()
-    free = _works.c.done_at.is_(None) & (_works.c.claimed_until < now)
-    columns = (_works.c.id, _works.c.gap_id, _works.c.version_id, _works.c.done_until, _works.c.until)
+def waiting(engine: Engine) -> set[int]:
+    """Pipeline versions with work that nobody works on; asked without the lock of a writer, as mostly there is none."""
     with reading(engine) as session:
-        # Asked first without the lock of a writer: most of the time there is none.
-        if session.scalar(select(func.count()).select_from(_works).where(free)) == 0:
-            return None
+        return set(session.scalars(select(_works.c.version_id).where(_free(times.now())).distinct()))
+
+
+def claim(engine: Engine, of: Collection[int]) -> Work | None:
+    """The oldest work of these versions that nobody works on; the caller's for minutes, or until it says it is done."""
+    now = times.now()
+    free = _free(now) & _works.c.version_id.in_(of)
+    columns = (_works.c.id, _works.c.gap_id, _works.c.version_id, _works.c.done_until, _works.c.until)
     with writing(engine) as session:
         oldest = select(*columns).where(free).order_by(_works.c.id).limit(1).with_for_update()
         row = session.execute(oldest).one_or_none()
@@ -132,6 +136,10 @@ def claim(engine: Engine) -> Work | None:
             update(_works).where(_works.c.id == row.id).values(claimed_until=now + CLAIM_S * times.NANOS)
         )
         return Work(*row)
+
+
+def _free(now: int) -> ColumnElement[bool]:
+    return _works.c.done_at.is_(None) & (_works.c.claimed_until < now)
 
 
 def reach(engine: Engine, work: Work) -> Reach:

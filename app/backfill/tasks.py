@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from app.backfill import queries, service
@@ -16,6 +16,7 @@ from app.recomputing import again, ends_between
 from app.records import to_block
 from app.scoring.service import NotStorableError, TryAgainError, apply_late
 from app.scoring.tasks import scorer
+from app.workers import left_to_others, nothing_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from app.backfill.service import Work
     from app.inferring import Scored
     from app.sessions import Sessions
+    from app.workers import ToOthers
 
 _log = get_logger(__name__)
 
@@ -37,17 +39,24 @@ SPAN_NS: Final = 120 * 1_000_000_000
 class Recomputer:
     """What one worker process needs for it."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, tell: Callable[[], None]) -> None:
-        """`tell`: says that the outbox has something new; may raise QueueError."""
+    def __init__(
+        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: ToOthers = nothing_to_others
+    ) -> None:
+        """`tell`: says that the outbox has something new; may raise QueueError. `to_others`: what they are left."""
         self._engine = engine
         self._sessions = sessions
-        self._tell = tell
+        self._tell, self._to_others = tell, to_others
         self._known: dict[int, Version] = {}
 
     def once(self) -> bool:
         """One piece of the oldest work that is ready; whether there was any."""
         try:
-            work = service.claim(self._engine)
+            waiting = service.waiting(self._engine)
+            if not waiting:
+                return False
+            self._learn(waiting)
+            orders = {one: self._known[one].spec.devices for one in waiting if one in self._known}
+            work = service.claim(self._engine, waiting - self._to_others(orders))
             return work is not None and self._piece(work)
         except TryAgainError as error:
             # Nothing was stored: the claim ends by itself, and beat asks again.
@@ -55,7 +64,7 @@ class Recomputer:
             return False
 
     def _piece(self, work: Work) -> bool:
-        version = self._version(work)
+        version = self._known.get(work.version)
         if version is None:
             service.leave(self._engine, work, "the pipeline's version cannot be run")
             return True
@@ -94,10 +103,10 @@ class Recomputer:
         else:
             service.leave(self._engine, work, "the pipeline's version is no longer in force")
 
-    def _version(self, work: Work) -> Version | None:
-        if work.version not in self._known:
-            self._known.update(versions(self._engine, [work.version])[0])
-        return self._known.get(work.version)
+    def _learn(self, wanted: set[int]) -> None:
+        """What of them is not known yet."""
+        if missing := wanted - self._known.keys():
+            self._known.update(versions(self._engine, missing)[0])
 
     def _scored(self, version: Version, first: int, last: int) -> list[Scored]:
         spec = version.windows
@@ -122,7 +131,7 @@ class Recomputer:
 def recomputer() -> Recomputer:
     """What this process holds; it runs models on the sessions that score what is new."""
     mine = scorer()
-    return Recomputer(mine.engine, mine.sessions, mine.tell)
+    return Recomputer(mine.engine, mine.sessions, mine.tell, partial(left_to_others, RECOMPUTE))
 
 
 @celery.task(name=RECOMPUTE)

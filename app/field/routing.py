@@ -118,11 +118,11 @@ class Router:
 
 def _names(worker: WorkerLive) -> set[str]:
     """Devices and classes for which it takes work."""
-    return {one for one in (*worker.devices, *worker.classes) if queue_of(one) in worker.queues}
+    return {one for one in worker.names if queue_of(one) in worker.queues}
 
 
 def _does(worker: WorkerLive, orders: Sequence[Order], here: set[str]) -> tuple[int, int]:
-    mine = {*worker.devices, *worker.classes}
+    mine = worker.names
     names = [[entry(one)[0] for one in order] for order in orders]
     runs = sum(any(name in mine for name in order) for order in names)
     wished = [next((name for name in order if name in here), None) for order in names]

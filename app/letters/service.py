@@ -18,7 +18,7 @@ from app.readings.tables import AppliedRow, DeadLetterRow, WatermarkRow
 from app.texts import storable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Engine
     from sqlalchemy.orm import Session
@@ -37,6 +37,8 @@ _attempts = table(AttemptRow)
 _applied = table(AppliedRow)
 _marks = table(WatermarkRow)
 _kept = table(DeadWindowsRow)
+_VERSION: Final = func.coalesce(_kept.c.wanted_version, _kept.c.version_id)
+"""That is to compute a letter's windows."""
 
 
 class NoLetterError(LetterError):
@@ -188,14 +190,20 @@ def drop(engine: Engine, who: str, letter: int, reason: str) -> None:
         audit(session, who, "letter_dropped", _target(letter), detail)
 
 
-def claim(engine: Engine) -> Work | None:
-    """The oldest letter that waits to be computed; it is the caller's until it says what it did, or for a while."""
-    now = times.now()
-    free = (_kept.c.state == WAITING) & (_kept.c.claimed_until < now)
+def waiting(engine: Engine) -> set[int]:
+    """Pipeline versions with letters to be computed; asked without the lock of a writer, as mostly there is none."""
     with reading(engine) as session:
-        # Asked first without the lock of a writer: most of the time there is none.
-        if session.scalar(select(func.count()).select_from(_kept).where(free)) == 0:
-            return None
+        return set(session.scalars(select(_VERSION).where(_free(times.now())).distinct()))
+
+
+def _free(now: int) -> ColumnElement[bool]:
+    return (_kept.c.state == WAITING) & (_kept.c.claimed_until < now)
+
+
+def claim(engine: Engine, of: Collection[int]) -> Work | None:
+    """The oldest letter that waits for one of these versions; the caller's until it says how it went, or minutes."""
+    now = times.now()
+    free = _free(now) & _VERSION.in_(of)
     with writing(engine) as session:
         row = session.scalar(
             select(DeadWindowsRow).where(free).order_by(_kept.c.letter_id).limit(1).with_for_update(skip_locked=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from app.errors import QueueError
@@ -16,6 +16,7 @@ from app.probing import Prober
 from app.queue import REPLAY_LETTERS, ask_for, celery
 from app.scoring.service import NotStorableError, TryAgainError, apply_replayed
 from app.scoring.tasks import scorer
+from app.workers import left_to_others, nothing_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from app.inferring import Scored
     from app.letters.service import Work
     from app.sessions import Sessions
+    from app.workers import ToOthers
 
 _log = get_logger(__name__)
 
@@ -32,16 +34,23 @@ _log = get_logger(__name__)
 class Replayer:
     """What one worker process needs for it."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, tell: Callable[[], None]) -> None:
-        """`tell`: says that the outbox has something new; may raise QueueError."""
+    def __init__(
+        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: ToOthers = nothing_to_others
+    ) -> None:
+        """`tell`: says that the outbox has something new; may raise QueueError. `to_others`: what they are left."""
         self._engine = engine
         self._sessions = sessions
-        self._tell = tell
+        self._tell, self._to_others = tell, to_others
 
     def once(self) -> bool:
         """The oldest letter that waits; whether there was any."""
         try:
-            work = service.claim(self._engine)
+            waiting = service.waiting(self._engine)
+            if not waiting:
+                return False
+            found = versions(self._engine, waiting)[0]
+            orders = {key: one.spec.devices for key, one in found.items()}
+            work = service.claim(self._engine, waiting - self._to_others(orders))
             if work is None:
                 return False
             self._replay(work)
@@ -95,7 +104,7 @@ class Replayer:
 def replayer() -> Replayer:
     """What this process holds; it runs models on the sessions that score what is new."""
     mine = scorer()
-    return Replayer(mine.engine, mine.sessions, mine.tell)
+    return Replayer(mine.engine, mine.sessions, mine.tell, partial(left_to_others, REPLAY_LETTERS))
 
 
 @celery.task(name=REPLAY_LETTERS)

@@ -156,7 +156,7 @@ def test_windows_that_have_not_closed_yet_wait(works: Works) -> None:
     (work,) = rows(works, RecomputeRow)
     assert (work.done_at, work.done_until) == (None, START + 120 * SECOND)
     assert work.claimed_until > times.now()
-    assert service.claim(works.engine) is None
+    assert service.claim(works.engine, service.waiting(works.engine)) is None
     assert gaps(works.engine)[0].windows_open
 
 
@@ -256,9 +256,9 @@ def test_two_workers_do_not_store_a_piece_twice(works: Works) -> None:
     """A worker that was thought dead comes back: what it brings is refused."""
     live(works)
     fill(works)
-    claimed = service.claim(works.engine)
+    claimed = service.claim(works.engine, service.waiting(works.engine))
     assert claimed is not None
-    assert service.claim(works.engine) is None, "it is claimed"
+    assert service.claim(works.engine, service.waiting(works.engine)) is None, "it is claimed"
     with writing(works.engine) as session:
         session.execute(update(RecomputeRow).values(claimed_until=0))
     all_of_it(works)

@@ -20,11 +20,13 @@ from sqlalchemy import select
 
 import inference
 from app import times, workers
+from app.backfill.tables import RecomputeRow
 from app.db import reading, upgrade, writing
 from app.gateway import Gateway
+from app.ledger.tables import GapRow
 from app.log import MESSAGES_SENT_AGAIN, WORK_BACK, WORK_MOVED
 from app.pipelines.tables import PipelineRow, PipelineVersionRow
-from app.queue import DEFAULT_QUEUE, Door
+from app.queue import DEFAULT_QUEUE, HOUSEKEEPING, RECOMPUTE, Door, make_celery
 from app.scoring.tables import PredictionRow
 from app.settings import Settings, inherited
 from app.workers import WorkerLive
@@ -133,6 +135,12 @@ class Line:
             finally:
                 kill(running)
 
+    def ask_for(self, task: str, queue: str) -> None:
+        """As beat does, in one queue."""
+        app = make_celery(self.redis, queue)
+        app.send_task(task, queue=queue, ignore_result=True)
+        app.close()
+
     async def ready(self, worker: subprocess.Popen[bytes], *queues: str) -> WorkerLive:
         """Once it serves these queues, among others."""
 
@@ -240,6 +248,36 @@ async def test_a_device_that_its_worker_loses_moves_its_work_though_the_worker_l
             gone = "no queue of its class is served"
             await wait_for(lambda: "infer.simnpu" not in line.announced()[npu.pid].queues, 90, gone)
             await line.answered_on("cpu")
+
+
+async def test_windows_of_a_gap_are_computed_again_where_their_device_is(line: Line) -> None:
+    """A worker that is asked and has another device leaves them to those that have it, and asks them."""
+    with line.worker("plain", SIMNPU_DEVICES="0") as plain, line.worker("npu") as npu:
+        await line.ready(plain, DEFAULT_QUEUE)
+        await line.ready(npu, "infer.simnpu")
+        async with line.gateway() as gateway:
+            line.feed(LENGTH)
+            await line.answered_on("simnpu:0")
+            await wait_for(lambda: gateway.dispatcher.safe() == gateway.journal.head, 60, "all is applied")
+        first, last = line.answers()[0].end_time, line.answers()[-1].end_time
+        with writing(line.works.engine) as session:
+            session.add(GapRow(connection_id=1, since=first, until=last, state="filled"))
+            session.add(RecomputeRow(gap_id=1, version_id=line.works.version, done_until=first, until=last))
+        os.killpg(npu.pid, signal.SIGSTOP)
+        for _ in range(4):
+            # The one that stands still may have been given the first.
+            line.ask_for(RECOMPUTE, HOUSEKEEPING)
+        door = Door(line.redis)
+        await wait_for(lambda: door.waiting("infer.simnpu"), 8, "the other one has asked it")
+        door.close()
+        os.killpg(npu.pid, signal.SIGCONT)
+
+        def again() -> list[PredictionRow]:
+            return [one for one in line.answers() if one.late]
+
+        late = await wait_for(again, 60, "windows are computed again")
+    assert {one.device for one in late} == {"simnpu:0"}
+    assert "windows_recomputed" not in (line.works.folder / "plain.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(inference.backend("webgpu").absent() is not None, reason=f"no WebGPU here: {vulkan.MISSING}")

@@ -194,10 +194,10 @@ def test_a_replay_that_no_worker_ends_is_given_up(works: Works) -> None:
     one = refused(works)
     service.ask(works.engine, WHO, one, present=False)
     for tries in range(service.MOST_TRIES):
-        work = service.claim(works.engine)
+        work = service.claim(works.engine, service.waiting(works.engine))
         assert work is not None
         assert work.deadly == (tries > 0), "it may have killed the one before"
-        assert service.claim(works.engine) is None, "it is claimed"
+        assert service.claim(works.engine, service.waiting(works.engine)) is None, "it is claimed"
         with writing(works.engine) as session:
             session.execute(update(DeadWindowsRow).values(claimed_until=0))
     assert not once(works)
@@ -211,7 +211,7 @@ def test_two_workers_do_not_store_it_twice(works: Works) -> None:
     one = refused(works, 4.0, REFUSED)
     service.correct(works.engine, WHO, one, edits(works, one, 5.0))
     service.ask(works.engine, WHO, one, present=False)
-    work = service.claim(works.engine)
+    work = service.claim(works.engine, service.waiting(works.engine))
     assert work is not None
     with writing(works.engine) as session:
         session.execute(update(DeadWindowsRow).values(claimed_until=0))
