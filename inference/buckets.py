@@ -39,6 +39,20 @@ def filled(value: Tensor, size: int) -> Tensor:
     return np.concatenate([value, np.broadcast_to(value[-1:], (missing, *value.shape[1:]))])
 
 
+def pieces(
+    feeds: Mapping[str, Tensor], batched: Sequence[str], size: int | None, most: int = 256
+) -> list[dict[str, Tensor]]:
+    """Feeds of one run each, with `size` rows, of the first `most` rows; one of all where `size` is None."""
+    if size is None or not batched:
+        return [dict(feeds)]
+    rows = min(most, *(len(feeds[name]) for name in batched))
+    return [
+        {name: filled(value[at:min(at + size, rows)], size) if name in batched else value
+         for name, value in feeds.items()}
+        for at in range(0, rows, size)
+    ]
+
+
 def run(calls: Mapping[int, Call], feeds: Mapping[str, Tensor], batched: Sequence[str]) -> list[Tensor]:
     """Every output for all rows; `calls` by the number of rows that each takes, ascending.
 

@@ -9,7 +9,8 @@ many, None for one without a number), `driver` and `soc` where known. Raises wha
 a text and whether it is on the device, or None where that cannot be told.
 `load(folder, asked)`: an object with `run(values)`, every output for the inputs in the model's order, and `close()`.
 
-`asked` has `inputs` and `outputs` (name, dtype, shape), `precision`, `threads`, `device` (a number) and `options`.
+`asked` has `inputs` and `outputs` (name, dtype, shape), `precision`, `threads`, `device` (a number) and `options`; for
+int8 also `calibration`, a file of arrays NUMBER/NAME: feeds of one run each, of these shapes.
 """
 
 from __future__ import annotations

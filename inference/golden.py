@@ -117,6 +117,15 @@ def check(golden: Golden, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     return problems
 
 
+def typical(path: Path, golden: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Feeds as the plant has them, to find ranges by: calibration.npz beside the model, else the golden inputs.
+
+    Raises InvalidModelError.
+    """
+    beside = path.with_name("calibration.npz")
+    return read(beside).inputs if beside.is_file() else golden
+
+
 def stored_inputs(path: Path) -> dict[str, Tensor]:
     """The feeds of a golden file of our store."""
     return dict(read(path).inputs)

@@ -138,15 +138,7 @@ class Judge:
 
     def pieces(self, inputs: Mapping[str, Tensor], most: int = 256) -> list[dict[str, Tensor]]:
         """Feeds of one run each, of the first `most` rows."""
-        if self.rows is None:
-            return [dict(inputs)]
-        size = self.rows
-        rows = min(most, *(len(inputs[name]) for name in self.batched))
-        return [
-            {name: buckets.filled(value[at:min(at + size, rows)], size) if name in self.batched else value
-             for name, value in inputs.items()}
-            for at in range(0, rows, size)
-        ]
+        return buckets.pieces(inputs, self.batched, self.rows, most)
 
     def between(self, model: onnx.ModelProto) -> dict[str, Tensor]:
         """Every value between the nodes, for the golden vectors; empty where the evaluator cannot tell."""

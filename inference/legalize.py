@@ -14,7 +14,7 @@ import onnx
 
 from inference import InvalidModelError
 from inference.chip import Text
-from inference.golden import read
+from inference.golden import read, typical
 from inference.judge import Finding, Judge, specs
 from inference.passes import PassError, fold, half, names, narrow, opset, quantise, shapes
 from inference.passes.values import fed
@@ -22,7 +22,6 @@ from inference.passes.values import fed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from inference import Tensor
 
 Pass = Literal["fold", "shapes", "opset", "names", "int32", "fp16", "int8"]
 Outcome = Literal["applied", "unchanged", "refused"]
@@ -87,7 +86,7 @@ class Legalizer:
         Raises InvalidModelError where there are no golden vectors, and where the model does not answer them.
         """
         self._start = onnx.load_model(path)
-        self._calibration = path.with_name("calibration.npz")
+        self._path = path
         if golden is None:
             message = "without golden vectors no pass can be checked: add a golden.npz to the package"
             raise InvalidModelError(message)
@@ -144,19 +143,14 @@ class Legalizer:
         if step.name == "fp16":
             return half.apply(model, hot=None if step.everything else self._hot(model))
         if step.name == "int8":
-            return quantise.apply(model, calibration=self._judge.pieces(self._rows_for_calibration()))
+            feeds = typical(self._path, self._judge.golden.inputs)
+            return quantise.apply(model, calibration=self._judge.pieces(feeds))
         plain = {"fold": fold.apply, "names": names.apply, "int32": narrow.apply}
         return plain[step.name](model)
 
     def _hot(self, model: onnx.ModelProto) -> list[str]:
         """Values that come near what half precision holds, for the golden vectors."""
         return [name for name, value in self._judge.between(model).items() if half.is_hot(value)]
-
-    def _rows_for_calibration(self) -> Mapping[str, Tensor]:
-        """The package's own, else the golden inputs."""
-        if self._calibration.is_file():
-            return read(self._calibration).inputs
-        return self._judge.golden.inputs
 
 
 def _done(step: Step, outcome: Outcome, finding: Finding) -> Done:

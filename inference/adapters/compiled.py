@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from inference import (
     Absent,
     BackendNotInstalledError,
@@ -22,6 +24,7 @@ from inference import (
     Placement,
     UnsupportedModelError,
     artefacts,
+    buckets,
 )
 from inference.adapters import bucketing, fitted
 from inference.adapters.batching import find, fixed
@@ -31,6 +34,8 @@ from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import as_array
 from inference.buckets import SIZES
 from inference.chip import Text
+from inference.golden import stored_inputs, typical
+from inference.passes import quantise
 
 if TYPE_CHECKING:
     from inference import Model, Options, Tensor
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from inference.chip import Shape
 
 DRIVER: Final = "compiled"
+CALIBRATED: Final = "int8"
+"""The precision for which a compiler is given feeds to find ranges by."""
 NO_ENGINE: Final = Text(
     "an engine: name the interpreter of its environment in HEADRACE_ENGINES",
     "引擎：请在 HEADRACE_ENGINES 中指明其环境的解释器",
@@ -165,8 +172,25 @@ class _Work:
                 "precision": self._options.precision, "threads": self._options.threads,
                 "device": int(self._device.id.partition(":")[2] or 0),
             }  # fmt: skip
+            if self._options.precision == CALIBRATED:
+                asked_for["calibration"] = self._calibrated(Path(folder, "calibration.npz"), made, rows)
             session = self._session(path, asked_for, rows)
         return self._called(session, made), _placed(session.told["parts"], self._model.nodes)
+
+    def _calibrated(self, target: Path, made: fitted.Fitted, rows: int | None) -> str:
+        """Write the feeds that ranges are found by, as NUMBER/NAME. Raises UnsupportedModelError without any."""
+        model = self._model
+        golden = {} if model.golden is None else stored_inputs(model.golden)
+        feeds = typical(model.path, golden)
+        if not feeds:
+            raise UnsupportedModelError(quantise.NO_FEEDS.en)
+        batched = [one.name for one in model.inputs if one.shape and one.shape[0] is None]
+        names = {one.name: plain["name"] for one, plain in zip(model.inputs, made.inputs, strict=True)}
+        np.savez(target, allow_pickle=False, **{
+            f"{number}/{names[name]}": value
+            for number, piece in enumerate(buckets.pieces(feeds, batched, rows)) for name, value in piece.items()
+        })
+        return str(target)
 
     def end(self) -> None:
         """The compiler is not needed any more."""

@@ -6,7 +6,7 @@ import importlib
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import onnx
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from inference import Tensor
+
+
+NO_FEEDS: Final = Text(
+    "int8 needs calibration data: add a calibration.npz with in/NAME to the package",
+    "int8 需要校准数据：请在模型包中加入含 in/名称 的 calibration.npz",
+)
 
 
 class _Rows:
@@ -36,11 +42,7 @@ def apply(model: onnx.ModelProto, *, calibration: Sequence[dict[str, Tensor]]) -
     Raises PassError without feeds, without ONNX Runtime's quantiser, and where it finds nothing to quantise.
     """
     if not calibration:
-        said = Text(
-            "int8 needs calibration data: add a calibration.npz with in/NAME to the package",
-            "int8 需要校准数据：请在模型包中加入含 in/名称 的 calibration.npz",
-        )
-        raise PassError(said)
+        raise PassError(NO_FEEDS)
     made = _quantised(names.apply(model), calibration)
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
         said = Text("no node of it can compute in int8", "没有可用 int8 计算的节点")

@@ -5,7 +5,7 @@ Calls: airockchip/rknn-toolkit2, rknn-toolkit2/examples/onnx/*/test.py (`config`
 Compiler and simulator are run in our tests; the lite runtime is written to the sample and was never run by us.
 
 The option `simulate` chooses the simulator. It takes no .rknn file ("use 'load_xxx' & 'build' instead"), so an artefact
-holds the model beside it, and a session on the simulator builds once more.
+of it holds the model and what ranges were found by, and a session on the simulator builds once more.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import types
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Iterator  # noqa: UP035 - Python 3.8
 
-MODEL, ARTEFACT, LOG = "model.onnx", "model.rknn", "build.log"
+import numpy as np
+
+MODEL, ARTEFACT, LOG, FEEDS = "model.onnx", "model.rknn", "build.log", "calibration.npz"
 MOVES = ("Reshape", "Transpose", "exDataConvert", "InputOperator", "OutputOperator")
 """What the compiler itself puts between layers and at the border, to move values and to lay them out anew."""
 LAYER = re.compile(r"\] (\d+) +(\w+) +\w+ +(NPU|CPU|GPU) .* \w+:(\S+) *$")
@@ -96,12 +99,35 @@ def _heard(log: Path) -> Iterator[None]:
             os.close(kept)
 
 
-def _built(path: str, asked: dict[str, Any], *, told: bool) -> Any:  # noqa: ANN401 - the maker's object
-    """The model, built for the chip. Raises RuntimeError with what the compiler said. `told`: prints its tables."""
+def _listed(feeds: str, folder: Path, asked: dict[str, Any]) -> str:
+    """Feeds to find ranges by as the compiler reads them: a line of .npy files each, in the order of the inputs."""
+    lines = []
+    with np.load(feeds, allow_pickle=False) as stored:
+        for number in range(len(stored.files) // len(asked["inputs"])):
+            files = [folder / f"{number}_{one['name']}.npy" for one in asked["inputs"]]
+            for file, one in zip(files, asked["inputs"]):  # noqa: B905 - Python 3.8
+                np.save(str(file), stored[f"{number}/{one['name']}"])
+            lines.append(" ".join(map(str, files)))
+    target = folder / "dataset.txt"
+    target.write_text("\n".join(lines))
+    return str(target)
+
+
+def _built(path: str, asked: dict[str, Any], *, told: bool, feeds: str = "") -> Any:  # noqa: ANN401 - the maker's
+    """The model, built for the chip. Raises RuntimeError with what the compiler said. `told`: prints its tables.
+
+    `feeds`: to find ranges by where it computes in int8.
+    """
+    with tempfile.TemporaryDirectory(prefix="headrace-rknn-") as folder:
+        more = {"dataset": _listed(feeds, Path(folder), asked)} if feeds else {}
+        return _steps(path, asked, told=told, build=dict(more, do_quantization=bool(feeds)))
+
+
+def _steps(path: str, asked: dict[str, Any], *, told: bool, build: dict[str, Any]) -> Any:  # noqa: ANN401 - the maker's
     made = _toolkit()(verbose=told)
     made.config(target_platform=_soc(asked["options"]))
     steps: list[tuple[str, Callable[[], int]]] = [
-        ("load", lambda: int(made.load_onnx(model=path))), ("build", lambda: int(made.build(do_quantization=False))),
+        ("load", lambda: int(made.load_onnx(model=path))), ("build", lambda: int(made.build(**build))),
     ]
     for name, step in steps:
         try:
@@ -118,8 +144,8 @@ def _built(path: str, asked: dict[str, Any], *, told: bool) -> Any:  # noqa: ANN
 
 def compile_model(path: str, folder: str, asked: dict[str, Any]) -> list[list[Any]] | None:
     """The .rknn and the model it was made of; layers and whether they are on the NPU, by the compiler's own table."""
-    if asked["precision"] != "fp16":
-        message = f"it computes in fp16; {asked['precision']} wants calibration, which is not passed on yet"
+    if asked["precision"] not in ("fp16", "int8"):
+        message = f"it computes in fp16 or int8, not in {asked['precision']}"
         raise ValueError(message)
     if any(one["dtype"] != "float32" for one in (*asked["inputs"], *asked["outputs"])):
         message = "its runtime gives and takes float32 alone: add a Cast to the graph"
@@ -127,14 +153,17 @@ def compile_model(path: str, folder: str, asked: dict[str, Any]) -> list[list[An
     if not all(one["shape"] for one in asked["inputs"]):
         message = "its runtime takes no scalars: give the input a dimension"
         raise ValueError(message)
-    log = Path(folder, LOG)
+    log, feeds = Path(folder, LOG), asked["calibration"] if asked["precision"] == "int8" else ""
     with _heard(log):
-        made = _built(path, asked, told=True)
+        made = _built(path, asked, told=True, feeds=feeds)
     if made.export_rknn(str(Path(folder, ARTEFACT))) != 0:
         message = "the artefact was not written"
         raise RuntimeError(message)
     made.release()
-    shutil.copyfile(path, str(Path(folder, MODEL)))
+    if asked["options"].get("simulate"):
+        for what, name in ((path, MODEL), (feeds, FEEDS)):
+            if what:
+                shutil.copyfile(what, str(Path(folder, name)))
     found = layers(log.read_text(errors="replace"), asked["nodes"])
     log.unlink()
     return found
@@ -172,7 +201,8 @@ class Simulated(_Made):
 
     def __init__(self, folder: str, asked: dict[str, Any]) -> None:
         """Builds it again."""
-        self._made = _built(str(Path(folder, MODEL)), asked, told=False)
+        feeds = Path(folder, FEEDS)
+        self._made = _built(str(Path(folder, MODEL)), asked, told=False, feeds=str(feeds) if feeds.exists() else "")
         if self._made.init_runtime() != 0:
             message = "the simulator did not start"
             raise RuntimeError(message)

@@ -11,14 +11,14 @@ ROUTE: Final = Route(
     kind="compiled", name="RKNN-Toolkit2 and its simulator", evidence="simulated",
     sources=(Source("rknn-toolkit2 2.5.0", "tried"),), package="rknn-toolkit2", toolchain="rknn", opset=(None, 19),
     ir=11, shapes=("static",),
-    # It computes in half precision or int8, never in float32; int8 wants calibration, which is not passed on yet.
-    precisions={"fp16": ({},)},
+    # It computes in half precision or int8, never in float32.
+    precisions={"fp16": ({},), "int8": ({},)},
 )
 
 KIT: Final = Kit(
     vendor="rknnsim", toolchain=ROUTE.toolchain, evidence=ROUTE.evidence,
     describe=lambda: "Rockchip RK3588, the maker's simulator", options={"simulate": "1", "soc": "rk3588"},
-    precisions={"fp16": {}}, shapes=("static",), opsets=ROUTE.opset, ir=ROUTE.ir,
+    precisions={"fp16": {}, "int8": {}}, shapes=("static",), opsets=ROUTE.opset, ir=ROUTE.ir,
 )
 
 

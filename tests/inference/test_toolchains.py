@@ -6,6 +6,7 @@ Nothing here is evidence of a chip; what these toolchains run is labelled `docum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ import pytest
 
 from inference import Options, UnsupportedModelError
 from inference.adapters.compiled import CompiledBackend, Kit
+from inference.golden import read
 from tests.inference import onnx_graphs as graphs
 from tests.inference.mocked import Mocked
 from tests.waiting import wait_until
@@ -111,11 +113,38 @@ def test_cambricon(mocked: Mocked, imported: Callable[[onnx.ModelProto], Model])
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_rockchip(precision: str, mocked: Mocked, imported: Callable[[onnx.ModelProto], Model]) -> None:
+    """Compiled for the chip, for int8 by golden inputs in pieces of two rows; the board's runtime takes the file."""
+    model = imported(graphs.mul())
+    calls = once(mocked, "rknn", model, ["lite release"], precisions={precision: {}}, options={"soc": "rk3588"})
+    build = calls.pop(next(at for at, one in enumerate(calls) if one[0] == "build"))
+    assert calls == [
+        ["config", {"target_platform": "rk3588"}], ["load_onnx", ".onnx"], ["export_rknn", "model.rknn"], ["release"],
+        ["load_rknn", "rknn"], ["init_runtime"], ["inference", ["nchw"], ["float32"]], ["lite release"],
+    ]  # fmt: skip
+    assert model.golden is not None
+    rows = read(model.golden).inputs["x"]
+    pieces = [[rows[at:at + 2].tolist()] for at in range(0, len(rows), 2)]
+    assert build == ["build", precision == "int8", pieces if precision == "int8" else []]
+
+
+def test_without_feeds_nothing_is_calibrated(mocked: Mocked, imported: Callable[[onnx.ModelProto], Model]) -> None:
+    """Ranges that nobody has measured would be made up."""
+    kit = Kit("maker", "rknn", "documented", lambda: "a card", precisions={"int8": {}}, options={"soc": "rk3588"})
+    made = CompiledBackend(kit, mocked.engine)
+    bare = replace(imported(graphs.mul()), golden=None)
+    with pytest.raises(UnsupportedModelError, match="int8 needs calibration data: add a calibration"):
+        made.prepare(bare, made.devices()[0], Options(batch=2, precision="int8"))
+    with pytest.raises(UnsupportedModelError, match="can be asked for int8, not for bf16"):
+        made.prepare(bare, made.devices()[0], Options(batch=2, precision="bf16"))
+
+
 @pytest.mark.parametrize("toolchain", ["ixrt", "tops", "magicmind"])
 def test_a_precision_that_is_not_passed_on_is_refused(
     toolchain: str, mocked: Mocked, imported: Callable[[onnx.ModelProto], Model]
 ) -> None:
-    """Never computed in another one instead: int8 wants calibration."""
+    """Never computed in another one instead."""
     kit = Kit("maker", toolchain, "documented", lambda: "a card", precisions={"int8": {}})
     made = CompiledBackend(kit, mocked.engine)
     with pytest.raises(UnsupportedModelError, match="int8"):

@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 import inference
 from inference import Options, UnsupportedModelError, artefacts, engines
 from inference.check import verify
 from inference.devices import choose
-from inference.golden import read
+from inference.golden import Golden, read, write
+from inference.model import import_model
 from tests.inference import onnx_graphs as graphs
 from tests.inference.test_conformance import CASES
 
@@ -137,7 +139,7 @@ def test_an_overflow_of_half_precision_is_caught(kit: str, imported: Importer) -
 def test_it_is_asked_for_its_own_precision(kit: str, imported: Importer) -> None:
     """Without one named it is refused, since it has no fp32; the check holds fp16 to the tolerance of fp16."""
     model = imported(graphs.mlp())
-    with pytest.raises(UnsupportedModelError, match="can be asked for fp16, not for fp32: write rknnsim@fp16"):
+    with pytest.raises(UnsupportedModelError, match="can be asked for fp16, int8, not for fp32: write rknnsim@fp16"):
         choose(["rknnsim"], model)
     session, device, _ = choose([kit], model)
     assert model.golden is not None
@@ -161,3 +163,59 @@ def test_bfloat16_is_less_exact_and_asked_for_by_name(vendor: str, imported: Imp
     answers["cpu"] = choose(["cpu"], model).session.run({"x": x})["y"]
     np.testing.assert_allclose(answers["fp32"], answers["cpu"], atol=1e-5)
     assert np.abs(answers["bf16"] - answers["fp32"]).max() < 0.5
+
+
+def picture() -> onnx.ModelProto:
+    """A convolution of NCHW, and of what comes beside it a product; float32 [N, 3, 8, 8] and [N, 4] to [N, 4]."""
+    draw = np.random.default_rng(6)
+    nodes = [
+        graphs.node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        graphs.node("Relu", ["c"], ["r"]), graphs.node("GlobalAveragePool", ["r"], ["p"]),
+        graphs.node("Flatten", ["p"], ["f"]), graphs.node("Add", ["f", "beside"], ["y"]),
+    ]  # fmt: skip
+    values = [graphs.value("x", graphs.FLOAT, ["N", 3, 8, 8]), graphs.value("beside", graphs.FLOAT, ["N", 4])]
+    weights = [graphs.constant("w", draw.normal(size=(4, 3, 3, 3)))]
+    return graphs.build(nodes, values, [graphs.value("y", graphs.FLOAT, ["N", 4])], weights)
+
+
+def drawn(rows: int, spread: float) -> dict[str, Any]:
+    """Feeds of the same, as wide as this."""
+    draw = np.random.default_rng(7)
+    sizes = {"x": (rows, 3, 8, 8), "beside": (rows, 4)}
+    return {name: draw.uniform(-spread, spread, size).astype(np.float32) for name, size in sizes.items()}
+
+
+def packaged(folder: Path, spread: float) -> Model:
+    """The same with golden vectors, and with feeds of its plant as wide as this."""
+    folder.mkdir()
+    onnx.save_model(picture(), folder / "model.onnx")
+    feeds = drawn(6, 0.9)
+    (y,) = ReferenceEvaluator(picture()).run(None, feeds)
+    write(Golden(feeds, {"y": np.asarray(y)}), folder / "golden.npz")
+    write(Golden(drawn(40, spread), {}), folder / "calibration.npz")
+    return import_model(folder, folder.with_name("store"))
+
+
+@pytest.mark.parametrize("vendor", ["rknnsim"])
+@pytest.mark.usefixtures("kit")
+def test_int8_is_calibrated_by_the_feeds_of_the_package(tmp_path: Path) -> None:
+    """The chip's own quantiser finds ranges by them: answers come close, in steps; too narrow ones cut them off."""
+    x = drawn(5, 0.8)
+    model = packaged(tmp_path / "wide", 1.0)
+    answers: dict[str, Any] = {}
+    for wanted in ("cpu", "rknnsim@fp16", "rknnsim@int8"):
+        session, device, _ = choose([wanted], model)
+        assert session.placement.fallen_back == ()
+        answers[wanted] = session.run(x)["y"]
+        if wanted.endswith("int8"):
+            assert verify(model, device, session, precision="int8", runs=20).failures == ()
+        session.close()
+    off = {name: np.abs(one - answers["cpu"]).max() for name, one in answers.items()}
+    assert off["rknnsim@fp16"] < 0.01 < off["rknnsim@int8"] < 0.1
+    # The same artefact gives the same answers.
+    session = choose(["rknnsim@int8"], model).session
+    np.testing.assert_array_equal(session.run(x)["y"], answers["rknnsim@int8"])
+    session.close()
+    session = choose(["rknnsim@int8"], packaged(tmp_path / "narrow", 0.01)).session
+    assert np.abs(session.run(x)["y"] - answers["cpu"]).max() > 0.5
+    session.close()
