@@ -27,8 +27,9 @@ from inference import (
 )
 from inference.adapters.remote import Engine
 from inference.engine import resident
-from inference.golden import read
+from inference.golden import FEEDS, Golden, read, write
 from inference.kit import Graph, LostError, Placement, Question, RefusalError, RunError, Spec
+from inference.kit.precision import native
 
 if TYPE_CHECKING:
     from inference import Backend, Device, Session, Tensor
@@ -86,12 +87,16 @@ class Own:
     device: Device
     precisions: tuple[str, ...] = ("fp32",)
 
-    def open(self, graph: Graph, precision: str = "fp32") -> OwnSession:
+    def open(self, graph: Graph, precision: str = "", feeds: Feeds | None = None) -> OwnSession:
         """Make ready. Raises RefusalError, RunError."""
+        asked = Options(precision=precision or native(self.precisions))
         with tempfile.TemporaryDirectory(prefix="headrace-conform-") as folder:
             given = model(graph, Path(folder, "model.onnx"))
+            if feeds is not None:
+                typical = Golden({name: np.asarray(value) for name, value in feeds.items()}, {})
+                write(typical, given.path.with_name(FEEDS))
             try:
-                return OwnSession(self.backend.prepare(given, self.device, Options(precision=precision)))
+                return OwnSession(self.backend.prepare(given, self.device, asked))
             except (UnsupportedModelError, BackendNotInstalledError) as error:
                 raise RefusalError(str(error)) from error
             except InferenceError as error:
@@ -99,7 +104,7 @@ class Own:
 
     def apart(self, graph: Graph, run_s: float) -> OwnApart:
         """In an engine of its own; runs are given up after `run_s`. Raises RefusalError, LostError."""
-        return OwnApart(self.device, graph, run_s)
+        return OwnApart(self.device, graph, run_s, self.precisions)
 
     def resident(self) -> int:
         """Bytes in memory of the process that holds the sessions: ours, or the vendor's engine."""
@@ -111,12 +116,12 @@ class Own:
 class OwnApart:
     """A session in an engine of its own, whatever the vendor's other sessions run in."""
 
-    def __init__(self, device: Device, graph: Graph, run_s: float) -> None:
+    def __init__(self, device: Device, graph: Graph, run_s: float, precisions: tuple[str, ...] = ("fp32",)) -> None:
         """Start it and make the model ready. Raises RefusalError, LostError."""
         shared = engines.engine(device.vendor)
         place = engines.place() if shared is None else shared.place
         self._engine = Engine(replace(place, run_s=run_s))
-        self._device, self._graph = device, graph
+        self._device, self._graph, self._precisions = device, graph, precisions
         try:
             self._backend = engines.inside(self._engine, device.vendor, backend(device.vendor))
         except ValueError as error:
@@ -131,7 +136,7 @@ class OwnApart:
 
     def open_again(self, graph: Graph | None = None) -> None:
         """The same model, or another, in the process that lives or in a new one. Raises RefusalError, LostError."""
-        self._session = Own(self._backend, self._device).open(graph or self._graph)
+        self._session = Own(self._backend, self._device, self._precisions).open(graph or self._graph)
 
     def run(self, feeds: Feeds) -> Feeds:
         """Every output. Raises RunError, LostError."""
@@ -160,10 +165,7 @@ class OwnApart:
 
 def precisions(backend: Backend) -> tuple[str, ...]:
     """What a backend can be asked for; fp32 where it does not say."""
-    plugin = getattr(backend, "plugin", None)
-    spec = getattr(backend, "spec", None) or getattr(plugin, "provider", None)
-    found = getattr(spec, "precisions", None)
-    return tuple(found) if found else ("fp32",)
+    return tuple(getattr(backend, "precisions", ("fp32",)))
 
 
 def question(model: Model) -> Question:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Tolerance = tuple[float, float]
 """Relative, absolute: |answer - expected| <= absolute + relative * |expected|."""
 
+FEEDS: Final = "calibration.npz"
+"""In a package: feeds (`in/NAME`) as the plant has them."""
 EXACT: Final[Tolerance] = (0.0, 0.0)
 _FREE: Final = (1, 2, 8, 16, 32)
 """Sizes tried for free dimensions other than the first."""
@@ -122,7 +124,7 @@ def typical(path: Path, golden: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
     Raises InvalidModelError.
     """
-    beside = path.with_name("calibration.npz")
+    beside = path.with_name(FEEDS)
     return read(beside).inputs if beside.is_file() else golden
 
 

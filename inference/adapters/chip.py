@@ -274,6 +274,12 @@ class ChipBackend:
             return None
         return Absent(self.chip.vendor, found.missing.en, self.chip.evidence, found.missing.zh)
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What the sessions of the route that is taken here can be asked for."""
+        route = self._survey().route
+        return tuple((route.precisions if route is not None else None) or ("fp32",))
+
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model on that card. Raises UnsupportedModelError, and DeviceLostError where the chip has gone."""
         found = self._survey()

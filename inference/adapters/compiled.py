@@ -106,6 +106,11 @@ class CompiledBackend:
             return Absent(self._kit.vendor, f"{title(found)} lists no device", self._kit.evidence)
         return None
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its sessions can be asked for."""
+        return tuple(self._kit.precisions)
+
     def prepare(self, model: Model, device: Device, options: Options) -> CheckedSession:
         """Compile it, or take what was compiled before. Raises UnsupportedModelError, DeviceLostError."""
         found = self._look()

@@ -108,6 +108,11 @@ class EngineBackend:
         found = self._look()
         return found if isinstance(found, Absent) else None
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its sessions can be asked for."""
+        return tuple(self.spec.precisions)
+
     def prepare(self, model: Model, device: Device, options: Options) -> CheckedSession:
         """Open the model in the engine. Raises UnsupportedModelError, DeviceLostError, BackendNotInstalledError."""
         spec = self.spec

@@ -264,6 +264,11 @@ class OrtBackend:
         without = f"no {spec.provider} in onnxruntime {runtime().__version__}"
         return Absent(spec.vendor, f"{without} (package {spec.package})", spec.evidence)
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its sessions can be asked for."""
+        return tuple(self.spec.precisions)
+
     def prepare(self, model: Model, device: Device, options: Options) -> Session:
         """Open the model, count its placement and try its batch. Raises UnsupportedModelError."""
         spec = self.spec

@@ -163,6 +163,11 @@ class PluginBackend:
             return Absent(spec.vendor, str(error), spec.evidence)
         return None
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its sessions can be asked for."""
+        return tuple(self.plugin.provider.precisions)
+
     def prepare(self, model: Model, device: Device, options: Options) -> CheckedSession:
         """Open the model on that device and nowhere else. Raises UnsupportedModelError, naming nodes it does not take.
 

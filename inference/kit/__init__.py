@@ -150,8 +150,11 @@ class Target(Protocol):
     def precisions(self) -> Tuple[str, ...]:  # noqa: UP006 - Python 3.8
         """What it can be asked for."""
 
-    def open(self, graph: Graph, precision: str = "fp32") -> Opened:
-        """Make ready. Raises RefusalError."""
+    def open(self, graph: Graph, precision: str = "", feeds: Optional[Feeds] = None) -> Opened:  # noqa: UP045 - 3.8
+        """Make ready, in what it computes unasked (`precision.native`) or in this precision. Raises RefusalError.
+
+        `feeds`: what ranges may be found by, where it computes in int8.
+        """
 
     def apart(self, graph: Graph, run_s: float) -> Apart:
         """In a process of its own; runs are given up after `run_s`. Raises RefusalError where there is no such way."""

@@ -7,11 +7,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple  # noqa: UP035 - Python 3.8
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
 
 import numpy as np
 
 from . import LostError, Placement, RefusalError, RunError
+from .precision import native
 
 if TYPE_CHECKING:
     from . import Apart, Feeds, Graph, Json, Spec
@@ -115,9 +116,9 @@ class Host:
         """What it can be asked for."""
         return tuple(self.provider.precisions)
 
-    def open(self, graph: Graph, precision: str = "fp32") -> HostSession:
-        """Make ready. Raises RefusalError, LostError."""
-        alternatives = self.provider.precisions.get(precision)
+    def open(self, graph: Graph, precision: str = "", feeds: Optional[Feeds] = None) -> HostSession:  # noqa: ARG002, UP045
+        """Make ready; a provider finds no ranges by feeds. Raises RefusalError, LostError."""
+        alternatives = self.provider.precisions.get(precision or native(self.precisions))
         if alternatives is None:
             message = "{} can be asked for {}".format(self.provider.vendor, ", ".join(self.provider.precisions))
             raise RefusalError(message)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, Iterator, NamedTuple, Optional
 import numpy as np
 
 from . import RefusalError, RunError
+from .precision import CLASSES, native
 
 if TYPE_CHECKING:
     from typing import Any
@@ -59,18 +60,24 @@ def _judged(target: Target, case: Case) -> Tuple[str, str]:  # noqa: UP006 - Pyt
     except RunError as error:
         return "failed", str(error)
     try:
-        return _answers(session, case)
+        return _answers(session, case, _within(target))
     except RunError as error:
         return "failed", str(error)
     finally:
         session.close()
 
 
-def _answers(session: Opened, case: Case) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
+def _within(target: Target) -> Tuple[float, float]:  # noqa: UP006 - Python 3.8
+    """What floating-point answers may differ by beyond what a case allows: of a device that has no fp32."""
+    own = native(target.precisions)
+    return (0.0, 0.0) if own == "fp32" else CLASSES.get(own, (0.0, 0.0))
+
+
+def _answers(session: Opened, case: Case, within: Tuple[float, float]) -> Tuple[str, str]:  # noqa: UP006 - Python 3.8
     for given, expected in case.vectors:
         outputs = session.run({spec.name: value for spec, value in zip(case.graph.inputs, given)})  # noqa: B905 - 3.8
         for spec, value in zip(case.graph.outputs, expected):  # noqa: B905 - Python 3.8
-            reason = difference(value, outputs[spec.name], case.rtol, case.atol)
+            reason = difference(value, outputs[spec.name], case.rtol, case.atol, within)
             if reason:
                 return "differs", f"output {spec.name!r}: {reason}"
     placed = session.placement
@@ -79,31 +86,42 @@ def _answers(session: Opened, case: Case) -> Tuple[str, str]:  # noqa: UP006 - P
     return "fallen_back", ", ".join(placed.fallen_back) or placed.reason or "where the nodes run is unknown"
 
 
-def difference(want: Value, have: Value, rtol: float, atol: float) -> str:
-    """Why the answer is not the expected one, empty where it is; NaN is equal to NaN, as ONNX's own runner has it."""
+def difference(
+    want: Value, have: Value, rtol: float, atol: float, within: Tuple[float, float] = (0.0, 0.0)  # noqa: UP006 - 3.8
+) -> str:
+    """Why the answer is not the expected one, empty where it is; NaN is equal to NaN, as ONNX's own runner has it.
+
+    `within`: relative and absolute, that floating-point numbers may differ by beyond `rtol` and `atol`.
+    """
     if want is None or have is None:
         return "" if want is None and have is None else "something, where nothing was expected, or the other way round"
     if isinstance(want, (list, tuple)) or isinstance(have, (list, tuple)):
-        return _sequences(want, have, rtol, atol)
-    return _arrays(np.asarray(want), np.asarray(have), rtol, atol)
+        return _sequences(want, have, rtol, atol, within)
+    return _arrays(np.asarray(want), np.asarray(have), rtol, atol, within)
 
 
-def _sequences(want: Value, have: Value, rtol: float, atol: float) -> str:
+def _sequences(
+    want: Value, have: Value, rtol: float, atol: float, within: Tuple[float, float]  # noqa: UP006 - Python 3.8
+) -> str:
     if not isinstance(want, (list, tuple)) or not isinstance(have, (list, tuple)):
         return "a sequence, where a tensor was expected, or the other way round"
     if len(want) != len(have):
         return f"{len(have)} items, expected {len(want)}"
-    reasons = (difference(one, other, rtol, atol) for one, other in zip(want, have))  # noqa: B905 - Python 3.8
+    reasons = (difference(one, other, rtol, atol, within) for one, other in zip(want, have))  # noqa: B905 - Python 3.8
     return next((f"item {number}: {one}" for number, one in enumerate(reasons) if one), "")
 
 
-def _arrays(want: Any, have: Any, rtol: float, atol: float) -> str:  # noqa: ANN401 - arrays
+def _arrays(
+    want: Any, have: Any, rtol: float, atol: float, within: Tuple[float, float]  # noqa: ANN401, UP006 - arrays, 3.8
+) -> str:
     if want.shape != have.shape:
         return f"shape {list(have.shape)}, expected {list(want.shape)}"
     if want.dtype.kind in "OUS" or have.dtype.kind in "OUS":
         return "" if np.array_equal(want.astype(str), have.astype(str)) else "other text"
     if want.dtype != have.dtype:
         return f"{have.dtype}, expected {want.dtype}"
+    if want.dtype.kind in "fc":
+        rtol, atol = max(rtol, within[0]), max(atol, within[1])
     if np.allclose(have, want, rtol=rtol, atol=atol, equal_nan=True):
         return ""
     if want.dtype.kind in "fc" and (np.isnan(have) != np.isnan(want)).any():

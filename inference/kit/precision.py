@@ -9,7 +9,7 @@ import numpy as np
 from . import FAILED, NOT_POSSIBLE, PASSED, RefusalError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from . import Feeds, Placement, Question, Target
 
@@ -33,7 +33,7 @@ class Golden(NamedTuple):
     model: str
     precision: str
     asked: str
-    """The precision the device was asked for; `fp32` where the model's own types decide."""
+    """The precision the device was asked for: first what it computes in unasked, as the model's own types decide."""
     outcome: str
     """passed, differs, refused, failed."""
     reason: str
@@ -48,14 +48,27 @@ class Golden(NamedTuple):
     placement_reason: str
 
 
+def native(precisions: Sequence[str]) -> str:
+    """What a device computes in unasked: fp32, or the first that it can be asked for where it has none."""
+    return "fp32" if "fp32" in precisions else precisions[0]
+
+
+def coarser(one: str, other: str) -> str:
+    """Of two classes the one that allows more; a maker's own mixture has none, and is held to the other's."""
+    return max((each for each in (one, other) if each in CLASSES), key=lambda each: CLASSES[each])
+
+
 def asked(target: Target, questions: Iterable[Question]) -> List[Golden]:  # noqa: UP006 - Python 3.8
     """Every model as it is, and in each further precision that the device can be asked for."""
-    found = []
+    found, own = [], native(target.precisions)
     for one in questions:
-        found.append(_golden(target, one, "fp32", one.precision))
+        if one.wide and CLASSES.get(own, CLASSES["fp32"]) > CLASSES["fp32"]:
+            # It leaves the range of half precision, which is no fault of a device that has nothing wider.
+            continue
+        found.append(_golden(target, one, own, coarser(own, one.precision)))
         if one.precision == "fp32" and not one.wide:
             # A maker's own mixture has no class that it could be held to.
-            further = [each for each in target.precisions if each in CLASSES and each != "fp32"]
+            further = [each for each in target.precisions if each in CLASSES and each != own]
             found += [_golden(target, one, each, each) for each in further]
     return found
 
@@ -67,7 +80,7 @@ def _golden(target: Target, question: Question, wish: str, precision: str) -> Go
         return Golden(*head, outcome, str(error), None, *CLASSES[precision], None, question.graph.nodes, 0, (), "")
 
     try:
-        session = target.open(question.graph, wish)
+        session = target.open(question.graph, wish, question.inputs)
     except RefusalError as error:
         return without("refused", error)
     except RunError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple  #
 import numpy as np
 
 from . import FAILED, PASSED, RefusalError, RunError
+from .precision import CLASSES, coarser, native
 
 if TYPE_CHECKING:
     from . import Apart, Question, Target
@@ -69,10 +70,14 @@ def long_enough(target: Target, questions: Sequence[Question]) -> Tuple[Optional
     return None, 0.0, reason
 
 
-def right(apart: Apart, question: Question) -> bool:
-    """Whether it answers as it should."""
+def right(apart: Apart, question: Question, target: Target) -> bool:
+    """Whether it answers as it should, by what the device computes in."""
     answer = apart.run(question.inputs)
-    return all(np.allclose(answer[name], value, rtol=1e-3, atol=1e-3) for name, value in question.outputs.items())
+    rtol, atol = CLASSES[coarser(native(target.precisions), question.precision)]
+    return all(
+        np.allclose(answer[name], value, rtol=max(rtol, 1e-3), atol=max(atol, 1e-3))
+        for name, value in question.outputs.items()
+    )
 
 
 def cancel(target: Target, question: Question, whole_s: float, small: Question) -> Cancel:
@@ -96,7 +101,7 @@ def cancel(target: Target, question: Question, whole_s: float, small: Question) 
     try:
         # In the process that let go of the run, or in the one that takes its place.
         apart.open_again(small.graph)
-        good = right(apart, small)
+        good = right(apart, small, target)
     finally:
         apart.close()
     return Cancel(question.graph.name, _ms(whole_s), _ms(limit), _ms(ended), kept, good, said)
@@ -137,7 +142,7 @@ def restart(target: Target, question: Question, whole_s: float) -> Restart:
         killed = time.monotonic()
         asking.join()
         apart.open_again()
-        good = right(apart, question)
+        good = right(apart, question, target)
         back = time.monotonic() - killed
     finally:
         apart.close()

@@ -60,9 +60,9 @@ class Strange:
     precisions: tuple[str, ...] = ("fp32",)
     _resident: int = 10**8
 
-    def open(self, graph: Graph, precision: str = "fp32") -> Opened:
+    def open(self, graph: Graph, precision: str = "", feeds: Feeds | None = None) -> Opened:
         """The CPU's session, altered."""
-        session = self.cpu.open(graph, "fp32")
+        session = self.cpu.open(graph, "fp32", feeds)
         self._resident += 100_000 if self.leak is not None else 0
         return _Altered(session, self, graph, precision)
 
@@ -140,6 +140,21 @@ def test_a_precision_without_a_class_is_not_asked_for(cpu: Own, material: suite.
     assert {one for _, one in asked} == {"fp32", "fp16"}
 
 
+def test_a_chip_without_fp32_is_held_to_what_it_computes_in(cpu: Own, material: suite.Material) -> None:
+    """Models and cases by the class of fp16, none that leaves its range; whole numbers are exact all the same."""
+    coarse = _each(lambda value: value * np.float32(1.004) if value.dtype == np.float32 else value)
+    chip = Strange(cpu, coarse, precisions=("fp16", "int8"))
+    found = _found(chip, material, "nodes", *SHORT)
+    assert {name: one.reason for name, one in found.items() if one.verdict != PASSED} == {}
+    rows = {(row["model"], row["asked"], row["precision"]) for row in found["golden"].facts["rows"]}
+    assert {("mlp", "fp16", "fp16"), ("mlp", "int8", "int8"), ("mlp-int8", "fp16", "int8")} <= rows
+    assert "overflow" not in {model for model, _, _ in rows}
+    assert _found(Strange(cpu, coarse), material, "nodes")["nodes"].verdict == FAILED
+    assert difference(np.array([1000.0]), np.array([1001.0]), 0, 0, (1e-2, 1e-2)) == ""
+    assert difference(np.array([1000]), np.array([1001]), 0, 0, (1e-2, 1e-2)) == "differs by up to 1"
+    assert difference([np.array([1000.0])], [np.array([1001.0])], 0, 0, (1e-2, 1e-2)) == ""
+
+
 def test_hidden_half_precision_is_not_finite(cpu: Own, material: suite.Material) -> None:
     """A device that computes in halves although fp32 was asked for gives infinity where the range is left."""
     only = replace(material, questions=tuple(one for one in material.questions if one.wide))
@@ -184,9 +199,9 @@ def test_threads_that_change_each_others_answers_fail(cpu: Own, material: suite.
 class _Says(Own):
     """A device that takes everything, and answers everything."""
 
-    def open(self, graph: Graph, precision: str = "fp32") -> Opened:  # type: ignore[override]
+    def open(self, graph: Graph, precision: str = "", feeds: Feeds | None = None) -> Opened:  # type: ignore[override]
         """Whatever it is given."""
-        del graph, precision
+        del graph, precision, feeds
         return _Yes()
 
 
