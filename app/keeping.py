@@ -12,6 +12,7 @@ from app.certificates.schemas import SYSTEM
 from app.db import UnreachableError
 from app.log import CERTIFIED, DATABASE_LOST, NOT_CERTIFIED, get_logger
 from inference.certify import examine
+from inference.devices import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,9 @@ class Keeper:
 
     def look(self) -> None:
         """Once at every session."""
+        for key, device in self._sessions.uncompiled.copy():
+            self._sessions.uncompiled.discard((key, device))
+            self._compile(key, device)
         held = self._sessions.held()
         for key, ready in held.items():
             standing = ready.passport.standing
@@ -86,7 +90,7 @@ class Keeper:
                 self._return(key, device)
         wanted = {(key, device) for key, ready in held.items() for device in _before(key, ready)}
         self._watched = {one: how for one, how in self._watched.items() if one in wanted}
-        self._tell({device for _, device in wanted})
+        self._tell({entry(device)[0] for _, device in wanted})
 
     def _tell(self, watched: set[str]) -> None:
         """Say again what is lost; a device that no session waits for is tried again by the next work for it."""
@@ -103,7 +107,7 @@ class Keeper:
         The device in use comes first, since its answers wait for it.
         """
         model, order = key
-        for device in sorted(order, key=lambda one: one not in {used, used.partition(":")[0]}):
+        for device in sorted(order, key=lambda one: entry(one)[0] not in {used, used.partition(":")[0]}):
             self._certify(service.request(self._sessions.store, model, device), "unchecked")
 
     def _certify(self, asked: Request, occasion: Occasion) -> CertificateRow:
@@ -114,6 +118,13 @@ class Keeper:
         else:
             _log.warning(NOT_CERTIFIED, **told, outcome=row.outcome, reason=service.reason(row)["en"])
         return row
+
+    def _compile(self, key: Key, device: str) -> None:
+        """In the child that checks it; with what the compiler made the session is ready at once, and takes the work."""
+        if self._may(key[0], device):
+            row = self._certify(service.request(self._sessions.store, key[0], device), "compile")
+            if row.passed:
+                self._sessions.take_back(key, row.device)
 
     def _return(self, key: Key, device: str) -> None:
         now, known = self._clock(), self._watched.get((key, device))
@@ -143,13 +154,13 @@ class Keeper:
 
     def _may(self, model: str, device: str) -> bool:
         """Not where the newest check says that the device computes wrongly or does not take the model: ask a person."""
-        newest = queries.newest(self._engine, model, device)
+        newest = queries.newest(self._engine, model, entry(device)[0])
         return newest is None or newest.passed
 
     def _wait(self, device: str) -> float:
         """A minute, doubled with each loss within the last hour but the first."""
         losses = self._sessions.losses.copy().items()
-        mine = [at for one, times in losses if device in {one, one.partition(":")[0]} for at in times]
+        mine = [at for one, times in losses if entry(device)[0] in {one, one.partition(":")[0]} for at in times]
         recent = sum(at > self._clock() - LONGEST_S for at in mine)
         return float(min(WELL_S * 2 ** max(0, recent - 1), LONGEST_S))
 
@@ -159,7 +170,7 @@ def _before(key: Key, ready: Ready) -> list[str]:
     order, device = key[1], ready.passport.device
     found: list[str] = []
     for wanted in order:
-        if wanted in {device, device.partition(":")[0]}:
+        if entry(wanted)[0] in {device, device.partition(":")[0]}:
             return found
         found.append(wanted)
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.certificates.schemas import Standing, Subject
 from app.log import DEVICE_CHANGED, DEVICE_LOST, DEVICE_REFUSED, SESSION_FAILED, SESSION_READY, get_logger
-from inference import InferenceError, Options, backend
+from inference import InferenceError, Options, UnsupportedModelError, artefacts, backend
 from inference.adapters.tensors import numpy_dtype
 from inference.devices import choose, precision
 from inference.model import load_model
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.pipelines.schemas import PipelineSpec
     from inference import Backend, Device, Model, Session
+    from inference.devices import Choice
 
 _log = get_logger(__name__)
 
@@ -93,6 +94,10 @@ class Sessions:
     """When each device was lost (monotonic seconds)."""
     waiting: set[str] = field(default_factory=set)
     """Devices that are taken only where no other takes the model, until `take_back`."""
+    compiles_aside: bool = False
+    """Whether another device of the order serves while a model is compiled for one, which somebody else does then."""
+    uncompiled: set[tuple[Key, str]] = field(default_factory=set)
+    """Sessions, and entries of their orders, for which a model has to be compiled."""
     lost: set[str] = field(default_factory=set)
     """Devices that were lost and have not run a model or passed their check since."""
     told: Callable[[Collection[str]], None] = nobody
@@ -163,7 +168,7 @@ class Sessions:
 
     def _chosen_anew(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
         """The session on the device that would be chosen now; the present one stays until that is ready."""
-        made = self._prepare(spec)
+        made = self._prepare(spec, aside=False)
         if not isinstance(made, Ready):
             return held
         before = held.passport.device
@@ -175,15 +180,13 @@ class Sessions:
         _log.info(DEVICE_CHANGED, pipeline=spec.name, device=made.passport.device, before=before)
         return made
 
-    def _prepare(self, spec: PipelineSpec) -> Ready | Failed:
+    def _prepare(self, spec: PipelineSpec, *, aside: bool = True) -> Ready | Failed:
         try:
             model = load_model(self.store, spec.model_digest)
             self._blanks[spec.model_digest] = {
                 one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
             }
-            session, device, refusals = choose(
-                spec.devices, model, Options(threads=1), self.find, partial(self._put_off, spec)
-            )
+            session, device, refusals = self._choose(spec, model, aside=aside)
         except (InferenceError, OSError) as error:
             _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
@@ -198,6 +201,23 @@ class Sessions:
             self.standing(subject),
         )
         return Ready(session, model, passport, subject, time.monotonic())
+
+    def _choose(self, spec: PipelineSpec, model: Model, *, aside: bool) -> Choice:
+        """The first device that takes it; `aside`: of those for which it is compiled, where there is one."""
+        order = spec.devices
+        choosing = partial(choose, order, model, Options(threads=1), self.find, partial(self._put_off, spec))
+        if not (aside and self.compiles_aside and len(order) > 1):
+            return choosing()
+        try:
+            with artefacts.only_kept():
+                found = choosing()
+        except UnsupportedModelError as error:
+            if artefacts.NOT_KEPT not in str(error):
+                raise
+            return choosing()
+        waits = {one.device for one in found.refusals if one.reason == artefacts.NOT_KEPT}
+        self.uncompiled |= {((spec.model_digest, order), one) for one in waits}
+        return found
 
     def _put_off(self, spec: PipelineSpec, device: Device, computed: str) -> str:
         """Why a device is taken only where no other is: it was lost, or no check of it ever passed.

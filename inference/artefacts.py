@@ -14,16 +14,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from inference import UnsupportedModelError
 from inference.limits import GIB, MIB
 
 Make = Callable[[Path], object]
 """Writes the artefact to a path that does not exist yet; whatever it raises is the caller's."""
+NOT_KEPT: Final = "it has to be compiled for it first, which is done beside the work"
 _NAME: Final = "artefact.onnx"
 _STATED: Final = "entry.json"
 _STATED_BYTES: Final = MIB
@@ -54,6 +57,27 @@ class Key:
         return hashlib.sha256(msgspec.json.encode(asdict(self), order="sorted")).hexdigest()
 
 
+class NotKeptError(UnsupportedModelError):
+    """A compiler would have to be run, and whoever asks has no time for it."""
+
+    def __init__(self) -> None:
+        """The same text for all."""
+        super().__init__(NOT_KEPT)
+
+
+_only_kept: Final[ContextVar[bool]] = ContextVar("only_kept", default=False)
+
+
+@contextmanager
+def only_kept() -> Iterator[None]:
+    """In here, in this thread, nothing is compiled: what is not there yet is NotKeptError."""
+    token = _only_kept.set(True)
+    try:
+        yield
+    finally:
+        _only_kept.reset(token)
+
+
 class _Entry(msgspec.Struct, frozen=True):
     key: Key
     sha256: str
@@ -71,7 +95,8 @@ class Artefacts:
     def held(self, key: Key, make: Make) -> Iterator[Path]:
         """The artefact of a key, made if it is not there or spoilt; it stays while the context lasts.
 
-        One that is larger than the folder may be is given, and not kept. Raises what `make` raises, and OSError.
+        One that is larger than the folder may be is given, and not kept. Raises what `make` raises, OSError, and
+        NotKeptError within `only_kept`.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         home = self._folder / key.digest()
@@ -80,6 +105,8 @@ class Artefacts:
                 os.utime(home)
                 yield home / _NAME
                 return
+            if _only_kept.get():
+                raise NotKeptError
             _away(home)
             with self._made(key, make) as made:
                 yield made

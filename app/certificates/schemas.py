@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 State = Literal["valid", "changed", "failed", "unchecked"]
 """`valid`: the newest check with the present driver and runtime passed. `changed`: one passed, with another driver or
 runtime. `failed`: the newest with the present ones did not pass. `unchecked`: there was none."""
-Occasion = Literal["apply", "certify", "unchecked", "return", "serve"]
-UNASKED: Final = ("unchecked", "serve")
+Occasion = Literal["apply", "certify", "unchecked", "return", "serve", "compile"]
+UNASKED: Final = ("unchecked", "serve", "compile")
 """Checks that say nothing of whether somebody was asked when a pipeline was activated."""
 
 SYSTEM: Final = "system"

@@ -182,7 +182,8 @@ def scorer() -> Scorer:
     """What this process holds, made with its first message: a worker's parent opens neither devices nor database."""
     here = settings()
     engine = make_engine(here.database())
-    sessions = Sessions(here.data_dir / "models", standing=partial(standing, engine), told=tell_lost)
+    stand = partial(standing, engine)
+    sessions = Sessions(here.data_dir / "models", standing=stand, told=tell_lost, compiles_aside=True)
     Keeper(engine, sessions).start()
     return Scorer(engine, sessions, ring, recompute)
 

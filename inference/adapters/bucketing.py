@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from inference import UnsupportedModelError, buckets
 from inference.adapters.batching import Batching, find, stated
 from inference.adapters.session import CheckedSession
+from inference.artefacts import NotKeptError
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +56,8 @@ def session(model: Model, sizes: Sequence[int], open_at: OpenAt) -> CheckedSessi
     calls = {1: alone}
     try:
         calls |= {size: open_at(size)[0] for size in sizes if size > 1}
+    except NotKeptError:
+        raise
     except UnsupportedModelError as error:
         reason = f"it is refused with more rows than one: {error}"
 
@@ -77,14 +80,14 @@ def first_dimensions(path: Path) -> tuple[str, ...]:
 
     Read from the file: a provider without free dimensions would make no session that could be asked for them.
     """
-    shapes = _shapes(_read(path))
+    shapes = _shapes(read(path))
     return tuple(dict.fromkeys(dims[0].dim_param for dims in shapes if len(dims) and dims[0].dim_param))
 
 
 @contextmanager
 def named(path: Path) -> Iterator[Path]:
     """The model, or a copy of it in which the free first dimensions have a name, as runtimes fix them by name only."""
-    model = _read(path)
+    model = read(path)
     unnamed = [dims[0] for dims in _shapes(model) if len(dims) and dims[0].dim_value <= 0 and not dims[0].dim_param]
     if not unnamed:
         yield path
@@ -105,7 +108,7 @@ def _onnx() -> Any:  # noqa: ANN401 - a module
     return importlib.import_module("onnx")
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read(path: Path) -> onnx.ModelProto:
     """The graph without its external data. Raises UnsupportedModelError for what is none."""
     broken: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
     try:

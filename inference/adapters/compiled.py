@@ -215,6 +215,8 @@ class _Work:
             try:
                 with kept.held(key, make) as artefact:
                     return self._load(artefact, asked_for)
+            except artefacts.NotKeptError:
+                raise
             except UnsupportedModelError:
                 # What was kept may be of a library that was replaced under the same version: once more, anew.
                 kept.drop(key)

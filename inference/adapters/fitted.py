@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import onnx
 
 from inference import UnsupportedModelError
+from inference.adapters import bucketing
 from inference.graph import graphs
 from inference.passes import PassError, opset, shapes
 from inference.passes.values import fed, settle, sizes, type_name
@@ -46,7 +47,11 @@ def write(
     `rows`: the size of first dimensions that are free; None where none is. `opsets`, `ir`: the lowest and highest opset
     and the highest IR version that the compiler reads, None where it has no limit; what is beyond is converted.
     """
-    made = onnx.load_model(model.path)
+    made = bucketing.read(model.path)
+    if not made.HasField("graph"):
+        message = "the file is no ONNX model: it has no graph"
+        raise UnsupportedModelError(message)
+    onnx.load_external_data_for_model(made, str(model.path.parent))
     settle(made)
     try:
         made = opset.apply(made, version=_version(model.opset, opsets), ir=ir)

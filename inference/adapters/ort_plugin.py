@@ -256,6 +256,8 @@ class PluginBackend:
                 key, lambda target: self._compile(path, target, options.threads, dims, chosen, told)
             ) as artefact:
                 return self._open(artefact, options.threads, dims, chosen, told, strict=True)
+        except artefacts.NotKeptError:
+            raise
         except UnsupportedModelError:
             # The model itself says why, or is taken all the same.
             kept.drop(key)

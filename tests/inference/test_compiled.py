@@ -169,6 +169,16 @@ def test_a_text_that_could_end_a_string_is_refused(imported: Importer, tmp_path:
         fitted.write(replace(imported(graphs.mul()), path=path, opset=20), tmp_path / "out.onnx", rows=None)
 
 
+@pytest.mark.parametrize("content", [b"", b"\x00\xff" * 50, None], ids=("empty", "noise", "cut off"))
+def test_what_is_no_model_is_refused(content: bytes | None, imported: Importer, tmp_path: Path) -> None:
+    """By its file: no compiler is started for it."""
+    model = imported(graphs.mlp())
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(model.path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(UnsupportedModelError, match="the file is no ONNX model"):
+        fitted.write(replace(model, path=path), tmp_path / "out.onnx", rows=1)
+
+
 @pytest.mark.parametrize(("opsets", "wanted"), [((None, 15), 15), ((18, None), 18), ((7, 19), 17), ((None, None), 17)])
 def test_a_model_beyond_the_compiler_s_opsets_is_converted(
     opsets: tuple[int | None, int | None], wanted: int, imported: Importer, tmp_path: Path

@@ -14,6 +14,7 @@ from app.keeping import ABSENT_S, WELL_S, Keeper
 from app.settings import Settings
 from app.watch.service import uncertified
 from connectors import Status
+from inference import artefacts
 from inference.certify import Examined, Request, examine
 from tests.app.scoring.test_devices import ORDER, OUTPUTS, million_model, scored, variable
 from tests.app.works import Works
@@ -244,6 +245,83 @@ def test_who_does_not_take_the_model_is_not_asked_again(
     clock.now += 10 * WELL_S
     keeper.look()
     assert checks.asked == ["cpu", "simnpu:0"]
+    works.close()
+
+
+@pytest.fixture
+def aside(works: Works, tmp_path: Path) -> Iterator[Works]:
+    """A worker whose models are compiled beside its work; what was compiled is kept."""
+    artefacts.use(tmp_path / "artefacts")
+    works.scorer.sessions.compiles_aside = True
+    yield works
+    artefacts.use(None)
+
+
+def test_the_next_device_serves_while_a_model_is_compiled(aside: Works, keeper: Keeper, checks: Counted) -> None:
+    """In a child, whose check is written down; then the work goes over, and a worker started later begins there."""
+    row = scored(aside, 1)
+    assert (row.device_wanted, row.device, row.status) == ("simnpu:0", "cpu", Status.GOOD)
+    assert [one.name for one in (aside.folder / "artefacts").glob("*")] in ([], [".lock"])
+    keeper.look()
+    assert checks.asked[0] == "simnpu:0"
+    assert _states(aside)[0] == ("simnpu:0", "passed", "compile")
+    row = scored(aside, 2)
+    assert (row.device, row.certificate, row.status) == ("simnpu:0", "valid", Status.GOOD)
+    asked = len(checks.asked)
+    keeper.look()
+    assert len(checks.asked) == asked
+    aside.scorer.sessions.drop_all()
+    assert scored(aside, 3).device == "simnpu:0"
+    assert aside.scorer.sessions.uncompiled == set()
+
+
+def test_a_model_that_is_not_compiled_stays_where_it_is(aside: Works, keeper: Keeper, checks: Counted) -> None:
+    """The compiler refuses it: that is the verdict, and nobody asks it again."""
+    with variable("SIMNPU_FAULT", "compile"):
+        assert scored(aside, 1).device == "cpu"
+        keeper.look()
+        assert _states(aside)[0] == ("simnpu:0", "refused", "compile")
+        asked = len(checks.asked)
+        keeper.look()
+        assert len(checks.asked) == asked
+        assert scored(aside, 2).device == "cpu"
+
+
+def test_where_no_other_device_is_named_its_compiler_is_waited_for(here: str, tmp_path: Path) -> None:
+    """The pipeline does not allow another one."""
+    artefacts.use(tmp_path / "artefacts")
+    works = Works(here, tmp_path, proto=million_model(), spec={
+        "devices": ("simnpu:0",), "layout": "NC", "outputs": OUTPUTS,
+    })  # fmt: skip
+    works.scorer.sessions.compiles_aside = True
+    assert scored(works, 1).device == "simnpu:0"
+    works.close()
+    two = works.put_in_force(devices=("metax", "simnpu:0"), layout="NC", outputs=OUTPUTS)
+    assert two
+    artefacts.use(tmp_path / "others")
+    works.scorer = works.worker()
+    works.scorer.sessions.compiles_aside = True
+    works.version = two
+    assert scored(works, 2).device == "simnpu:0"
+    works.close()
+    artefacts.use(None)
+
+
+def test_a_device_whose_precision_is_named_is_the_one_in_use(
+    here: str, tmp_path: Path, clock: Clock, checks: Counted, keeping: Callable[..., Keeper]
+) -> None:
+    """`simnpu:0@fp16` is no other device than `simnpu:0`: it is not watched as one that has lost its work."""
+    settings.use(Settings(data_dir=tmp_path))
+    spec = {"devices": ("simnpu:0@fp16", "cpu"), "layout": "NC", "outputs": OUTPUTS}
+    works = Works(here, tmp_path, proto=million_model(), spec=spec)
+    keeper = keeping(works, clock, checks)
+    assert scored(works, 1).device == "simnpu:0"
+    keeper.look()
+    before = len(checks.asked)
+    for _ in range(4):
+        clock.now += WELL_S
+        keeper.look()
+    assert len(checks.asked) == before
     works.close()
 
 
