@@ -49,7 +49,7 @@ class CertificateRow(Base):
     """Who asked: a person, or `system`."""
     occasion: Mapped[str] = mapped_column(String(20))
     """`apply`, `certify`, `unchecked` (in force before there were certificates, or new here), `return` (was lost),
-    `serve` (for callers of `/v2`)."""
+    `serve` (for callers of `/v2`), `compile` (a worker had no artefact yet)."""
 
 
 class OverrideRow(Base):

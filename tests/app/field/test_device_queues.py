@@ -123,7 +123,9 @@ class Line:
         """A real worker; it is killed in the end where it still runs."""
         environment = {
             **inherited(), "HEADRACE_DATA_DIR": str(self.works.folder), "HEADRACE_DATABASE_URL": self.works.url,
-            "HEADRACE_REDIS_URL": self.redis, **variables,
+            "HEADRACE_REDIS_URL": self.redis,
+            # Nothing is kept, so that nothing is compiled beside the work: the first answer is the device's own.
+            "HEADRACE_ARTEFACTS_MB": "0", **variables,
         }  # fmt: skip
         with (self.works.folder / f"{name}.log").open("ab") as log:
             running = subprocess.Popen(
