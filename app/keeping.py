@@ -58,6 +58,8 @@ class Keeper:
         self._engine, self._sessions, self._clock, self._check = engine, sessions, clock, check
         self._asked: set[Key] = set()
         self._watched: dict[tuple[Key, str], _Watched] = {}
+        self._compiled: set[tuple[Key, str]] = set()
+        """For which a model was compiled, and passed its check."""
         self._over = threading.Event()
 
     def start(self) -> None:
@@ -77,7 +79,7 @@ class Keeper:
 
     def look(self) -> None:
         """Once at every session."""
-        for key, device in self._sessions.uncompiled.copy():
+        for key, device in sorted(self._sessions.uncompiled.copy(), key=lambda one: one[0][1].index(one[1])):
             self._sessions.uncompiled.discard((key, device))
             self._compile(key, device)
         held = self._sessions.held()
@@ -121,10 +123,14 @@ class Keeper:
 
     def _compile(self, key: Key, device: str) -> None:
         """In the child that checks it; with what the compiler made the session is ready at once, and takes the work."""
-        if self._may(key[0], device):
-            row = self._certify(service.request(self._sessions.store, key[0], device), "compile")
-            if row.passed:
-                self._sessions.take_back(key, row.device)
+        if (key, device) in self._compiled:
+            self._sessions.unkept.add(key)
+            self._sessions.take_back(key, entry(device)[0])
+            return
+        row = self._certify(service.request(self._sessions.store, key[0], device), "compile")
+        if row.passed:
+            self._compiled.add((key, device))
+            self._sessions.take_back(key, row.device)
 
     def _return(self, key: Key, device: str) -> None:
         now, known = self._clock(), self._watched.get((key, device))
@@ -154,7 +160,7 @@ class Keeper:
 
     def _may(self, model: str, device: str) -> bool:
         """Not where the newest check says that the device computes wrongly or does not take the model: ask a person."""
-        newest = queries.newest(self._engine, model, entry(device)[0])
+        newest = queries.newest(self._engine, model, *entry(device))
         return newest is None or newest.passed
 
     def _wait(self, device: str) -> float:
@@ -170,7 +176,8 @@ def _before(key: Key, ready: Ready) -> list[str]:
     order, device = key[1], ready.passport.device
     found: list[str] = []
     for wanted in order:
-        if entry(wanted)[0] in {device, device.partition(":")[0]}:
+        name, computed = entry(wanted)
+        if name in {device, device.partition(":")[0]} and computed == ready.passport.precision:
             return found
         found.append(wanted)
     return found

@@ -98,6 +98,8 @@ class Sessions:
     """Whether another device of the order serves while a model is compiled for one, which somebody else does then."""
     uncompiled: set[tuple[Key, str]] = field(default_factory=set)
     """Sessions, and entries of their orders, for which a model has to be compiled."""
+    unkept: set[Key] = field(default_factory=set)
+    """Sessions for which it was, and what the compiler made could not be kept whole: they do not wait for it again."""
     lost: set[str] = field(default_factory=set)
     """Devices that were lost and have not run a model or passed their check since."""
     told: Callable[[Collection[str]], None] = nobody
@@ -168,11 +170,11 @@ class Sessions:
 
     def _chosen_anew(self, key: Key, spec: PipelineSpec, held: Ready) -> Ready:
         """The session on the device that would be chosen now; the present one stays until that is ready."""
-        made = self._prepare(spec, aside=False)
+        made = self._prepare(spec)
         if not isinstance(made, Ready):
             return held
         before = held.passport.device
-        if made.passport.device == before:
+        if (made.passport.device, made.passport.precision) == (before, held.passport.precision):
             made.session.close()
             return held
         self._held[key] = made
@@ -180,13 +182,13 @@ class Sessions:
         _log.info(DEVICE_CHANGED, pipeline=spec.name, device=made.passport.device, before=before)
         return made
 
-    def _prepare(self, spec: PipelineSpec, *, aside: bool = True) -> Ready | Failed:
+    def _prepare(self, spec: PipelineSpec) -> Ready | Failed:
         try:
             model = load_model(self.store, spec.model_digest)
             self._blanks[spec.model_digest] = {
                 one.name: "" if one.dtype == "str" else BLANK.get(numpy_dtype(one.dtype).kind) for one in model.outputs
             }
-            session, device, refusals = self._choose(spec, model, aside=aside)
+            session, device, refusals = self._choose(spec, model)
         except (InferenceError, OSError) as error:
             _log.error(SESSION_FAILED, pipeline=spec.name, model=spec.model_digest, reason=str(error))
             return Failed(f"no_session: {error}", time.monotonic() + BUSY_S)
@@ -202,11 +204,12 @@ class Sessions:
         )
         return Ready(session, model, passport, subject, time.monotonic())
 
-    def _choose(self, spec: PipelineSpec, model: Model, *, aside: bool) -> Choice:
-        """The first device that takes it; `aside`: of those for which it is compiled, where there is one."""
+    def _choose(self, spec: PipelineSpec, model: Model) -> Choice:
+        """The first device that takes it; of those for which it is compiled already, where there is one."""
         order = spec.devices
         choosing = partial(choose, order, model, Options(threads=1), self.find, partial(self._put_off, spec))
-        if not (aside and self.compiles_aside and len(order) > 1):
+        key = (spec.model_digest, order)
+        if not self.compiles_aside or len(order) == 1 or key in self.unkept:
             return choosing()
         try:
             with artefacts.only_kept():
@@ -216,7 +219,7 @@ class Sessions:
                 raise
             return choosing()
         waits = {one.device for one in found.refusals if one.reason == artefacts.NOT_KEPT}
-        self.uncompiled |= {((spec.model_digest, order), one) for one in waits}
+        self.uncompiled |= {(key, one) for one in waits}
         return found
 
     def _put_off(self, spec: PipelineSpec, device: Device, computed: str) -> str:

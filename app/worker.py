@@ -27,6 +27,7 @@ from app.queue import (
     WATCH,
     celery,
     door,
+    housekeeping_of,
 )
 from app.settings import settings
 
@@ -115,11 +116,13 @@ def follow(consumer: Any, announcer: Announcer) -> None:  # noqa: ANN401 - of th
     if tasks is None:
         # Redis is away; when it is back the library takes from the same queues again.
         return
-    serving = {one.name for one in tasks.queues} - {HOUSEKEEPING}
+    serving = {one.name for one in tasks.queues if not one.name.startswith(HOUSEKEEPING)}
     for queue in sorted(announcer.wanted - serving):
-        consumer.add_task_queue(queue)
+        for one in (queue, housekeeping_of(queue)):
+            consumer.add_task_queue(one)
     for queue in sorted(serving - announcer.wanted):
-        consumer.cancel_task_queue(queue)
+        for one in (queue, housekeeping_of(queue)):
+            consumer.cancel_task_queue(one)
     announcer.serving = announcer.wanted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,7 +14,7 @@ from app.errors import QueueError
 from inference.devices import entry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 PREFIX: Final = "headrace:worker:"
 LOST: Final = "headrace:lost:"
@@ -22,8 +22,9 @@ TTL_S: Final = 10
 """A worker that has said nothing for so long is gone."""
 LOST_TTL_S: Final = 900
 """A child says it again every ten seconds, but not while it checks a model; one that has ended says nothing."""
-ASKED_S: Final = 60.0
-"""What others were asked for is asked again: it need not wait for a worker that is busy for longer."""
+PATIENCE_S: Final = 600.0
+"""Work beside what is new waits so long for the device that it wishes for."""
+CPU: Final = "cpu"
 MOST_DEVICES: Final = 256
 
 Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@/-]{1,100}\Z")]
@@ -89,39 +90,59 @@ def workers() -> list[WorkerLive]:
         return []
 
 
-ToOthers = Callable[[Mapping[int, "Sequence[str]"]], set[int]]
-"""What of some versions, each with its order of devices, is left to other workers."""
+class Others:
+    """What of some work is left to other workers, which are asked to do it: that of devices that they have."""
+
+    def __init__(
+        self, task: str, clock: Callable[[], float] = time.monotonic,
+        there: Callable[[], Sequence[WorkerLive]] | None = None, ask: Callable[[str, str], None] = queue.ask_others,
+    ) -> None:
+        """`task`: by which they are asked. `there`: the workers that say something, by default those of this Redis."""
+        self._task, self._clock, self._there, self._ask = task, clock, there or workers, ask
+        self._since: dict[int, float] = {}
+        """Since when each version's work has been left."""
+
+    def __call__(self, orders: Mapping[int, Sequence[str]]) -> set[int]:
+        """Those of these versions, each with its order of devices. Whoever cannot be asked now is asked the next time.
+
+        What nobody has is left as well, for as long: a worker that is started again has it.
+        """
+        there = self._there()
+        mine = next((one for one in there if one.id == lives.parent()), None)
+        places = {version: _place(order, mine, there) for version, order in orders.items()}
+        now = self._clock()
+        self._since = {key: self._since.get(key, now) for key, place in places.items() if place is not None}
+        left = {key for key, since in self._since.items() if now - since < PATIENCE_S}
+        ours = set() if mine is None else set(mine.queues)
+        for name in sorted({places[key] or "" for key in left} - {""} - ours):
+            with suppress(QueueError):
+                self._ask(self._task, name)
+        return left
 
 
-def nothing_to_others(_: Mapping[int, Sequence[str]]) -> set[int]:
+class Nobody(Others):
     """Of a worker that is alone."""
-    return set()
 
-
-def left_to_others(task: str, orders: Mapping[int, Sequence[str]]) -> set[int]:
-    """Which of these versions, each with its order of devices, are for workers that have the device it wishes for.
-
-    Those are asked to do this piece of housekeeping; whoever cannot be asked now is asked the next time.
-    """
-    there = workers()
-    mine = next((one for one in there if one.id == lives.parent()), None)
-    if mine is None:
+    def __call__(self, orders: Mapping[int, Sequence[str]]) -> set[int]:
+        """Nothing."""
+        del orders
         return set()
-    away = {version: name for version, order in orders.items() if (name := _elsewhere(order, mine, there)) is not None}
-    for name in sorted(set(away.values())):
-        with suppress(QueueError):
-            queue.ask_for(task, name, ASKED_S)
-    return {*away}
 
 
-def _elsewhere(order: Sequence[str], mine: WorkerLive, there: Iterable[WorkerLive]) -> str | None:
-    """The queue of those that have the first device of the order that anyone has; None where this worker has it."""
-    for name in (entry(one)[0] for one in order):
+def _place(order: Sequence[str], mine: WorkerLive | None, there: Iterable[WorkerLive]) -> str | None:
+    """The queue of those that have the first device of the order that anyone has; empty where nobody has any of it.
+
+    None where this worker has it. One that does not know yet what it has, or cannot be heard, has its CPU for certain.
+    """
+    names = [entry(one)[0] for one in order]
+    if mine is None:
+        return None if names[0].partition(":")[0] == CPU else ""
+    for name in names:
         if name in mine.names:
             return None
         if any(name in one.names and queue.queue_of(name) in one.queues for one in there):
             return queue.queue_of(name)
-    return None
+    return ""
 
 
 def tell_lost(devices: Collection[str]) -> None:

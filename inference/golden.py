@@ -128,6 +128,24 @@ def typical(path: Path, golden: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return read(beside).inputs if beside.is_file() else golden
 
 
+def misfits(feeds: Mapping[str, Tensor], inputs: Sequence[TensorSpec]) -> list[str]:
+    """What does not fit between the feeds of calibration.npz and the model; none where ranges can be found by them."""
+    names = {spec.name: spec for spec in inputs}
+    problems = [f"{FEEDS} has no in/{name}: add it" for name in sorted(names.keys() - feeds.keys())]
+    problems += [f"{FEEDS} has in/{name}, which the model does not" for name in sorted(feeds.keys() - names.keys())]
+    rows = set()
+    for name in sorted(names.keys() & feeds.keys()):
+        spec, value = names[name], feeds[name]
+        if len(value.shape) != len(spec.shape) or value.size == 0 or value.dtype.kind not in "fiub":
+            problems.append(f"{FEEDS}: in/{name} is {value.dtype} {list(value.shape)}, the model takes {spec.dtype} "
+                            f"{list(spec.shape)}")
+        elif spec.shape and spec.shape[0] is None:
+            rows.add(len(value))
+    if len(rows) > 1:
+        problems.append(f"{FEEDS}: the inputs have different numbers of rows: {', '.join(map(str, sorted(rows)))}")
+    return problems
+
+
 def stored_inputs(path: Path) -> dict[str, Tensor]:
     """The feeds of a golden file of our store."""
     return dict(read(path).inputs)

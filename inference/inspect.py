@@ -124,9 +124,14 @@ def _manifest(contract: Contract, path: Path, limits: Limits) -> Contract:
 
 
 def _golden(contract: Contract, work: Path, limits: Limits) -> Contract:
-    """Check the package's golden vectors, or make some with the CPU reference."""
+    """Check the package's golden vectors, or make some with the CPU reference; and what its ranges are found by."""
     from inference import golden
 
+    feeds = work / "package" / golden.FEEDS
+    if feeds.is_file():
+        problems = golden.misfits(golden.read(feeds, limits.golden_bytes).inputs, contract.inputs)
+        if problems:
+            raise InvalidModelError("\n".join(problems))
     given = work / "package" / "golden.npz"
     if given.is_file():
         problems = golden.check(golden.read(given, limits.golden_bytes), contract.inputs, contract.outputs)

@@ -13,6 +13,8 @@ counted (`late`); it stays out of closed rows, and is in force for later ones if
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,15 +22,16 @@ import msgspec
 import numpy as np
 
 from inference import InferenceError
+from inference.windower_between import Between
 from inference.windower_context import Context, ContextValue
 from inference.windower_grid import Grid
-from inference.windower_route import FIRST_CONTEXT, TRIGGER, Columns, Routing, Share
+from inference.windower_route import FIRST_CONTEXT, STOP, TRIGGER, Columns, Routing, Share
 from inference.windower_spec import Input, Spec, Windows, cut
 from inference.windower_together import Together
 from inference.windower_trigger import Trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from numpy.typing import ArrayLike
 
@@ -50,8 +53,18 @@ class _Snapshot(msgspec.Struct, array_like=True):
     core: bytes
 
 
+CORES: Final[Mapping[str, Callable[[Spec, Context], Grid | Trigger]]] = {
+    "grid": Grid, "trigger": Trigger, "between": Between,
+}
+"""What cuts the windows of each kind."""
+_NEWER: Final = {"stop": 0, "stop_connection": 0}
+"""Members that snapshots of earlier releases do not know, and what they are where nothing is said."""
+
+
 def _digest(spec: Spec) -> bytes:
-    return sha256(msgspec.msgpack.encode(spec)).digest()
+    said = {one.name: getattr(spec, one.name) for one in fields(spec)}
+    known = {name: value for name, value in said.items() if name not in _NEWER or value != _NEWER[name]}
+    return sha256(msgspec.msgpack.encode(known)).digest()
 
 
 class Windower:
@@ -67,7 +80,7 @@ class Windower:
         self.ahead = 0
         """Readings too far in the future, ignored."""
         self._context = Context(tuple(name for name, _ in spec.context))
-        self._core = Grid(spec, self._context) if spec.kind == "grid" else Trigger(spec, self._context)
+        self._core: Grid | Trigger = CORES[spec.kind](spec, self._context)
         self._routing: Routing | None = None
 
     @property
@@ -137,6 +150,8 @@ class Windower:
         for special in share.specials:
             if special.role == TRIGGER and isinstance(self._core, Trigger):
                 self._core.change(special.time, special.value)
+            elif special.role == STOP and isinstance(self._core, Between):
+                self._core.stop(special.time, special.value)
             else:
                 self._context.take(FIRST_CONTEXT - special.role, special.time, special.value)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from inference.resample import Readings
 from inference.windower_context import ContextValue, context_value
-from inference.windower_spec import BAD_STATUS, NOT_FINITE, WRONG_TYPE
+from inference.windower_spec import BAD_STATUS, CYCLES, NOT_FINITE, WRONG_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,10 @@ TABLE: Final = 1 << 22
 """Tag ids below this are looked up in a table, larger ones by bisection."""
 
 TRIGGER: Final = -1
-FIRST_CONTEXT: Final = -2
-"""Roles of an entry: a column of the model from 0 on, the trigger, and context fields from here downwards."""
+STOP: Final = -2
+FIRST_CONTEXT: Final = -3
+"""Roles of an entry: a column of the model from 0 on, the trigger, the stop of a cycle, and context fields from here
+downwards."""
 
 
 class Entry(NamedTuple):
@@ -78,9 +80,11 @@ def _entries(windower: int, spec: Spec) -> Iterator[Entry]:
 
     for column, one in enumerate(spec.inputs):
         yield Entry(one.tag, windower, column, int(one.policy != "good"), one.use_received_time)
-    if spec.kind == "trigger":
-        beside = [one for one in spec.inputs if one.connection == spec.trigger_connection]
-        yield Entry(spec.trigger, windower, TRIGGER, 1, received(beside))
+    events = ((TRIGGER, spec.trigger, spec.trigger_connection), (STOP, spec.stop, spec.stop_connection))
+    for role, tag, connection in events:
+        if spec.kind in CYCLES and (tag or role == TRIGGER):
+            beside = [one for one in spec.inputs if one.connection == connection]
+            yield Entry(tag, windower, role, 1, received(beside))
     for index, (_, tag) in enumerate(spec.context):
         yield Entry(tag, windower, FIRST_CONTEXT - index, 1, received(spec.inputs))
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final = ("last", "linear", "mean", "min", "max")
 POLICIES: Final = ("good", "uncertain", "hold", "interpolate")
-KINDS: Final = ("grid", "trigger")
+KINDS: Final = ("grid", "trigger", "between")
+CYCLES: Final = ("trigger", "between")
+"""Kinds whose windows are cycles of a machine, each of a length of its own."""
 
 LAST_USABLE: Final = 0x40900000
 """UncertainLastUsableValue: the cell shows a value that was true once and is held by policy."""
@@ -94,6 +96,8 @@ class Spec:
     samples are interpolated linearly, whatever `resample` says, at `length` even points from the first to the last
     sample time of the cycle. The first value seen only arms. A counter that jumps by more than one gives the missing
     counts a refused window each (`part_missed`), before the window of the new count.
+
+    `between`: as `trigger`, over (start, stop] of a cycle; `trigger` is the tag of the start (`windower_between`).
     """
 
     kind: str
@@ -106,12 +110,15 @@ class Spec:
     """Grid: rows from one window's end to the next one's."""
     lateness_ns: int
     trigger: int = 0
-    """Tag id of a part counter, or of a text that changes with the part."""
+    """Tag id of a part counter, or of a text that changes with the part; between: of the start."""
     trigger_connection: int = 0
     max_length_ns: int = 0
-    """Trigger: a cycle whose samples span more is refused (`too_long`), older samples are forgotten. 0: no limit."""
+    """Cycles: one whose samples span more is refused (`too_long`), older samples are forgotten. 0: no limit."""
     context: tuple[tuple[str, int], ...] = ()
     """Field name -> tag id: the value in force at the window's end. A field without one is left out."""
+    stop: int = 0
+    """Between: tag id of the stop; 0: the start's tag, when it is active no more."""
+    stop_connection: int = 0
 
     def __post_init__(self) -> None:
         """Check at the border, trust inside."""
@@ -130,8 +137,8 @@ class Spec:
             yield "lateness_ns and max_length_ns must not be negative"
         if self.kind == "grid" and (self.step_ns < 1 or self.hop < 1):
             yield f"a grid needs step_ns and hop of at least 1, not {self.step_ns} and {self.hop}"
-        if self.kind == "trigger" and any(one.resample in {"mean", "min", "max"} for one in self.inputs):
-            yield "a trigger window interpolates its samples: resample mean, min and max are for grids"
+        if self.kind in CYCLES and any(one.resample in {"mean", "min", "max"} for one in self.inputs):
+            yield f"a {self.kind} window interpolates its samples: resample mean, min and max are for grids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +166,8 @@ class Windows:
     """Shape (n,): the worst status over the window; Bad when it is refused."""
     refused: tuple[tuple[int, str], ...]
     """(index, reason): a snake_case word, a colon and the tag id, e.g. `gap:17`; `bad_status`, `not_finite`,
-    `wrong_type`, `no_data`, `too_long`. Two carry something else: `part_missed:COUNT` (or `FIRST-LAST` when many
-    counts share one), `skipped:ROWS` (see `windower_grid`)."""
+    `wrong_type`, `no_data`, `too_long`, `no_stop`. Two carry something else: `part_missed:COUNT` (or `FIRST-LAST` when
+    many counts share one), `skipped:ROWS` (see `windower_grid`)."""
     context: tuple[dict[str, object], ...]
     """One per window; empty when the spec has no context."""
     newest: int

@@ -44,7 +44,7 @@ _time = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Closed:
+class Closed:
     """One window before it has a number: its cells, or why there are none."""
 
     start: int
@@ -70,6 +70,7 @@ class TriggerState(msgspec.Struct, array_like=True):
     pending: list[Packed]
     liveness: list[tuple[int, list[tuple[int, int]]]]
     torn: tuple[int, int] = (-1, -1)
+    levels: dict[str, str] = {}
 
 
 class Trigger:
@@ -97,7 +98,11 @@ class Trigger:
         self._seen = np.full(self._plan.size, -1, dtype=np.int64)
         self._pending: list[Readings] = []
         self._torn = (-1, -1)
-        self._connections = {spec.trigger_connection, *(one.connection for one in spec.inputs)}
+        self._levels: dict[str, str] = {}
+        """What is known of each of two tags, where there are two (`windower_between`)."""
+        self._connections = {
+            spec.trigger_connection, spec.stop_connection, *(one.connection for one in spec.inputs),
+        }  # fmt: skip
 
     def hear(self, connection: int, alive_until: int) -> None:
         """A connection's sign of life."""
@@ -144,10 +149,9 @@ class Trigger:
         if not changes:
             return None
         samples = in_order(self._pending)
-        closed: list[_Closed] = []
+        closed: list[Closed] = []
         for last, now in changes:
-            closed.extend(self._missed(last, now))
-            closed.append(self._window(samples, last[0], now[0]))
+            closed.extend(self._cut(samples, last, now))
         newest = changes[-1][1][0]
         self._pending, self._fresh = [remembered(samples, newest, self._plan.size)], 0
         self._liveness.forget(newest)
@@ -157,10 +161,19 @@ class Trigger:
         """The trigger's tag until its first value has armed it."""
         return () if self._last is not None else (self._spec.trigger,)
 
-    def _advance(self, time: int, value: Count) -> tuple[int, Count] | None:
-        """Note the trigger; what it changed from, or None if it arms or repeats its value."""
+    def _cut(self, samples: Readings, last: tuple[int, Count], now: tuple[int, Count]) -> Iterator[Closed]:
+        """The windows that one change closes."""
+        yield from self._missed(last, now)
+        yield self._window(samples, last[0], now[0])
+
+    def _pass(self, time: int, value: Count) -> None:
+        """Remember that it was dealt with."""
         passed, values = self._passed
         self._passed = (time, [*values[1 - MAX_AT_ONCE:], value] if time == passed else [value])
+
+    def _advance(self, time: int, value: Count) -> tuple[int, Count] | None:
+        """Note the trigger; what it changed from, or None if it arms or repeats its value."""
+        self._pass(time, value)
         last = self._last
         if last is not None and last[1] == value:
             return None
@@ -169,7 +182,7 @@ class Trigger:
             self._end = time
         return last
 
-    def _missed(self, last: tuple[int, Count], now: tuple[int, Count]) -> Iterator[_Closed]:
+    def _missed(self, last: tuple[int, Count], now: tuple[int, Count]) -> Iterator[Closed]:
         """A refused window for each count between; past MAX_MISSED the last one stands for the rest."""
         if isinstance(last[1], str) or isinstance(now[1], str) or now[1] - last[1] <= 1 or now[1] != int(now[1]):
             return
@@ -180,14 +193,14 @@ class Trigger:
             names.append(f"{first + single}-{end - 1}")
         for index, name in enumerate(names):
             self._end = max(now[0] - len(names) + index, self._end + 1)
-            yield _Closed(last[0], self._end, f"{MISSED}:{name}", BAD_UNAVAILABLE)
+            yield Closed(last[0], self._end, f"{MISSED}:{name}", BAD_UNAVAILABLE)
 
-    def _window(self, samples: Readings, start: int, time: int) -> _Closed:
+    def _window(self, samples: Readings, start: int, time: int) -> Closed:
         """The window over (start, time]."""
         self._end = max(time, self._end + 1)
         cycle = Cycle(samples, start, time, self._plan, self._liveness)
         if self._forgotten > start or cycle.last - cycle.first > (self._spec.max_length_ns or cycle.last):
-            return _Closed(start, self._end, f"too_long:{self._spec.trigger}", int(FLAW_STATUS[1]))
+            return Closed(start, self._end, f"too_long:{self._spec.trigger}", int(FLAW_STATUS[1]))
         if start < self._torn[1] and self._torn[0] <= time:
             return self._refused(start, 0, GAP)
         if cycle.empty:
@@ -199,12 +212,12 @@ class Trigger:
             if flaw:
                 return self._refused(start, column, flaw)
             value[:, column], status[:, column] = filled, statuses
-        return _Closed(start, self._end, "", int(status.max()), (value, status))
+        return Closed(start, self._end, "", int(status.max()), (value, status))
 
-    def _refused(self, start: int, column: int, flaw: int) -> _Closed:
-        return _Closed(start, self._end, f"{FLAWS[flaw]}:{self._plan.tags[column]}", int(FLAW_STATUS[flaw]))
+    def _refused(self, start: int, column: int, flaw: int) -> Closed:
+        return Closed(start, self._end, f"{FLAWS[flaw]}:{self._plan.tags[column]}", int(FLAW_STATUS[flaw]))
 
-    def _emit(self, closed: list[_Closed], newest: int) -> Windows:
+    def _emit(self, closed: list[Closed], newest: int) -> Windows:
         """Windows one below the other; all refused ones share rows of NaN at the end of the block."""
         length, n = self._spec.length, len(closed)
         cells = [one.cells for one in closed if one.cells is not None]
@@ -228,7 +241,7 @@ class Trigger:
 
     @staticmethod
     def _of_known_units(
-        closed: list[_Closed], context: tuple[dict[str, object], ...],
+        closed: list[Closed], context: tuple[dict[str, object], ...],
     ) -> tuple[dict[str, object], ...]:
         """A missed part has no unit id: the one in force is its neighbour's."""
         return tuple(
@@ -255,7 +268,7 @@ class Trigger:
         return msgspec.msgpack.encode(TriggerState(
             self._sequence, self.late, self._fresh, self._forgotten, self._end, self._last, self._passed,
             self._waiting, pack(self._seen), pack_fields(joined(self._pending)), self._liveness.state(),
-            self._torn,
+            self._torn, self._levels,
         ))
 
     def renumber(self) -> None:
@@ -271,4 +284,4 @@ class Trigger:
         self._seen = unpack(state.seen, np.int64, (self._plan.size,))
         self._pending = [unpack_readings(state.pending, self._plan.size)]
         self._liveness.resume(state.liveness)
-        self._torn = state.torn
+        self._torn, self._levels = state.torn, dict(state.levels)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache, partial
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from app.backfill import queries, service
 from app.errors import QueueError
 from app.inferring import refused, score_all
 from app.log import DATABASE_LOST, PREDICTIONS_NOT_STORABLE, WINDOWS_RECOMPUTED, WINDOWS_THINNED, get_logger
 from app.pipelines.service import Version, versions
-from app.queue import RECOMPUTE, celery, recompute
+from app.queue import RECOMPUTE, ask_for, came_by, celery
 from app.recomputing import again, ends_between
 from app.records import to_block
 from app.scoring.service import NotStorableError, TryAgainError, apply_late
 from app.scoring.tasks import scorer
-from app.workers import left_to_others, nothing_to_others
+from app.workers import Nobody, Others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from app.backfill.service import Work
     from app.inferring import Scored
     from app.sessions import Sessions
-    from app.workers import ToOthers
 
 _log = get_logger(__name__)
 
@@ -40,12 +39,12 @@ class Recomputer:
     """What one worker process needs for it."""
 
     def __init__(
-        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: ToOthers = nothing_to_others
+        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: Others | None = None
     ) -> None:
         """`tell`: says that the outbox has something new; may raise QueueError. `to_others`: what they are left."""
         self._engine = engine
         self._sessions = sessions
-        self._tell, self._to_others = tell, to_others
+        self._tell, self._to_others = tell, to_others or Nobody("")
         self._known: dict[int, Version] = {}
 
     def once(self) -> bool:
@@ -56,7 +55,8 @@ class Recomputer:
                 return False
             self._learn(waiting)
             orders = {one: self._known[one].spec.devices for one in waiting if one in self._known}
-            work = service.claim(self._engine, waiting - self._to_others(orders))
+            mine = waiting - self._to_others(orders)
+            work = service.claim(self._engine, mine) if mine else None
             return work is not None and self._piece(work)
         except TryAgainError as error:
             # Nothing was stored: the claim ends by itself, and beat asks again.
@@ -131,12 +131,12 @@ class Recomputer:
 def recomputer() -> Recomputer:
     """What this process holds; it runs models on the sessions that score what is new."""
     mine = scorer()
-    return Recomputer(mine.engine, mine.sessions, mine.tell, partial(left_to_others, RECOMPUTE))
+    return Recomputer(mine.engine, mine.sessions, mine.tell, Others(RECOMPUTE))
 
 
-@celery.task(name=RECOMPUTE)
-def compute_again() -> None:
-    """One piece; the next is another task, so that messages with new readings come between."""
+@celery.task(name=RECOMPUTE, bind=True)
+def compute_again(self: Any) -> None:  # noqa: ANN401 - a task of the library
+    """One piece; the next is another task, so that messages with new readings come between: where this one came."""
     if recomputer().once():
         with suppress(QueueError):
-            recompute()
+            ask_for(RECOMPUTE, came_by(self))

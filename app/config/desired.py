@@ -116,6 +116,8 @@ class WantedPipeline:
     length: int
     hop: int
     trigger: str | None
+    """Of a cycle: the tag whose change ends it, or that becomes active when it starts."""
+    stop: str | None
     inputs: tuple[WantedInput, ...]
     outputs: tuple[WantedOutput, ...]
     rules: tuple[RuleEntry, ...]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
@@ -12,11 +13,11 @@ from inference.devices import entry as entry_of
 from inference.window import Input, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from app.config.check import Checker, Place
     from app.config.desired import WantedModel, WantedTag
-    from app.plant.schemas import InputsEntry, Override, PipelineEntry, Quality
+    from app.plant.schemas import InputsEntry, Override, PipelineEntry, Quality, WindowEntry
     from inference import Model, TensorSpec
 
 NUMERIC: Final = {
@@ -41,6 +42,31 @@ QUALITY: Final[dict[str, Any]] = {
     "use_received_time": False,
 }
 LANGUAGES: Final = ("en", "zh-CN")
+EVENTS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "trigger": {"trigger": ("the tag that ends it", "trigger: part_counter")},
+    "between": {"start": ("the tag that starts it", "start: cycle_running"), "stop": ("", "")},
+}
+"""By kind of window, the tags that make it begin and end: what must be said of them, and how."""
+PACKAGED: Final = {"hop": "grid", "trigger": "trigger", "between": "between"}
+"""Kinds of a package's windows, and what they are here."""
+
+
+class _Cut(NamedTuple):
+    """How windows are cut, with every default filled in."""
+
+    kind: str
+    step_s: float
+    length: int
+    hop: int
+    trigger: str | None
+    stop: str | None
+
+
+def _kind(given: WindowEntry, package: Mapping[str, Any]) -> str:
+    """As the tags say that are named, else as the package does."""
+    if given.trigger:
+        return "trigger"
+    return "between" if given.start else PACKAGED.get(str(package.get("kind")), "grid")
 
 
 class PipelineChecker:
@@ -94,24 +120,24 @@ class PipelineChecker:
         window = self._window(place, entry, model)
         if chosen is None or window is None:
             return None
-        kind, step_s, length, hop, trigger = window
         inputs = self._inputs((*place, "inputs"), entry, model, chosen)
         outputs = self._outputs(place, entry, model)
         self._rules(place, entry, outputs)
         layout = entry.inputs.layout or {2: "NC", 3: "NTC"}.get(len(chosen.shape), "NTC")
         if len(inputs) == self._wanted_columns:
-            self._fits((*place, "model"), chosen, layout, length, len(inputs))
+            self._fits((*place, "model"), chosen, layout, window.length, len(inputs))
         made = WantedPipeline(
             entry,
             model.digest,
             chosen.name,
             "float32" if chosen.dtype == "float32" else "float64",
             layout,
-            kind,
-            step_s,
-            length,
-            hop,
-            trigger,
+            window.kind,
+            window.step_s,
+            window.length,
+            window.hop,
+            window.trigger,
+            window.stop,
             inputs,
             outputs,
             tuple(entry.rules),
@@ -157,8 +183,6 @@ class PipelineChecker:
     def _references(self, place: Place, entry: PipelineEntry) -> None:
         for field, tag in entry.context.items():
             self._known((*place, "context", field), tag)
-        if entry.window.trigger is not None:
-            self._known((*place, "window", "trigger"), entry.window.trigger)
         for index, device in enumerate(entry.devices):
             vendor = entry_of(device)[0].partition(":")[0]
             if vendor not in vendors():
@@ -194,11 +218,11 @@ class PipelineChecker:
 
     def _window(
         self, place: Place, entry: PipelineEntry, model: Model
-    ) -> tuple[str, float, int, int, str | None] | None:
+    ) -> _Cut | None:
         raw = model.manifest.get("window")
         package: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
         given = entry.window
-        kind = given.kind or ("trigger" if given.trigger or package.get("kind") == "trigger" else "grid")
+        kind = given.kind or _kind(given, package)
         step_s = given.step_s or package.get("step_s") or 1.0
         length = given.length or package.get("length")
         hop = given.hop or max(1, round(float(package.get("hop_s") or step_s) / step_s))
@@ -207,12 +231,17 @@ class PipelineChecker:
                 (*place, "window"), "length is missing, and the model package does not say it", "window: {length: …}"
             )
             return None
-        if kind == "trigger" and given.trigger is None:
-            self._wrong(
-                (*place, "window"), "a trigger window needs the tag that ends it", "window: {trigger: part_counter}"
-            )
-            return None
-        return kind, float(step_s), int(length), hop, given.trigger if kind == "trigger" else None
+        events = EVENTS.get(kind, {})
+        named: dict[str, str | None] = {what: getattr(given, what) or package.get(what) for what in events}
+        for what, (needed, hint) in events.items():
+            tag = named[what]
+            if tag is not None:
+                self._known((*place, "window", what), tag)
+            elif needed:
+                self._wrong((*place, "window"), f"a {kind} window needs {needed}", f"window: {{{hint}}}")
+                return None
+        trigger = named.get("trigger") or named.get("start")
+        return _Cut(kind, float(step_s), int(length), hop, trigger, named.get("stop"))
 
     def _inputs(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> tuple[WantedInput, ...]:
         overrides = self._overrides(place, entry.inputs)

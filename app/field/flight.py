@@ -151,6 +151,10 @@ class Flight:
         """Messages under way through these queues."""
         return self._on_way[way]
 
+    def sharing(self, way: Queues) -> int:
+        """Messages under way that may lie in one of these queues."""
+        return sum(count for other, count in self._on_way.items() if not {*way}.isdisjoint(other))
+
     def stranded(self, goes: Callable[[Queues, Sequence[Order]], bool]) -> list[tuple[Position, bytes]]:
         """Those that no longer go as they were sent. `goes`: whether a message of these orders goes through queues."""
         return [(position, one.message) for position, one in self._flying.items() if not goes(one.way, one.orders)]

@@ -105,7 +105,7 @@ class Sending:
                 waiting = await self._waiting(way)
             except QueueError:
                 return
-            if waiting < self._flight.within(*way):
+            if waiting < self._flight.sharing(way):
                 await self._again(messages, "time_out")
 
     async def _waiting(self, way: Queues) -> int:
@@ -123,7 +123,7 @@ class Sending:
                 waiting = await self._waiting(way)
             except QueueError:
                 return
-            taken += messages if waiting < len(messages) else []
+            taken += messages if waiting < self._flight.sharing(way) else []
         await self._again(taken, "database_back", anew=True)
 
     async def close(self) -> None:
@@ -145,13 +145,16 @@ class Sending:
         name = f"{self._journal}:{position.epoch}:{position.number}"
         while True:
             first, *later = self._router.way(orders)
+            way = (first.queue, *(stop.queue for stop in later))
+            # What it says differs by the way, so its copies beside the queue have names of their own.
+            called = name if not later else f"{name}:{'>'.join(way)}"
             try:
-                await self._in_thread(self._door.send, onward(message, tuple(later)), first.queue, name)
+                await self._in_thread(self._door.send, onward(message, tuple(later)), first.queue, called)
             except QueueError as error:
                 await self._outage.wait(error)
             else:
                 self._outage.over()
-                return (first.queue, *(stop.queue for stop in later))
+                return way
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:
         """The door takes one call at a time."""

@@ -225,7 +225,7 @@ def next_due(specs: Iterable[Spec], clock: int, newest: int) -> int | None:
 
 
 def _due(spec: Spec, clock: int, newest: int) -> int:
-    if spec.kind == "trigger":
+    if spec.kind != "grid":
         return newest + spec.lateness_ns + 1
     hop = spec.step_ns * spec.hop
     return ((clock - spec.lateness_ns) // hop + 1) * hop + spec.lateness_ns

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache, partial
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from app.errors import QueueError
 from app.inferring import refused, score
@@ -13,10 +13,10 @@ from app.letters.schemas import LetterError, unpack
 from app.log import DATABASE_LOST, LETTER_REPLAYED, PREDICTIONS_NOT_STORABLE, get_logger
 from app.pipelines.service import versions
 from app.probing import Prober
-from app.queue import REPLAY_LETTERS, ask_for, celery
+from app.queue import REPLAY_LETTERS, ask_for, came_by, celery
 from app.scoring.service import NotStorableError, TryAgainError, apply_replayed
 from app.scoring.tasks import scorer
-from app.workers import left_to_others, nothing_to_others
+from app.workers import Nobody, Others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from app.inferring import Scored
     from app.letters.service import Work
     from app.sessions import Sessions
-    from app.workers import ToOthers
 
 _log = get_logger(__name__)
 
@@ -35,12 +34,12 @@ class Replayer:
     """What one worker process needs for it."""
 
     def __init__(
-        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: ToOthers = nothing_to_others
+        self, engine: Engine, sessions: Sessions, tell: Callable[[], None], to_others: Others | None = None
     ) -> None:
         """`tell`: says that the outbox has something new; may raise QueueError. `to_others`: what they are left."""
         self._engine = engine
         self._sessions = sessions
-        self._tell, self._to_others = tell, to_others
+        self._tell, self._to_others = tell, to_others or Nobody("")
 
     def once(self) -> bool:
         """The oldest letter that waits; whether there was any."""
@@ -50,7 +49,8 @@ class Replayer:
                 return False
             found = versions(self._engine, waiting)[0]
             orders = {key: one.spec.devices for key, one in found.items()}
-            work = service.claim(self._engine, waiting - self._to_others(orders))
+            mine = waiting - self._to_others(orders)
+            work = service.claim(self._engine, mine) if mine else None
             if work is None:
                 return False
             self._replay(work)
@@ -104,12 +104,12 @@ class Replayer:
 def replayer() -> Replayer:
     """What this process holds; it runs models on the sessions that score what is new."""
     mine = scorer()
-    return Replayer(mine.engine, mine.sessions, mine.tell, partial(left_to_others, REPLAY_LETTERS))
+    return Replayer(mine.engine, mine.sessions, mine.tell, Others(REPLAY_LETTERS))
 
 
-@celery.task(name=REPLAY_LETTERS)
-def replay_letters() -> None:
-    """One letter; the next is another task, so that messages with new readings come between."""
+@celery.task(name=REPLAY_LETTERS, bind=True)
+def replay_letters(self: Any) -> None:  # noqa: ANN401 - a task of the library
+    """One letter; the next is another task, so that messages with new readings come between: where this one came."""
     if replayer().once():
         with suppress(QueueError):
-            ask_for(REPLAY_LETTERS)
+            ask_for(REPLAY_LETTERS, came_by(self))

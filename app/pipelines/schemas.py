@@ -28,13 +28,15 @@ class InputSpec(Frozen):
 class WindowSpec(Frozen):
     """How readings become one tensor. Meaning of each field: `inference.window.Spec`."""
 
-    kind: Literal["grid", "trigger"] = "grid"
+    kind: Literal["grid", "trigger", "between"] = "grid"
     step_s: float = Field(default=1.0, gt=0)
     length: int = Field(ge=1, le=100_000)
     hop: int = Field(default=1, ge=1)
     lateness_s: float = Field(default=0.5, ge=0)
     trigger: int = 0
     trigger_connection: int = 0
+    stop: int = 0
+    stop_connection: int = 0
     max_length_s: float = Field(default=60.0, gt=0)
 
 

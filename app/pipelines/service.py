@@ -98,6 +98,8 @@ def window_spec(spec: PipelineSpec) -> Spec:
         trigger_connection=window.trigger_connection,
         max_length_ns=round(window.max_length_s * NANOS),
         context=tuple(spec.context.items()),
+        stop=window.stop,
+        stop_connection=window.stop_connection,
     )
 
 

@@ -131,13 +131,15 @@ class ModelEntry(Entry):
 class WindowEntry(Entry):
     """How readings become one tensor. What is left out is taken from the model package."""
 
-    kind: Literal["grid", "trigger"] | None = None
+    kind: Literal["grid", "trigger", "between"] | None = None
     step_s: float | None = Field(default=None, gt=0, description="Seconds between rows.")
     length: int | None = Field(default=None, ge=1, le=100_000, description="Rows.")
     hop: int | None = Field(default=None, ge=1, description="Rows from one window to the next.")
     lateness_s: float = Field(default=0.5, ge=0, description="How long late readings are waited for.")
     trigger: str | None = Field(default=None, description="Tag whose change ends a window: a part counter.")
-    max_length_s: float = Field(default=60.0, gt=0, description="Trigger: a longer cycle is refused.")
+    start: str | None = Field(default=None, description="between: tag that becomes active when a cycle starts.")
+    stop: str | None = Field(default=None, description="between: tag that does when it stops; start's end by default.")
+    max_length_s: float = Field(default=60.0, gt=0, description="trigger, between: a longer cycle is refused.")
 
 
 class Quality(Entry):

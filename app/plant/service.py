@@ -273,7 +273,8 @@ class _Applier:
 
     def _spec(self, wanted: WantedPipeline) -> PipelineSpec:
         entry = wanted.entry
-        trigger = self.tags[wanted.trigger] if wanted.trigger is not None else None
+        events = {"trigger": wanted.trigger, "stop": wanted.stop}
+        named = {what: self.tags[tag] for what, tag in events.items() if tag is not None}
         context = {field: self.tags[tag] for field, tag in entry.context.items()}
         return PipelineSpec.model_validate(
             {
@@ -293,8 +294,8 @@ class _Applier:
                     "hop": wanted.hop,
                     "lateness_s": entry.window.lateness_s,
                     "max_length_s": entry.window.max_length_s,
-                    "trigger": trigger.id if trigger is not None else 0,
-                    "trigger_connection": (trigger.connection_id or 0) if trigger is not None else 0,
+                    **{what: row.id for what, row in named.items()},
+                    **{f"{what}_connection": row.connection_id or 0 for what, row in named.items()},
                 },
                 "inputs": [
                     {

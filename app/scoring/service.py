@@ -247,7 +247,7 @@ def _follow(session: Session, scored: Scored, rows: list[_Row], told: North) -> 
     if spec.context:
         _store_context(session, spec.asset or spec.name, rows)
     events.advance(session, scored.version, rows, told)
-    if spec.window.kind == "trigger":
+    if spec.window.kind != "grid":
         refused = sum(1 for row in rows if row["reason"])
         key = {"asset": spec.asset or spec.name, "version_id": scored.version.id}
         add_to(session, StationCountRow, key, {"answered": len(rows) - refused, "refused": refused})

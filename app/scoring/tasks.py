@@ -29,7 +29,7 @@ from app.log import (
 from app.messages import Message, decoded, encoded
 from app.pipelines.service import Version, versions
 from app.probing import Prober
-from app.queue import TASK, celery, door, recompute, ring
+from app.queue import MAX_BODY, TASK, celery, door, recompute, ring
 from app.scoring import service
 from app.sessions import Sessions
 from app.settings import settings
@@ -61,15 +61,17 @@ class Scorer:
         tell: Callable[[], None],
         filled: Callable[[], None] = lambda: None,
         send: Callable[[bytes, str, str], None] = lambda body, queue, name: door().send(body, queue, name),
+        most_bytes: int = MAX_BODY,
     ) -> None:
         """Nothing is opened yet. `tell`: says that the outbox has something new, `filled` that a gap is filled.
 
         `send`: puts a message into a queue, under a name (`Door.send`). All three may raise QueueError.
+        `most_bytes`: of one that is handed on.
         """
         self.engine = engine
         self.tell = tell
         self.sessions = sessions
-        self._filled, self._send = filled, send
+        self._filled, self._send, self._most_bytes = filled, send, most_bytes
         self._known: dict[int, Version] = {}
 
     def apply(self, body: bytes) -> bool:
@@ -93,9 +95,12 @@ class Scorer:
             return self._repeated(message)
         why = self._learn({block.version_id for block in message.windows})
         answered = self._answered(message, deaths)
-        if message.stops:
-            self._hand_on(message, answered)
+        if message.stops and self._hand_on(message, answered):
             return False
+        if message.stops:
+            # Too large to travel on: it ends here, and what has no device here is refused.
+            message = msgspec.structs.replace(message, stops=())
+            answered |= self._answered(message, deaths, frozenset(answered))
         scored = [one for _, one in sorted(answered.items())]
         unscored = [(one, why[one.version_id]) for one in message.windows if one.version_id in why]
         stored = self._store(message, scored, unscored)
@@ -108,30 +113,39 @@ class Scorer:
                 self._filled()
         return stored or self._repeated(message)
 
-    def _answered(self, message: Message, deaths: int) -> dict[int, Scored]:
-        """By its place in the message, each block that earlier workers ran, and those that no later one is for."""
+    def _answered(
+        self, message: Message, deaths: int, but: frozenset[int] = frozenset()
+    ) -> dict[int, Scored]:
+        """By its place in the message, each block that earlier workers ran, and those that no later one is for.
+
+        `but`: not these, which are answered already.
+        """
         there = [self._known.get(one.version_id) for one in message.windows]
         known = {at: version for at, version in enumerate(there) if version is not None}
         given = {
             at: answers.unpacked(self.sessions, known[at], message.windows[at], body)
-            for at, body in message.answers if at in known
+            for at, body in message.answers if at in known and at not in but
         }  # fmt: skip
         later = {order for stop in message.stops for order in stop.orders}
-        mine = [at for at, version in known.items() if at not in given and version.spec.devices not in later]
+        done = {*given, *but}
+        mine = [at for at, version in known.items() if at not in done and version.spec.devices not in later]
         scored = self._scored([(known[at], message.windows[at]) for at in mine], deaths) if mine else []
         return {**given, **dict(zip(mine, scored, strict=True))}
 
-    def _hand_on(self, message: Message, answered: dict[int, Scored]) -> None:
-        """To the next stop. What does not get there the gateway sends again."""
+    def _hand_on(self, message: Message, answered: dict[int, Scored]) -> bool:
+        """To the next stop, unless it has become too large. What does not get there the gateway sends again."""
         first, *later = message.stops
-        done = tuple((at, answers.packed(one)) for at, one in answered.items())
-        onward = msgspec.structs.replace(message, stops=tuple(later), answers=done)
+        done = tuple((at, _packed(one)) for at, one in answered.items())
+        onward = encoded(msgspec.structs.replace(message, stops=tuple(later), answers=done))
+        if len(onward) > self._most_bytes:
+            return False
         if message.windows:
             letters.left(self.engine, message)
         try:
-            self._send(encoded(onward), first.queue, f"{message.name}:{first.queue}")
+            self._send(onward, first.queue, f"{message.name}:{first.queue}")
         except QueueError as error:
             _log.error(QUEUE_LOST, reason=str(error))
+        return True
 
     def _repeated(self, message: Message) -> bool:
         _log.info(BATCH_REPEATED, journal=message.journal, epoch=message.epoch, number=message.number)
@@ -175,6 +189,15 @@ class Scorer:
                 if last:
                     raise
         raise AssertionError
+
+
+def _packed(scored: Scored) -> bytes:
+    """As it travels; what cannot is what the database could not hold either."""
+    try:
+        return answers.packed(scored)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        _log.exception(PREDICTIONS_NOT_STORABLE, version=scored.version.id)
+        return answers.packed(refused(scored, f"not_storable: {error}"))
 
 
 @cache

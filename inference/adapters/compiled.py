@@ -21,6 +21,7 @@ from inference import (
     BackendNotInstalledError,
     Device,
     DeviceLostError,
+    InvalidModelError,
     Placement,
     UnsupportedModelError,
     artefacts,
@@ -34,7 +35,7 @@ from inference.adapters.session import CheckedSession
 from inference.adapters.tensors import as_array
 from inference.buckets import SIZES
 from inference.chip import Text
-from inference.golden import stored_inputs, typical
+from inference.golden import misfits, stored_inputs, typical
 from inference.passes import quantise
 
 if TYPE_CHECKING:
@@ -186,9 +187,14 @@ class _Work:
         """Write the feeds that ranges are found by, as NUMBER/NAME. Raises UnsupportedModelError without any."""
         model = self._model
         golden = {} if model.golden is None else stored_inputs(model.golden)
-        feeds = typical(model.path, golden)
+        try:
+            feeds = typical(model.path, golden)
+        except InvalidModelError as error:
+            raise UnsupportedModelError(str(error)) from error
         if not feeds:
             raise UnsupportedModelError(quantise.NO_FEEDS.en)
+        if problems := misfits(feeds, model.inputs):
+            raise UnsupportedModelError("; ".join(problems))
         batched = [one.name for one in model.inputs if one.shape and one.shape[0] is None]
         names = {one.name: plain["name"] for one, plain in zip(model.inputs, made.inputs, strict=True)}
         np.savez(target, allow_pickle=False, **{

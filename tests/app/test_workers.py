@@ -11,7 +11,7 @@ import pytest
 from app import lives, times
 from app.health.api import devices
 from app.queue import MAX_LIVE, Door
-from app.workers import LostLive, WorkerLive, age_s, as_json, lost_by, read
+from app.workers import PATIENCE_S, LostLive, Others, WorkerLive, age_s, as_json, lost_by, read
 
 
 @pytest.fixture
@@ -95,3 +95,63 @@ def test_a_worker_is_shown_with_its_age() -> None:
     assert age_s(msgspec.structs.replace(one, at=times.now() + 100 * times.NANOS)) == 0
     assert as_json(one)["devices"] == ("cpu",)
     assert as_json(one)["at"].endswith("Z")
+
+
+class Elsewhere:
+    """Workers and a clock in the test's hand, and who was asked."""
+
+    def __init__(self, *there: WorkerLive) -> None:
+        """At a thousand seconds."""
+        self.there, self.now, self.asked = list(there), 1000.0, list[str]()
+        self.others = Others("task", lambda: self.now, lambda: self.there, lambda _, queue: self.asked.append(queue))
+
+
+def having(name: str, *devices: str) -> WorkerLive:
+    """A worker that serves a queue for each class of its devices."""
+    classes = tuple(sorted({one.partition(":")[0] for one in devices}))
+    return WorkerLive(name, "h", 1, 0, devices, classes, (), tuple(f"infer.{one}" for one in classes))
+
+
+NPU, GPU, PLAIN, NOWHERE = ("simnpu", "cpu"), ("webgpu",), ("cpu",), ("metax",)
+ORDERS = {1: NPU, 2: GPU, 3: PLAIN, 4: NOWHERE}
+
+
+def test_work_of_devices_that_others_have_is_left_to_them() -> None:
+    """They are asked, each class once; what is here is done here, by the device that is wished for."""
+    there = Elsewhere(having(lives.parent(), "cpu", "webgpu:0"), having("b", "cpu", "simnpu:0"))
+    assert there.others(ORDERS) == {1, 4}
+    assert there.asked == ["infer.simnpu"]
+    assert there.others({3: PLAIN}) == set()
+
+
+def test_a_worker_does_not_ask_itself() -> None:
+    """Its neighbour of the same class has the other card: beat comes to him, too."""
+    there = Elsewhere(having(lives.parent(), "cpu", "simnpu:0"), having("b", "cpu", "simnpu:1"))
+    assert there.others({1: ("simnpu:1", "cpu"), 2: ("simnpu:0",)}) == {1}
+    assert there.asked == []
+
+
+def test_nothing_is_refused_before_it_is_known_what_is_here() -> None:
+    """While a worker has not looked, or Redis is not heard, only what begins with the CPU is certain."""
+    assert Elsewhere().others(ORDERS) == {1, 2, 4}
+    assert Elsewhere(having("b", "cpu", "simnpu:0")).others(ORDERS) == {1, 2, 4}
+
+
+def test_work_is_not_left_for_ever() -> None:
+    """After a time it is done by what is here, or refused; a device that comes meanwhile has it."""
+    there = Elsewhere(having(lives.parent(), "cpu"))
+    assert there.others(ORDERS) == {2, 4}
+    there.now += PATIENCE_S - 1
+    assert there.others(ORDERS) == {2, 4}
+    there.there.append(having("b", "webgpu:0"))
+    there.now += 2
+    assert there.others(ORDERS) == set()
+    assert there.others({3: PLAIN}) == set()
+    assert there.others(ORDERS) == {2, 4}, "it begins anew with new work"
+
+
+def test_others_are_asked_now_and_then(door: Door) -> None:
+    """Not for each piece: one who has been asked lately is not asked again."""
+    key = f"test:{secrets.token_hex(4)}"
+    assert [door.first(key, 5) for _ in range(3)] == [True, False, False]
+    assert 0 < int(door._redis.ttl(key)) <= 5  # noqa: SLF001 - what Redis itself says

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 
-from inference import Options, UnsupportedModelError
+from inference import Options, UnsupportedModelError, artefacts
 from inference.adapters.compiled import CompiledBackend, Kit
 from inference.golden import read
 from tests.inference import onnx_graphs as graphs
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from inference import Model
 
 X: Final = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """What another test has had compiled is not taken."""
+    artefacts.use(None)
 
 
 @pytest.fixture

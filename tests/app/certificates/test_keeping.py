@@ -16,6 +16,7 @@ from app.watch.service import uncertified
 from connectors import Status
 from inference import artefacts
 from inference.certify import Examined, Request, examine
+from tests.app.field.test_device_queues import model
 from tests.app.scoring.test_devices import ORDER, OUTPUTS, million_model, scored, variable
 from tests.app.works import Works
 from tests.inference.plugins import needs_compiler
@@ -273,6 +274,36 @@ def test_the_next_device_serves_while_a_model_is_compiled(aside: Works, keeper: 
     aside.scorer.sessions.drop_all()
     assert scored(aside, 3).device == "simnpu:0"
     assert aside.scorer.sessions.uncompiled == set()
+
+
+def test_what_cannot_be_kept_is_compiled_where_it_runs(aside: Works, keeper: Keeper) -> None:
+    """The worker does not find what the check has compiled: it waits for the compiler once, not for ever."""
+    artefacts.use(aside.folder / "elsewhere")
+    assert scored(aside, 1).device == "cpu"
+    keeper.look()
+    assert scored(aside, 2).device == "cpu"
+    keeper.look()
+    assert scored(aside, 3).device == "simnpu:0"
+    assert [occasion for _, _, occasion in _states(aside)].count("compile") == 1
+
+
+def test_a_precision_that_is_preferred_is_gone_over_to(
+    here: str, tmp_path: Path, clock: Clock, checks: Counted, keeping: Callable[..., Keeper]
+) -> None:
+    """On the same device: what computes is another thing."""
+    settings.use(Settings(data_dir=tmp_path))
+    artefacts.use(tmp_path / "artefacts")
+    spec = {"layout": "NC", "outputs": OUTPUTS}
+    works = Works(here, tmp_path, proto=model(), spec={"devices": ("simnpu:0",), **spec})
+    works.scorer.sessions.compiles_aside = True
+    assert (scored(works, 1).device, scored(works, 2).precision) == ("simnpu:0", "fp32")
+    works.version = works.put_in_force(devices=("simnpu:0@fp16", "simnpu:0"), **spec)
+    assert (scored(works, 3).device, scored(works, 4).precision) == ("simnpu:0", "fp32")
+    keeping(works, clock, checks).look()
+    assert _states(works)[0] == ("simnpu:0", "passed", "compile")
+    assert (scored(works, 5).device, scored(works, 6).precision) == ("simnpu:0", "fp16")
+    works.close()
+    artefacts.use(None)
 
 
 def test_a_model_that_is_not_compiled_stays_where_it_is(aside: Works, keeper: Keeper, checks: Counted) -> None:

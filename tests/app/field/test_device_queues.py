@@ -270,7 +270,7 @@ async def test_windows_of_a_gap_are_computed_again_where_their_device_is(line: L
             # The one that stands still may have been given the first.
             line.ask_for(RECOMPUTE, HOUSEKEEPING)
         door = Door(line.redis)
-        await wait_for(lambda: door.waiting("infer.simnpu"), 8, "the other one has asked it")
+        await wait_for(lambda: door.waiting("housekeeping.simnpu"), 8, "the other one has asked it")
         door.close()
         os.killpg(npu.pid, signal.SIGCONT)
 

@@ -20,7 +20,7 @@ from app.journal import Position
 from app.journal.service import Progress
 from app.log import MESSAGES_SENT_AGAIN, WORK_MOVED, WORKERS_UNREADABLE
 from app.messages import VERSION, Message, Stop, decoded, encoded
-from app.queue import CONTENT_TYPE, DEFAULT_QUEUE, Door, queue_of
+from app.queue import CONTENT_TYPE, DEFAULT_QUEUE, LARGE, Door, queue_of
 from app.records import Record
 from app.workers import WorkerLive
 from tests.waiting import wait_for
@@ -225,3 +225,38 @@ async def test_a_message_may_lie_in_any_queue_on_its_way(redis: str) -> None:
     assert there.door.waiting("infer.ascend") == 1
     await there.sending.close()
     there.door.close()
+
+
+async def test_a_backlog_on_one_way_hides_no_loss_on_another(redis: str) -> None:
+    """Ways that share a queue are counted together: what lies there may be of either."""
+    there = _there(redis, resend_after_s=0.0)
+    there.announce("one", "cpu", "ascend:0")
+    there.announce("two", "cpu", "simnpu:0")
+    await there.sending.follow()
+    for number in range(1, 6):
+        await there.send(number, BOTH[:1])
+    await there.send(6, BOTH)
+    lost = [there.taken("infer.ascend") for _ in range(6)]
+    for one in lost[:5]:
+        there.door.send(encoded(one), "infer.ascend", one.name)
+    await wait_for(lambda: len(there.flight.overdue(time.monotonic())) == 6, 5, "all of it is late")
+    await there.sending.chase()
+    assert there.door.waiting("infer.ascend") > 5
+    await there.sending.close()
+    there.door.close()
+
+
+async def test_a_large_message_that_goes_another_way_has_another_name(there: There) -> None:
+    """What it says differs: a worker that comes late with the old one must not find the new one's way."""
+    there.announce("one", "cpu", "ascend:0")
+    there.announce("two", "cpu", "simnpu:0")
+    await there.sending.follow()
+    large = Record(1, 1, 1, 1, 0, 0, 0, 0, (), b"x" * 2 * LARGE)
+    for number, orders in ((1, BOTH), (2, BOTH[1:])):
+        message = encoded(Message(VERSION, "j", 1, number, large, ()))
+        await there.sending.send(Position(1, number), message, orders)
+    assert there.door.fetch("j:1:1") is None
+    whole = there.door.fetch("j:1:1:infer.ascend>infer.simnpu")
+    assert whole is not None
+    assert decoded(whole).stops == (Stop("infer.simnpu", BOTH[1:]),)
+    assert there.door.fetch("j:1:2") is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +19,7 @@ from app.northbound.tables import OutboxRow
 from app.pipelines.service import versions
 from app.readings.tables import AppliedRow, BatchRow
 from app.scoring.tables import PredictionRow
-from app.scoring.tasks import Scorer
+from app.scoring.tasks import Scorer, _packed
 from app.sessions import Sessions
 from tests.app.letters.deadly import rows
 from tests.app.works import Works, record
@@ -57,10 +57,10 @@ class Pair:
     post: Post = field(default_factory=Post)
     workers: list[Scorer] = field(default_factory=list)
 
-    def worker(self) -> Scorer:
+    def worker(self, **changes: Any) -> Scorer:  # noqa: ANN401 - of a Scorer
         """One more process, as far as the database can tell."""
         bare = self.works.worker()
-        made = Scorer(bare.engine, bare.sessions, bare.tell, send=self.post.send)
+        made = Scorer(bare.engine, bare.sessions, bare.tell, send=self.post.send, **changes)
         self.workers.append(made)
         return made
 
@@ -202,3 +202,22 @@ def test_a_way_that_no_gateway_chose_is_refused(pair: Pair, stops: tuple[Stop, .
     """A queue's name, and how many there are, come out of a queue."""
     assert not pair.worker().apply(pair.message(1, *stops))
     assert pair.post.sent == rows(pair.works, AppliedRow) == []
+
+
+def test_what_has_become_too_large_to_travel_ends_where_it_is(pair: Pair) -> None:
+    """Nobody could read it: it is stored here, by what is here."""
+    assert pair.worker(most_bytes=100).apply(pair.message(1, THERE))
+    assert pair.post.sent == []
+    assert [one["device"] for one in pair.stored()] == ["cpu", "cpu", "reference", "reference"]
+
+
+def test_answers_that_cannot_travel_are_refused_like_those_that_cannot_be_stored(pair: Pair) -> None:
+    """The message goes on, and its readings are kept."""
+    worker = pair.worker()
+    version = versions(worker.engine, [pair.on_cpu])[0][pair.on_cpu]
+    block = pair.works.block([2.0], 1, version_id=pair.on_cpu)
+    (whole,) = worker._scored([(version, block)], 0)  # noqa: SLF001 - as it computes them
+    odd = replace(whole, outputs=[{"score": 2**70, "root": object()}])
+    found = answers.unpacked(worker.sessions, version, block, _packed(odd))
+    assert [one.partition(":")[0] for one in found.reason] == ["not_storable"]
+    assert found.outputs == [{}]
