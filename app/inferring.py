@@ -352,13 +352,22 @@ def feed(
     Only a narrower float is converted to: what does not fit its range is not fed. Whole numbers are left to the
     session, which takes them when nothing is lost.
     """
-    laid = windows.transpose(0, 2, 1) if spec.layout == "NCT" else windows
-    if spec.layout == "NC":
-        laid = laid.reshape(len(windows), -1)
+    laid = _laid(spec, windows)
     wanted = next((numpy_dtype(one.dtype) for one in model.inputs if one.name == spec.model_input), laid.dtype)
     with np.errstate(over="ignore"):
         fed = np.ascontiguousarray(laid, dtype=wanted if wanted.kind == "f" else np.float64)
     return fed, np.isfinite(fed.reshape(len(fed), -1)).all(axis=1)
+
+
+def _laid(spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """In the model's layout. A message has channels last, and one of them where its shape has none."""
+    count, shape = len(windows), spec.window.shape
+    if spec.layout == "NC":
+        return windows.reshape(count, -1)
+    if shape:
+        axes = 2 if spec.layout in {"NTC", "NCT"} else 3
+        windows = windows.reshape(count, *shape, *(1,) * (axes - len(shape)))
+    return np.moveaxis(windows, -1, 1) if spec.layout in {"NCT", "NCHW"} else windows
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a model answers with

@@ -25,8 +25,9 @@ from inference import InferenceError
 from inference.windower_between import Between
 from inference.windower_context import Context, ContextValue
 from inference.windower_grid import Grid
-from inference.windower_route import FIRST_CONTEXT, STOP, TRIGGER, Columns, Routing, Share
-from inference.windower_spec import Input, Spec, Windows, cut
+from inference.windower_message import Message
+from inference.windower_route import FIRST_CONTEXT, MESSAGE, STOP, TRIGGER, Columns, Routing, Share
+from inference.windower_spec import CYCLES, Input, Spec, Windows, cut
 from inference.windower_together import Together
 from inference.windower_trigger import Trigger
 
@@ -53,11 +54,11 @@ class _Snapshot(msgspec.Struct, array_like=True):
     core: bytes
 
 
-CORES: Final[Mapping[str, Callable[[Spec, Context], Grid | Trigger]]] = {
-    "grid": Grid, "trigger": Trigger, "between": Between,
+CORES: Final[Mapping[str, Callable[[Spec, Context], Grid | Trigger | Message]]] = {
+    "grid": Grid, "trigger": Trigger, "between": Between, "message": Message,
 }
 """What cuts the windows of each kind."""
-_NEWER: Final = {"stop": 0, "stop_connection": 0}
+_NEWER: Final[Mapping[str, object]] = {"stop": 0, "stop_connection": 0, "shape": ()}
 """Members that snapshots of earlier releases do not know, and what they are where nothing is said."""
 
 
@@ -80,7 +81,7 @@ class Windower:
         self.ahead = 0
         """Readings too far in the future, ignored."""
         self._context = Context(tuple(name for name, _ in spec.context))
-        self._core: Grid | Trigger = CORES[spec.kind](spec, self._context)
+        self._core: Grid | Trigger | Message = CORES[spec.kind](spec, self._context)
         self._routing: Routing | None = None
 
     @property
@@ -123,15 +124,15 @@ class Windower:
         return self._core.close(clock)
 
     @property
-    def core(self) -> Grid | Trigger:
+    def core(self) -> Grid | Trigger | Message:
         """What cuts: `Router` closes grids together."""
         return self._core
 
-    def take(self, connection: int, share: Share | None, alive_until: int) -> None:
-        """What was read, or is in force before the first batch; it closes nothing."""
+    def take(self, connection: int, share: Share | None, alive_until: int, *, news: bool = True) -> None:
+        """What was read, or (no `news`) is in force before the first batch; it closes nothing."""
         self._core.hear(connection, alive_until)
         if share is not None:
-            self._take(share)
+            self._take(share, news=news)
 
     def lose(self, connection: int, share: Share | None, since: int, until: int) -> None:
         """What a connection sent between these times (ns) is gone but for the newest reading of each tag: `share`.
@@ -140,9 +141,9 @@ class Windower:
         """
         self._core.lose(connection, since, until)
         if share is not None:
-            self._take(share)
+            self._take(share, news=False)
 
-    def _take(self, share: Share) -> None:
+    def _take(self, share: Share, *, news: bool) -> None:
         self.untimed += share.untimed
         self.ahead += share.ahead
         if len(share.readings):
@@ -152,6 +153,8 @@ class Windower:
                 self._core.change(special.time, special.value)
             elif special.role == STOP and isinstance(self._core, Between):
                 self._core.stop(special.time, special.value)
+            elif special.role == MESSAGE and isinstance(self._core, Message):
+                self._core.message(special.time, special.message, special.status, news=news)
             else:
                 self._context.take(FIRST_CONTEXT - special.role, special.time, special.value)
 
@@ -251,7 +254,7 @@ class Router:
         shares = self._routing.split(_columns(tags, source_time, values, others, status, now), now)
         for windower, share in zip(self._windowers.values(), shares, strict=True):
             if not windower.clock:
-                windower.take(connection, share, alive_until)
+                windower.take(connection, share, alive_until, news=False)
 
     def lose(
         self,
@@ -320,4 +323,4 @@ def _columns(
     )
 
 
-__all__ = ["Input", "Router", "SnapshotError", "Spec", "Windower", "Windows", "cut"]
+__all__ = ["CYCLES", "Input", "Router", "SnapshotError", "Spec", "Windower", "Windows", "cut"]

@@ -25,9 +25,10 @@ TABLE: Final = 1 << 22
 
 TRIGGER: Final = -1
 STOP: Final = -2
-FIRST_CONTEXT: Final = -3
-"""Roles of an entry: a column of the model from 0 on, the trigger, the stop of a cycle, and context fields from here
-downwards."""
+MESSAGE: Final = -3
+FIRST_CONTEXT: Final = -4
+"""Roles of an entry: a column of the model from 0 on, the trigger, the stop of a cycle, a message that is a window by
+itself, and context fields from here downwards."""
 
 
 class Entry(NamedTuple):
@@ -43,11 +44,15 @@ class Entry(NamedTuple):
 
 
 class Special(NamedTuple):
-    """A reading of a trigger or a context tag."""
+    """A reading of a trigger or a context tag, or a message."""
 
     role: int
     time: int
     value: ContextValue
+    """None for a message."""
+    message: object = None
+    """As it came."""
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def _entries(windower: int, spec: Spec) -> Iterator[Entry]:
         return any(one.use_received_time for one in inputs)
 
     for column, one in enumerate(spec.inputs):
-        yield Entry(one.tag, windower, column, int(one.policy != "good"), one.use_received_time)
+        role = MESSAGE if spec.kind == "message" else column
+        yield Entry(one.tag, windower, role, int(one.policy != "good"), one.use_received_time)
     events = ((TRIGGER, spec.trigger, spec.trigger_connection), (STOP, spec.stop, spec.stop_connection))
     for role, tag, connection in events:
         if spec.kind in CYCLES and (tag or role == TRIGGER):
@@ -226,6 +232,9 @@ def _specials(
     made = []
     columns = (row.tolist(), role.tolist(), readings.time.tolist(), readings.value.tolist(), readings.status.tolist())
     for at, what, time, value, status in zip(*columns, strict=True):
+        if what == MESSAGE:
+            made.append(Special(what, time, None, others.get(at, value), status))
+            continue
         usable = status >> 30 <= 1
         made.append(Special(what, time, context_value(others.get(at, value)) if usable else None))
     return made

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final = ("last", "linear", "mean", "min", "max")
 POLICIES: Final = ("good", "uncertain", "hold", "interpolate")
-KINDS: Final = ("grid", "trigger", "between")
+KINDS: Final = ("grid", "trigger", "between", "message")
 CYCLES: Final = ("trigger", "between")
 """Kinds whose windows are cycles of a machine, each of a length of its own."""
 
@@ -98,6 +98,8 @@ class Spec:
     counts a refused window each (`part_missed`), before the window of the new count.
 
     `between`: as `trigger`, over (start, stop] of a cycle; `trigger` is the tag of the start (`windower_between`).
+
+    `message`: each message of the only input is a window of its cells, `length` of them (`windower_message`).
     """
 
     kind: str
@@ -119,6 +121,8 @@ class Spec:
     stop: int = 0
     """Between: tag id of the stop; 0: the start's tag, when it is active no more."""
     stop_connection: int = 0
+    shape: tuple[int, ...] = ()
+    """Message: of its array, or rows, columns and channels of its image; `length` is their product."""
 
     def __post_init__(self) -> None:
         """Check at the border, trust inside."""
@@ -137,6 +141,8 @@ class Spec:
             yield "lateness_ns and max_length_ns must not be negative"
         if self.kind == "grid" and (self.step_ns < 1 or self.hop < 1):
             yield f"a grid needs step_ns and hop of at least 1, not {self.step_ns} and {self.hop}"
+        if self.kind == "message" and (len(self.inputs) != 1 or not self.shape or math.prod(self.shape) != self.length):
+            yield f"a message window has one input and a shape of {self.length} cells, not {list(self.shape)}"
         if self.kind in CYCLES and any(one.resample in {"mean", "min", "max"} for one in self.inputs):
             yield f"a {self.kind} window interpolates its samples: resample mean, min and max are for grids"
 

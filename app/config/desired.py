@@ -118,6 +118,8 @@ class WantedPipeline:
     trigger: str | None
     """Of a cycle: the tag whose change ends it, or that becomes active when it starts."""
     stop: str | None
+    shape: tuple[int, ...]
+    """Of a message's array or image; empty for other windows."""
     inputs: tuple[WantedInput, ...]
     outputs: tuple[WantedOutput, ...]
     rules: tuple[RuleEntry, ...]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from app.config import windows
 from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
+from app.config.windows import Cut
 from app.plant.schemas import OutputEntry, spread
 from inference import names as vendors
 from inference.devices import entry as entry_of
 from inference.window import Input, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from app.config.check import Checker, Place
     from app.config.desired import WantedModel, WantedTag
-    from app.plant.schemas import InputsEntry, Override, PipelineEntry, Quality, WindowEntry
+    from app.plant.schemas import InputsEntry, Override, PipelineEntry, Quality
     from inference import Model, TensorSpec
 
 NUMERIC: Final = {
@@ -42,32 +43,8 @@ QUALITY: Final[dict[str, Any]] = {
     "use_received_time": False,
 }
 LANGUAGES: Final = ("en", "zh-CN")
-EVENTS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
-    "trigger": {"trigger": ("the tag that ends it", "trigger: part_counter")},
-    "between": {"start": ("the tag that starts it", "start: cycle_running"), "stop": ("", "")},
-}
-"""By kind of window, the tags that make it begin and end: what must be said of them, and how."""
-PACKAGED: Final = {"hop": "grid", "trigger": "trigger", "between": "between"}
-"""Kinds of a package's windows, and what they are here."""
-
-
-class _Cut(NamedTuple):
-    """How windows are cut, with every default filled in."""
-
-    kind: str
-    step_s: float
-    length: int
-    hop: int
-    trigger: str | None
-    stop: str | None
-
-
-def _kind(given: WindowEntry, package: Mapping[str, Any]) -> str:
-    """As the tags say that are named, else as the package does."""
-    if given.trigger:
-        return "trigger"
-    return "between" if given.start else PACKAGED.get(str(package.get("kind")), "grid")
-
+UNUSABLE: Final = ({"string", "array"}, {"string", "float", "integer", "boolean"})
+"""Datatypes of tags that cannot be in a window; and of those that are no window by themselves."""
 
 class PipelineChecker:
     """Checks each pipeline against the tags and models of the same file."""
@@ -117,27 +94,27 @@ class PipelineChecker:
             return None
         model = self._models[entry.model].model
         chosen = self._input(place, entry, model)
-        window = self._window(place, entry, model)
+        window = None if chosen is None else self._window(place, entry, model, chosen)
         if chosen is None or window is None:
             return None
-        inputs = self._inputs((*place, "inputs"), entry, model, chosen)
+        inputs = self._inputs((*place, "inputs"), entry, model, chosen, message=window.kind == "message")
         outputs = self._outputs(place, entry, model)
         self._rules(place, entry, outputs)
-        layout = entry.inputs.layout or {2: "NC", 3: "NTC"}.get(len(chosen.shape), "NTC")
-        if len(inputs) == self._wanted_columns:
-            self._fits((*place, "model"), chosen, layout, window.length, len(inputs))
+        if len(inputs) == self._wanted_columns and not window.shape:
+            self._fits((*place, "model"), chosen, window.layout, window.length, len(inputs))
         made = WantedPipeline(
             entry,
             model.digest,
             chosen.name,
             "float32" if chosen.dtype == "float32" else "float64",
-            layout,
+            window.layout,
             window.kind,
             window.step_s,
             window.length,
             window.hop,
             window.trigger,
             window.stop,
+            window.shape,
             inputs,
             outputs,
             tuple(entry.rules),
@@ -160,6 +137,7 @@ class PipelineChecker:
                 hop=made.hop,
                 lateness_ns=round(made.entry.window.lateness_s * 1e9),
                 max_length_ns=round(made.entry.window.max_length_s * 1e9),
+                shape=made.shape,
             )
         except ValueError as error:
             self._wrong((*place, "window"), str(error))
@@ -216,13 +194,17 @@ class PipelineChecker:
             return None
         return chosen
 
-    def _window(
-        self, place: Place, entry: PipelineEntry, model: Model
-    ) -> _Cut | None:
+    def _window(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> Cut | None:
         raw = model.manifest.get("window")
         package: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
         given = entry.window
-        kind = given.kind or _kind(given, package)
+        kind = windows.kind(given, package)
+        if kind == "message":
+            found = windows.of_messages(chosen, entry.inputs.layout, given.shape)
+            if isinstance(found, str):
+                self._wrong((*place, "window"), found)
+                return None
+            return found
         step_s = given.step_s or package.get("step_s") or 1.0
         length = given.length or package.get("length")
         hop = given.hop or max(1, round(float(package.get("hop_s") or step_s) / step_s))
@@ -231,7 +213,7 @@ class PipelineChecker:
                 (*place, "window"), "length is missing, and the model package does not say it", "window: {length: …}"
             )
             return None
-        events = EVENTS.get(kind, {})
+        events = windows.EVENTS.get(kind, {})
         named: dict[str, str | None] = {what: getattr(given, what) or package.get(what) for what in events}
         for what, (needed, hint) in events.items():
             tag = named[what]
@@ -241,9 +223,13 @@ class PipelineChecker:
                 self._wrong((*place, "window"), f"a {kind} window needs {needed}", f"window: {{{hint}}}")
                 return None
         trigger = named.get("trigger") or named.get("start")
-        return _Cut(kind, float(step_s), int(length), hop, trigger, named.get("stop"))
+        layout = entry.inputs.layout or {2: "NC", 3: "NTC"}.get(len(chosen.shape), "NTC")
+        return Cut(kind, float(step_s), int(length), hop, layout, trigger, named.get("stop"))
 
-    def _inputs(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> tuple[WantedInput, ...]:
+    def _inputs(
+        self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec, *, message: bool
+    ) -> tuple[WantedInput, ...]:
+        """`message`: of one tag whose readings are windows by themselves."""
         overrides = self._overrides(place, entry.inputs)
         defaults = _quality(model)
         found = []
@@ -252,11 +238,10 @@ class PipelineChecker:
         for index, name in columns:
             if not self._known((*place, "tags", index), name):
                 continue
-            if self._tags[name].datatype in {"string", "array"}:
-                self._wrong(
-                    (*place, "tags", index),
-                    f"the tag {name!r} holds {self._tags[name].datatype}, a window holds numbers",
-                )
+            datatype = self._tags[name].datatype
+            if datatype in UNUSABLE[message]:
+                holds = "an array or an image" if message else "numbers"
+                self._wrong((*place, "tags", index), f"the tag {name!r} holds {datatype}, a window holds {holds}")
                 continue
             found.append(WantedInput(name, **_merged(defaults, entry.inputs, overrides.get(name))))
         return tuple(found)
@@ -333,7 +318,10 @@ class PipelineChecker:
 
     def _fits(self, place: Place, chosen: TensorSpec, layout: str, length: int, columns: int) -> None:
         """The model's own shape against what the pipeline makes; a free dimension takes anything."""
-        made = {"NTC": (length, columns), "NCT": (columns, length), "NC": (length * columns,)}[layout]
+        made = {"NTC": (length, columns), "NCT": (columns, length), "NC": (length * columns,)}.get(layout)
+        if made is None:
+            self._wrong(place, f"layout {layout} is of windows of images", "window: {kind: message}")
+            return
         shape = chosen.shape[1:]
         if len(shape) != len(made):
             self._wrong(

@@ -28,15 +28,16 @@ class InputSpec(Frozen):
 class WindowSpec(Frozen):
     """How readings become one tensor. Meaning of each field: `inference.window.Spec`."""
 
-    kind: Literal["grid", "trigger", "between"] = "grid"
+    kind: Literal["grid", "trigger", "between", "message"] = "grid"
     step_s: float = Field(default=1.0, gt=0)
-    length: int = Field(ge=1, le=100_000)
+    length: int = Field(ge=1, le=1 << 24)
     hop: int = Field(default=1, ge=1)
     lateness_s: float = Field(default=0.5, ge=0)
     trigger: int = 0
     trigger_connection: int = 0
     stop: int = 0
     stop_connection: int = 0
+    shape: tuple[int, ...] = Field(default=(), max_length=3)
     max_length_s: float = Field(default=60.0, gt=0)
 
 
@@ -73,8 +74,8 @@ class PipelineSpec(Frozen):
     name: str
     model_digest: str
     model_input: str
-    layout: Literal["NTC", "NCT", "NC"] = "NTC"
-    """N windows, T rows, C columns; NC flattens each window to one row."""
+    layout: Literal["NTC", "NCT", "NC", "NHWC", "NCHW"] = "NTC"
+    """N windows, T rows, C columns; NC flattens each window to one row. Of messages: H rows, W columns, C channels."""
     cells: Literal["float64", "float32"] = "float64"
     """How windows travel: float32 where the model takes no more, which is half of a message."""
     devices: tuple[str, ...] = ("cpu",)

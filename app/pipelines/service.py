@@ -100,6 +100,7 @@ def window_spec(spec: PipelineSpec) -> Spec:
         context=tuple(spec.context.items()),
         stop=window.stop,
         stop_connection=window.stop_connection,
+        shape=window.shape,
     )
 
 

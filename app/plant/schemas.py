@@ -131,7 +131,7 @@ class ModelEntry(Entry):
 class WindowEntry(Entry):
     """How readings become one tensor. What is left out is taken from the model package."""
 
-    kind: Literal["grid", "trigger", "between"] | None = None
+    kind: Literal["grid", "trigger", "between", "message"] | None = None
     step_s: float | None = Field(default=None, gt=0, description="Seconds between rows.")
     length: int | None = Field(default=None, ge=1, le=100_000, description="Rows.")
     hop: int | None = Field(default=None, ge=1, description="Rows from one window to the next.")
@@ -139,6 +139,9 @@ class WindowEntry(Entry):
     trigger: str | None = Field(default=None, description="Tag whose change ends a window: a part counter.")
     start: str | None = Field(default=None, description="between: tag that becomes active when a cycle starts.")
     stop: str | None = Field(default=None, description="between: tag that does when it stops; start's end by default.")
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None, min_length=1, max_length=3, description="message: of its array or image, channels last."
+    )
     max_length_s: float = Field(default=60.0, gt=0, description="trigger, between: a longer cycle is refused.")
 
 
@@ -165,7 +168,9 @@ class InputsEntry(Quality):
     """The columns of the model's window."""
 
     input: str | None = Field(default=None, description="The model's input; may be left out when it has one.")
-    layout: Literal["NTC", "NCT", "NC"] | None = Field(default=None, description="N windows, T rows, C columns.")
+    layout: Literal["NTC", "NCT", "NC", "NHWC", "NCHW"] | None = Field(
+        default=None, description="N windows, T rows, C columns; of images H rows, W columns, C channels."
+    )
     tags: list[str] = Field(default_factory=list, description="In the model's column order; the package's by default.")
     overrides: list[Override] = Field(default_factory=list)
 

@@ -294,6 +294,7 @@ class _Applier:
                     "hop": wanted.hop,
                     "lateness_s": entry.window.lateness_s,
                     "max_length_s": entry.window.max_length_s,
+                    "shape": wanted.shape,
                     **{what: row.id for what, row in named.items()},
                     **{f"{what}_connection": row.connection_id or 0 for what, row in named.items()},
                 },

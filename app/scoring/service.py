@@ -26,6 +26,7 @@ from app.reports.service import report
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
 from app.texts import storable
+from inference.window import CYCLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -247,7 +248,7 @@ def _follow(session: Session, scored: Scored, rows: list[_Row], told: North) -> 
     if spec.context:
         _store_context(session, spec.asset or spec.name, rows)
     events.advance(session, scored.version, rows, told)
-    if spec.window.kind != "grid":
+    if spec.window.kind in CYCLES:
         refused = sum(1 for row in rows if row["reason"])
         key = {"asset": spec.asset or spec.name, "version_id": scored.version.id}
         add_to(session, StationCountRow, key, {"answered": len(rows) - refused, "refused": refused})
