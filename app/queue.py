@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 import redis
 import redis.asyncio
-from celery import Celery, Task
+from celery import Celery
 from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 from kombu.serialization import register
@@ -48,8 +48,6 @@ BELL: Final = "headrace:bell"
 """The channel on which workers say that the outbox has something new."""
 LIVE_TTL_S: Final = 60
 """Live figures of a gateway that is gone leave by themselves."""
-ASKED_S: Final = 10
-"""Others are asked for a piece of housekeeping no more often than this, and let be what they come to later."""
 MAX_LIVE: Final = 65_536
 MOST_LIVE: Final = 1000
 """A figure larger than this is not read, nor more of them at a time: Redis is a neighbour."""
@@ -373,24 +371,6 @@ def ring() -> None:
 def recompute() -> None:
     """Have windows of filled gaps computed again. QueueError when Redis is away: beat asks for it, too."""
     ask_for(RECOMPUTE)
-
-
-def came_by(task: Task) -> str:
-    """The queue by which a piece of housekeeping came."""
-    about = task.request.delivery_info or {}
-    name = str(about.get("routing_key") or "")
-    return name if name.startswith(HOUSEKEEPING) else HOUSEKEEPING
-
-
-def housekeeping_of(queue: str) -> str:
-    """Where workers that take from a queue of devices are asked for pieces of housekeeping; no message lies there."""
-    return f"{HOUSEKEEPING}.{queue.rpartition('.')[2]}"
-
-
-def ask_others(task: str, queue: str) -> None:
-    """Have workers that take from a queue of devices do a piece soon, unless they were asked lately. QueueError."""
-    if door().first(f"headrace:asked:{task}:{queue}", ASKED_S):
-        ask_for(task, housekeeping_of(queue), ASKED_S)
 
 
 def ask_for(task: str, queue: str = HOUSEKEEPING, within_s: float | None = None) -> None:

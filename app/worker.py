@@ -15,6 +15,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 import app as rooms
 from app import engines, log, notify
 from app.announcing import Announcer
+from app.housekeeping import housekeeping_of
 from app.queue import (
     COMPACT,
     DEFAULT_QUEUE,
@@ -27,7 +28,6 @@ from app.queue import (
     WATCH,
     celery,
     door,
-    housekeeping_of,
 )
 from app.settings import settings
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from app import lives, queue, times
 from app.errors import QueueError
+from app.housekeeping import ask_others
 from inference.devices import entry
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Others:
 
     def __init__(
         self, task: str, clock: Callable[[], float] = time.monotonic,
-        there: Callable[[], Sequence[WorkerLive]] | None = None, ask: Callable[[str, str], None] = queue.ask_others,
+        there: Callable[[], Sequence[WorkerLive]] | None = None, ask: Callable[[str, str], None] = ask_others,
     ) -> None:
         """`task`: by which they are asked. `there`: the workers that say something, by default those of this Redis."""
         self._task, self._clock, self._there, self._ask = task, clock, there or workers, ask

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.backfill import queries, service
 from app.errors import QueueError
+from app.housekeeping import came_by
 from app.inferring import refused, score_all
 from app.log import DATABASE_LOST, PREDICTIONS_NOT_STORABLE, WINDOWS_RECOMPUTED, WINDOWS_THINNED, get_logger
 from app.pipelines.service import Version, versions
-from app.queue import RECOMPUTE, ask_for, came_by, celery
+from app.queue import RECOMPUTE, ask_for, celery
 from app.recomputing import again, ends_between
 from app.records import to_block
 from app.scoring.service import NotStorableError, TryAgainError, apply_late

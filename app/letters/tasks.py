@@ -7,13 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app.errors import QueueError
+from app.housekeeping import came_by
 from app.inferring import refused, score
 from app.letters import service
 from app.letters.schemas import LetterError, unpack
 from app.log import DATABASE_LOST, LETTER_REPLAYED, PREDICTIONS_NOT_STORABLE, get_logger
 from app.pipelines.service import versions
 from app.probing import Prober
-from app.queue import REPLAY_LETTERS, ask_for, came_by, celery
+from app.queue import REPLAY_LETTERS, ask_for, celery
 from app.scoring.service import NotStorableError, TryAgainError, apply_replayed
 from app.scoring.tasks import scorer
 from app.workers import Nobody, Others

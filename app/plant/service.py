@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app import times
@@ -221,18 +222,13 @@ class _Applier:
                 self.session.flush()
             spec = self._spec(wanted).model_dump(mode="json")
             active = self.session.get(PipelineVersionRow, row.active_version) if row.active_version else None
-            # A version that was made before there was a choice goes in order.
-            if active is not None and {"catch_up": "in_order", **active.spec} == spec:
+            if active is not None and _as_now(active) == spec:
                 continue
             number = self.session.scalar(
                 select(func.max(PipelineVersionRow.number)).where(PipelineVersionRow.pipeline_id == row.id),
             )
             version = PipelineVersionRow(
-                pipeline_id=row.id,
-                number=(number or 0) + 1,
-                model_digest=wanted.digest,
-                spec=spec,
-                created_at=self.now,
+                pipeline_id=row.id, number=(number or 0) + 1, model_digest=wanted.digest, spec=spec, created_at=self.now
             )
             self.session.add(version)
             self.session.flush()
@@ -299,15 +295,7 @@ class _Applier:
                     **{f"{what}_connection": row.connection_id or 0 for what, row in named.items()},
                 },
                 "inputs": [
-                    {
-                        "tag": self.tags[one.tag].id,
-                        "connection": self.tags[one.tag].connection_id,
-                        "resample": one.resample,
-                        "policy": one.policy,
-                        "hold_s": one.hold_s,
-                        "max_gap_s": one.max_gap_s,
-                        "use_received_time": one.use_received_time,
-                    }
+                    asdict(one) | {"tag": self.tags[one.tag].id, "connection": self.tags[one.tag].connection_id}
                     for one in wanted.inputs
                 ],
                 "outputs": [
@@ -356,10 +344,19 @@ class _Applier:
                 self.note("northbound", name, "removed")
 
 
+def _as_now(active: PipelineVersionRow) -> Mapping[str, Any]:
+    """As it would be written now: what could not be said when it was made is as if nothing were said."""
+    try:
+        return PipelineSpec.model_validate(active.spec).model_dump(mode="json")
+    except ValidationError:
+        return dict(active.spec)
+
+
 def _spec_difference(active: PipelineVersionRow | None, spec: Mapping[str, Any], number: int) -> str:
     if active is None:
         return f"version {number}"
-    return f"version {number}: {', '.join(key for key in spec if active.spec.get(key) != spec[key])}"
+    before = _as_now(active)
+    return f"version {number}: {', '.join(key for key in spec if before.get(key) != spec[key])}"
 
 
 def difference(engine: Engine, desired: Desired) -> tuple[Change, ...]:
