@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from inference import BackendNotInstalledError
 
@@ -69,6 +69,12 @@ class Probe:
     """Whether a machine can hold more than one; then ids carry an ordinal."""
 
 
+CEILINGS: Final[Mapping[str, tuple[tuple[int | None, int | None], int | None]]] = {
+    "paddle": ((7, 15), 10), "rknn": ((None, 19), 11),
+}
+"""Opsets and highest IR version that converters read, as they were tried here: X2Paddle 1.6.0, RKNN-Toolkit2 2.5.0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One way to run an ONNX model on the chip."""
@@ -117,6 +123,14 @@ class Route:
     toolchain: str = ""
     """For `compiled` and `framework`: the file in `inference/toolchains/` that makes its calls; empty where there is
     none yet, for one because no public sample of the calls is known."""
+
+    def __post_init__(self) -> None:
+        """What a toolchain reads holds whatever chip comes after it."""
+        opset, ir = CEILINGS.get(self.toolchain, ((None, None), None))
+        if self.opset == (None, None):
+            object.__setattr__(self, "opset", opset)
+        if self.ir is None:
+            object.__setattr__(self, "ir", ir)
 
     @property
     def adapted(self) -> bool:

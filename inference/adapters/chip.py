@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.specifiers import SpecifierSet
 
-from inference import Absent, Device, DeviceLostError, UnsupportedModelError, backend, names
+from inference import Absent, Device, DeviceLostError, backend, names
 from inference.adapters import chip_runtime, compiled, ort
 from inference.adapters.engine_backend import DRIVER, EngineBackend, wanted
 from inference.adapters.ort_plugin import Plugin, PluginBackend, digest_of, probed, said_of
 from inference.adapters.plugin_probe import Wanted
+from inference.adapters.readable import readable
 from inference.chip import MissingPartError, Text, joined
 from inference.host import HERE, RENDER
 
@@ -285,15 +286,15 @@ class ChipBackend:
         found = self._survey()
         if found.route is None:
             raise DeviceLostError(found.missing.en)
-        _within(model, found.route)
         if found.route.kind in MADE:
             return compiled.CompiledBackend(kit(self.chip, found.route), self._engine).prepare(model, device, options)
         told = provider(self.chip, found.route, device)
         made = plugin(told, found.route, self._host) if found.route.kind == "ort_plugin" else None
-        if self._engine is not None:
-            library = None if made is None else made.plugin
-            return EngineBackend(told, self._engine, library).prepare(model, device, options)
-        return (made or ort.OrtBackend(told)).prepare(model, device, options)
+        with readable(model, found.route) as given:
+            if self._engine is not None:
+                library = None if made is None else made.plugin
+                return EngineBackend(told, self._engine, library).prepare(given, device, options)
+            return (made or ort.OrtBackend(told)).prepare(given, device, options)
 
 
 def provider(chip: Chip, route: Route, device: Device) -> ort.Provider:
@@ -327,19 +328,6 @@ def plugin(told: ort.Provider, route: Route, host: Host) -> PluginBackend:
     """The maker's plugin; one whose option takes the card's number lists one device for all cards."""
     wanted = _wanted_plugin(route, host)
     return PluginBackend(Plugin(told, lambda: wanted, by_option="device" in route.options))
-
-
-def _within(model: Model, route: Route) -> None:
-    """Raises UnsupportedModelError for a file newer or older than the runtime reads."""
-    lowest, highest = route.opset
-    if (lowest or 0) > model.opset or (highest is not None and model.opset > highest):
-        range_ = f"{lowest or 1} to {highest or 'any'}"
-        message = f"{route.name} takes opset {range_}, the model has {model.opset}: convert it (headrace lint-model)"
-        raise UnsupportedModelError(message)
-    if route.ir is not None and model.ir_version > route.ir:
-        said = f"{route.name} reads IR version {route.ir} at most, the model has {model.ir_version}"
-        message = f"{said}: convert it (headrace lint-model)"
-        raise UnsupportedModelError(message)
 
 
 def chips() -> tuple[Chip, ...]:

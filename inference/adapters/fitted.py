@@ -14,6 +14,7 @@ import onnx
 
 from inference import UnsupportedModelError
 from inference.adapters import bucketing
+from inference.adapters.readable import beyond
 from inference.graph import graphs
 from inference.passes import PassError, opset, shapes
 from inference.passes.values import fed, settle, sizes, type_name
@@ -54,7 +55,7 @@ def write(
     onnx.load_external_data_for_model(made, str(model.path.parent))
     settle(made)
     try:
-        made = opset.apply(made, version=_version(model.opset, opsets), ir=ir)
+        made = opset.apply(made, version=beyond(model.opset, opsets), ir=ir)
         if rows is not None:
             made = shapes.apply(made, batch=rows)
     except PassError as error:
@@ -68,14 +69,6 @@ def write(
         raise UnsupportedModelError(message) from error
     nodes = tuple(node.name for node in made.graph.node)
     return Fitted(tuple(map(_spec, fed(made))), tuple(map(_spec, made.graph.output)), nodes)
-
-
-def _version(has: int, opsets: tuple[int | None, int | None]) -> int | None:
-    """The opset to convert to, or None where it is within."""
-    lowest, highest = opsets
-    if has < (lowest or 0):
-        return lowest
-    return highest if highest is not None and has > highest else None
 
 
 def _spec(value: onnx.ValueInfoProto) -> dict[str, Any]:

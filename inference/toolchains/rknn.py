@@ -83,6 +83,9 @@ def about(options: dict[str, str]) -> dict[str, Any]:
         return {"name": "rknn-toolkit2", "version": f"{metadata.version('rknn-toolkit2')}, simulator",
                 "soc": _soc(options)}  # fmt: skip
     _lite()
+    if importlib.util.find_spec("rknn") is None:
+        message = "rknn-toolkit2 is missing, which compiles models on the board: pip install rknn-toolkit2"
+        raise ModuleNotFoundError(message)
     return {"name": "rknn-toolkit-lite2", "version": metadata.version("rknn-toolkit-lite2"), "soc": _soc(options)}
 
 

@@ -15,7 +15,7 @@ from inference.vendors.cpu import name
 ROUTE: Final = Route(
     kind="framework", name="Paddle and X2Paddle", evidence="verified-ci",
     sources=(Source("paddlepaddle 3.3.1, x2paddle 1.6.0", "tried"),), target="cpu", package="paddlepaddle",
-    toolchain="paddle", opset=(7, 15), ir=10, shapes=("dynamic",), precisions={"fp32": ({},)},
+    toolchain="paddle", shapes=("dynamic",), precisions={"fp32": ({},)},
 )
 
 KIT: Final = Kit(

@@ -9,8 +9,8 @@ from inference.chip import Route, Source
 
 ROUTE: Final = Route(
     kind="compiled", name="RKNN-Toolkit2 and its simulator", evidence="simulated",
-    sources=(Source("rknn-toolkit2 2.5.0", "tried"),), package="rknn-toolkit2", toolchain="rknn", opset=(None, 19),
-    ir=11, shapes=("static",),
+    sources=(Source("rknn-toolkit2 2.5.0", "tried"),), package="rknn-toolkit2", toolchain="rknn",
+    shapes=("static",),
     # It computes in half precision or int8, never in float32.
     precisions={"fp16": ({},), "int8": ({},)},
 )

@@ -26,12 +26,15 @@ CHIP: Final = Chip(
             shapes=("static",),
             precisions={"fp16": ({"do_quantization": "False"},), "int8": ({"do_quantization": "True"},)},
             options={"cores": "core_mask", "soc": "target_platform"},
-            recipe=("python3 -m venv .venv-rockchip", ".venv-rockchip/bin/pip install rknn-toolkit-lite2"),
+            recipe=(
+                "python3 -m venv .venv-rockchip",
+                ".venv-rockchip/bin/pip install rknn-toolkit-lite2 rknn-toolkit2 'numpy<2' 'onnx<=1.18'",
+            ),
             notes=(
                 Text("It computes in fp16 or int8, never in fp32: what passes 65504 becomes infinite or NaN.",
                      "以 fp16 或 int8 计算，从不使用 fp32：超过 65504 的值会变成无穷大或 NaN。"),
-                Text("Models are compiled on a PC by rknn-toolkit2, which wants numpy<2 and onnx<=1.18.",
-                     "模型在 PC 上由 rknn-toolkit2 编译，它要求 numpy<2、onnx<=1.18。"),
+                Text("Models are compiled on the board, by rknn-toolkit2: 2.5.0 has wheels for aarch64.",
+                     "模型在板上由 rknn-toolkit2 编译：2.5.0 提供 aarch64 软件包。"),
             ),
         ),
     ),
