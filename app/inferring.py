@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from app.feeding import constants, feed
 from app.sessions import Failed, Passport, Ready, Sessions
 from connectors import Status
 from inference import DeviceLostError, InputError
-from inference.adapters.tensors import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from app.pipelines.schemas import PipelineSpec
     from app.pipelines.service import Version
     from app.records import WindowBlock
-    from inference import Model
 
     Run: TypeAlias = Callable[[Sessions, PipelineSpec, NDArray[np.floating[Any]]], "Outcome"]
 
@@ -186,7 +185,7 @@ class _Work:
         """Equal for what one call can take."""
         spec = self.version.spec
         outputs = tuple(one.name for one in spec.outputs)
-        model = (spec.model_digest, spec.devices, spec.model_input, spec.layout, outputs)
+        model = (spec.model_digest, spec.devices, spec.model_input, spec.layout, str(spec.constants), outputs)
         return (*model, self.windows.shape[1:], self.windows.dtype.str)
 
     def scored(self, sessions: Sessions) -> Scored:
@@ -326,7 +325,7 @@ def _alone(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> Answer:
 
 def _together(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> list[dict[str, Any]]:
     """Raises InputError when the model does not take the windows, or does not answer each of them."""
-    found = ready.session.run({spec.model_input: fed})
+    found = ready.session.run({spec.model_input: fed, **constants(spec, ready.model, len(fed))})
     missing = [one.name for one in spec.outputs if one.name not in found]
     if missing:
         message = f"the model has no output {', '.join(missing)}"
@@ -342,32 +341,6 @@ def _rows(name: str, output: NDArray[Any], count: int) -> Any:  # noqa: ANN401 -
         return [output]
     message = f"output {name} has shape {list(output.shape)} for {count} windows"
     raise InputError(message)
-
-
-def feed(
-    spec: PipelineSpec, model: Model, windows: NDArray[np.floating[Any]]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Windows of shape (n, length, inputs) in the layout and element type of the model, and which of them fit it.
-
-    Only a narrower float is converted to: what does not fit its range is not fed. Whole numbers are left to the
-    session, which takes them when nothing is lost.
-    """
-    laid = _laid(spec, windows)
-    wanted = next((numpy_dtype(one.dtype) for one in model.inputs if one.name == spec.model_input), laid.dtype)
-    with np.errstate(over="ignore"):
-        fed = np.ascontiguousarray(laid, dtype=wanted if wanted.kind == "f" else np.float64)
-    return fed, np.isfinite(fed.reshape(len(fed), -1)).all(axis=1)
-
-
-def _laid(spec: PipelineSpec, windows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """In the model's layout. A message has channels last, and one of them where its shape has none."""
-    count, shape = len(windows), spec.window.shape
-    if spec.layout == "NC":
-        return windows.reshape(count, -1)
-    if shape:
-        axes = 2 if spec.layout in {"NTC", "NCT"} else 3
-        windows = windows.reshape(count, *shape, *(1,) * (axes - len(shape)))
-    return np.moveaxis(windows, -1, 1) if spec.layout in {"NCT", "NCHW"} else windows
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a model answers with

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from app.config import windows
+from app.config.constants import fitted
 from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
 from app.config.windows import Cut
@@ -183,16 +184,33 @@ class PipelineChecker:
                 f"the model has no input {entry.inputs.input!r}",
                 nearest(str(entry.inputs.input), names),
             )
-        elif len(names) > 1:
-            others = [name for name in names if name != chosen.name]
-            self._wrong(
-                (*place, "model"), f"the model needs other inputs too: {', '.join(others)}", "pipelines feed one window"
-            )
+        elif not self._constants(place, entry, model, chosen):
             return None
         elif chosen.dtype not in NUMERIC:
             self._wrong((*place, "model"), f"the input {chosen.name!r} takes {chosen.dtype}, tags give numbers")
             return None
         return chosen
+
+    def _constants(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> bool:
+        """Whether every input that no window feeds has a constant that it takes."""
+        others = {one.name: one for one in model.inputs if one.name != chosen.name}
+        given = entry.inputs.constants
+        missing, right = [name for name in others if name not in given], True
+        if missing:
+            hint = f"inputs: {{constants: {{{missing[0]}: …}}}}"
+            self._wrong((*place, "model"), f"the model needs other inputs too: {', '.join(missing)}", hint)
+        for name in given:
+            at = (*place, "inputs", "constants", name)
+            if name not in others:
+                right = False
+                self._wrong(at, f"the model has no other input {name!r}", nearest(name, list(others)))
+                continue
+            try:
+                fitted(others[name], given[name])
+            except ValueError as error:
+                right = False
+                self._wrong(at, str(error))
+        return right and not missing
 
     def _window(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> Cut | None:
         raw = model.manifest.get("window")

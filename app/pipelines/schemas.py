@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,6 +74,8 @@ class PipelineSpec(Frozen):
     name: str
     model_digest: str
     model_input: str
+    constants: dict[str, Any] = Field(default_factory=dict)
+    """Input name → numbers as JSON has them: what the model is fed besides its windows."""
     layout: Literal["NTC", "NCT", "NC", "NHWC", "NCHW"] = "NTC"
     """N windows, T rows, C columns; NC flattens each window to one row. Of messages: H rows, W columns, C channels."""
     cells: Literal["float64", "float32"] = "float64"

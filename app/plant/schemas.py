@@ -164,6 +164,9 @@ class Override(Quality):
     tags: list[str] = Field(min_length=1, description="Names; `[01-22]` ranges are allowed.")
 
 
+Constant = float | list[float] | list[list[float]] | list[list[list[float]]]
+
+
 class InputsEntry(Quality):
     """The columns of the model's window."""
 
@@ -173,6 +176,9 @@ class InputsEntry(Quality):
     )
     tags: list[str] = Field(default_factory=list, description="In the model's column order; the package's by default.")
     overrides: list[Override] = Field(default_factory=list)
+    constants: dict[str, Constant] = Field(
+        default_factory=dict, description="The model's other inputs: a number, or lists of them in its shape."
+    )
 
 
 class OutputEntry(Entry):
