@@ -6,7 +6,10 @@ Standard library only; uv comes with `make setup`.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +24,8 @@ class Environment:
     packages: tuple[str, ...]
     alone: tuple[str, ...] = ()
     """Packages that are installed without what they ask for."""
+    where_there: bool = False
+    """Whether to do without it on a machine that has no such Python."""
 
 
 ENVIRONMENTS: Final = (
@@ -36,6 +41,9 @@ ENVIRONMENTS: Final = (
          "opencv-python-headless<4.12", "fast-histogram", "setuptools<81"),
         alone=("rknn-toolkit2==2.5.0",),
     ),
+    # The oldest and the newest Python that engines run on.
+    Environment("python38", "3.8", ("onnxruntime==1.19.2", "numpy<1.25"), where_there=True),
+    Environment("python313", "3.13", ("onnxruntime==1.32.0", "numpy<3"), where_there=True),
     # What x2paddle 1.6.0 needs and does not ask for stands here; onnx as it knows it.
     Environment(
         "paddle", "3.11",
@@ -57,12 +65,26 @@ def main() -> None:
         whole = place / "whole"
         if whole.exists():
             continue
-        subprocess.run([*uv, "venv", "--clear", "--python", one.python, place], check=True)
+        interpreter = found(one.python)
+        if interpreter is None and one.where_there:
+            sys.stdout.write(f"{one.name}: there is no Python {one.python} on this machine; its tests are skipped\n")
+            continue
+        subprocess.run([*uv, "venv", "--clear", "--python", interpreter or one.python, place], check=True)
         python = str(place / "bin" / "python")
         subprocess.run([*uv, "pip", "install", "--python", python, *one.packages], check=True)
         if one.alone:
             subprocess.run([*uv, "pip", "install", "--python", python, "--no-deps", *one.alone], check=True)
         whole.touch()
+
+
+def found(version: str) -> str | None:
+    """An interpreter of this version that runs, on PATH or among those of pyenv; None where there is none."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates = [shutil.which(f"python{version}"), *map(str, sorted(kept.glob(f"{version}.*/bin/python")))]
+    for one in candidates:
+        if one and not subprocess.run([one, "-I", "-c", "import venv"], check=False, capture_output=True).returncode:
+            return one
+    return None
 
 
 if __name__ == "__main__":
