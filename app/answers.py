@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from app.carrying import Carried
 from app.inferring import Dead, Scored, unanswered
 from app.sessions import Passport
 
@@ -26,6 +27,7 @@ class Answers(msgspec.Struct, array_like=True, frozen=True):
     passport: Passport
     blanks: dict[str, Any]
     dead: Dead | None
+    carried: Carried | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(Answers)
@@ -35,7 +37,7 @@ def packed(scored: Scored) -> bytes:
     """As they travel."""
     made = Answers(
         scored.status, scored.reason, scored.outputs, scored.latency_ns, scored.passport, dict(scored.blanks),
-        scored.dead,
+        scored.dead, scored.carried,
     )  # fmt: skip
     return msgspec.msgpack.encode(made)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.carrying import Carried
     from app.pipelines.schemas import PipelineSpec
     from app.pipelines.service import Version
     from app.records import WindowBlock
@@ -75,6 +76,8 @@ class Scored:
     blanks: Mapping[str, Any]
     """Per output a value of its type, to be shown with a Bad status where there is no answer."""
     dead: Dead | None = None
+    carried: Carried | None = None
+    """The state that the model has left, where it carries one."""
 
     def __len__(self) -> int:
         """The number of windows."""
@@ -326,12 +329,21 @@ def _alone(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> Answer:
 def _together(ready: Ready, spec: PipelineSpec, fed: NDArray[Any]) -> list[dict[str, Any]]:
     """Raises InputError when the model does not take the windows, or does not answer each of them."""
     found = ready.session.run({spec.model_input: fed, **constants(spec, ready.model, len(fed))})
+    return _answers(spec, found, len(fed))
+
+
+def answered(spec: PipelineSpec, found: Mapping[str, Any]) -> Answer:
+    """What a session has answered to one window. Raises InputError where that is not an answer."""
+    return _finite_or_why(_answers(spec, found, 1)[0])
+
+
+def _answers(spec: PipelineSpec, found: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     missing = [one.name for one in spec.outputs if one.name not in found]
     if missing:
         message = f"the model has no output {', '.join(missing)}"
         raise InputError(message)
-    rows = {one.name: _rows(one.name, found[one.name], len(fed)) for one in spec.outputs}
-    return [{name: plain(column[index]) for name, column in rows.items()} for index in range(len(fed))]
+    rows = {one.name: _rows(one.name, found[one.name], count) for one in spec.outputs}
+    return [{name: plain(column[index]) for name, column in rows.items()} for index in range(count)]
 
 
 def _rows(name: str, output: NDArray[Any], count: int) -> Any:  # noqa: ANN401 - something that holds one value a window

@@ -17,6 +17,7 @@ from app.readings import tables as readings
 from app.retention import tables as retention
 from app.scoring import tables as scoring
 from app.sources import tables as sources
+from app.states import tables as states
 from app.takeover import tables as takeover
 
 metadata = Base.metadata
@@ -39,5 +40,6 @@ __all__ = [
     "retention",
     "scoring",
     "sources",
+    "states",
     "takeover",
 ]

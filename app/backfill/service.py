@@ -102,8 +102,8 @@ def fill(session: Session, record: Record) -> None:
 def _works_of(session: Session, gap: GapRow) -> list[dict[str, Any]]:
     """One per version in force that can be run, whose windows lie on a grid and have an input of the gap's connection.
 
-    The end of a cycle is a reading of its own: one that happened in the gap was never counted, and cannot be numbered
-    afterwards.
+    A model that carries a state has long gone on from there. The end of a cycle is a reading of its own: one that
+    happened in the gap was never counted, and cannot be numbered afterwards.
     """
     usable, _ = pipelines.in_force(session)
     return [
@@ -111,7 +111,7 @@ def _works_of(session: Session, gap: GapRow) -> list[dict[str, Any]]:
             "gap_id": gap.id, "version_id": version, "done_until": gap.since - 1, "windows": 0, "claimed_until": 0,
             "until": min(gap.until, gap.filled_until) + (spec.length - 1) * spec.step_ns, "done_at": None, "reason": "",
         }
-        for version, spec in ((one.id, one.windows) for one in usable.values())
+        for version, spec in ((one.id, one.windows) for one in usable.values() if not one.spec.state)
         if spec.kind == "grid" and any(one.connection == gap.connection_id for one in spec.inputs)
     ]  # fmt: skip
 

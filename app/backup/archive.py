@@ -29,7 +29,7 @@ HEADER, CONTENTS = "header.json", "contents.json"
 LARGEST_NOTE: Final = 64 * 2**20
 """Bytes of the header and of the contents at most."""
 CHUNK: Final = 2**20
-FOREIGN: Final = (tarfile.TarError, zstandard.ZstdError, EOFError, msgspec.MsgspecError)
+FOREIGN: Final = (tarfile.TarError, zstandard.ZstdError, EOFError, msgspec.MsgspecError, UnicodeDecodeError)
 """What reading bytes that are not ours may raise."""
 NAME: Final = re.compile(r"(?!.*(?:^|/)\.\.?(?:/|$))[\w@+=.,:~ -]+(?:/[\w@+=.,:~ -]+)*")
 """What a part may be called: relative, and never out of its folder."""
@@ -160,7 +160,10 @@ class Reader:
         for name, stream, size in self._entries():
             if name != HEADER:
                 break
-            found = msgspec.json.decode(_note(stream, size), type=Header)
+            try:
+                found = msgspec.json.decode(_note(stream, size), type=Header)
+            except FOREIGN as error:
+                self._broken(str(error), error)
             if found.version != VERSION:
                 message = "{file} is a backup of version {version}, this release reads {ours}"
                 raise BackupError(message, file=self._path.name, version=found.version, ours=VERSION)

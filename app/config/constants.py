@@ -1,4 +1,4 @@
-"""Inputs of a model that no window feeds: what a plant file gives for them, in the model's own shape and type."""
+"""Inputs of a model that no window feeds: constants, in the model's own shape and type, and what it carries on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 from inference.adapters.tensors import numpy_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from numpy.typing import NDArray
 
-    from inference import TensorSpec
+    from inference import Model, TensorSpec
 
 
 def fitted(spec: TensorSpec, value: Any) -> NDArray[Any]:  # noqa: ANN401 - whatever the file holds
@@ -39,6 +41,22 @@ def fitted(spec: TensorSpec, value: Any) -> NDArray[Any]:  # noqa: ANN401 - what
         message = f"{takes}; a constant for it has the shape {list(dims)}{each}, not {list(made.shape)}"
         raise ValueError(message)
     return made
+
+
+def uncarried(
+    name: str, output: str, constants: Collection[str], others: Mapping[str, TensorSpec], model: Model
+) -> str:
+    """Why an input cannot be carried from an output; empty where it can."""
+    spec, left = others.get(name), next((one for one in model.outputs if one.name == output), None)
+    if spec is None or name in constants:
+        return f"{name!r} is not an input that nothing else feeds"
+    if left is None:
+        return f"the model has no output {output!r}"
+    if spec.dtype != left.dtype or len(spec.shape) != len(left.shape):
+        return f"{name!r} takes {spec.dtype} {_said(spec)}, {output!r} is {left.dtype} {_said(left)}"
+    if numpy_dtype(spec.dtype).kind not in "fiub":
+        return f"{name!r} takes {spec.dtype}: only numbers are carried"
+    return ""
 
 
 def _said(spec: TensorSpec) -> list[int | str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from app.config import windows
-from app.config.constants import fitted
+from app.config.constants import fitted, uncarried
 from app.config.desired import WantedInput, WantedOutput, WantedPipeline
 from app.config.document import nearest
+from app.config.memories import memories
 from app.config.windows import Cut
 from app.plant.schemas import OutputEntry, spread
 from inference import names as vendors
@@ -15,7 +16,7 @@ from inference.devices import entry as entry_of
 from inference.window import Input, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from app.config.check import Checker, Place
     from app.config.desired import WantedModel, WantedTag
@@ -79,9 +80,9 @@ class PipelineChecker:
                     ("pipelines", index, "catch_up"), f"the pipeline {in_order[0]!r} is answered in order",
                     "a gateway catches up in one order: newest_first for all of its pipelines or for none",
                 )  # fmt: skip
-            if memories := "; ".join(_memories(entry)):
+            if found := "; ".join(memories(entry)):
                 self._wrong(
-                    ("pipelines", index, "catch_up"), f"what has a memory is answered in order: {memories}",
+                    ("pipelines", index, "catch_up"), f"what has a memory is answered in order: {found}",
                     "without it, or catch_up: in_order",
                 )  # fmt: skip
 
@@ -169,11 +170,18 @@ class PipelineChecker:
                 self._wrong((*place, "devices", index), f"there is no device {device!r}", there)
 
     def _input(self, place: Place, entry: PipelineEntry, model: Model) -> TensorSpec | None:
-        names = [one.name for one in model.inputs]
+        there = [one.name for one in model.inputs]
+        for what, given in (("constants", entry.inputs.constants), ("state", entry.inputs.state)):
+            if unknown := next((name for name in given if name not in there), None):
+                place = (*place, "inputs", what, unknown)
+                self._wrong(place, f"the model has no input {unknown!r}", nearest(unknown, there))
+                return None
+        apart = {*entry.inputs.constants, *entry.inputs.state}
+        names = [one.name for one in model.inputs if one.name not in apart or one.name == entry.inputs.input]
         if entry.inputs.input is None and len(names) != 1:
             self._wrong(
                 (*place, "inputs"),
-                f"the model has {len(names)} inputs",
+                f"the model has {len(names)} inputs that windows could feed",
                 f"say which: input: {names[0] if names else '…'}",
             )
             return None
@@ -184,18 +192,23 @@ class PipelineChecker:
                 f"the model has no input {entry.inputs.input!r}",
                 nearest(str(entry.inputs.input), names),
             )
-        elif not self._constants(place, entry, model, chosen):
+        elif not self._others(place, entry, model, chosen):
             return None
         elif chosen.dtype not in NUMERIC:
             self._wrong((*place, "model"), f"the input {chosen.name!r} takes {chosen.dtype}, tags give numbers")
             return None
         return chosen
 
-    def _constants(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> bool:
-        """Whether every input that no window feeds has a constant that it takes."""
+    def _others(self, place: Place, entry: PipelineEntry, model: Model, chosen: TensorSpec) -> bool:
+        """Whether every input that no window feeds has a constant that it takes, or is carried from an output."""
         others = {one.name: one for one in model.inputs if one.name != chosen.name}
-        given = entry.inputs.constants
-        missing, right = [name for name in others if name not in given], True
+        given, state = entry.inputs.constants, entry.inputs.state
+        missing, right = [name for name in others if name not in {*given, *state}], True
+        for name, output in state.items():
+            why = uncarried(name, output, given, others, model)
+            if why:
+                right = False
+                self._wrong((*place, "inputs", "state", name), why)
         if missing:
             hint = f"inputs: {{constants: {{{missing[0]}: …}}}}"
             self._wrong((*place, "model"), f"the model needs other inputs too: {', '.join(missing)}", hint)
@@ -203,7 +216,7 @@ class PipelineChecker:
             at = (*place, "inputs", "constants", name)
             if name not in others:
                 right = False
-                self._wrong(at, f"the model has no other input {name!r}", nearest(name, list(others)))
+                self._wrong(at, f"{name!r} is what windows feed")
                 continue
             try:
                 fitted(others[name], given[name])
@@ -296,7 +309,7 @@ class PipelineChecker:
 
     def _outputs(self, place: Place, entry: PipelineEntry, model: Model) -> tuple[WantedOutput, ...]:
         there = {one.name: one for one in model.outputs}
-        wanted = entry.outputs or list(there)
+        wanted = entry.outputs or [name for name in there if name not in entry.inputs.state.values()]
         found = []
         for index, one in enumerate(wanted):
             named = one if isinstance(one, OutputEntry) else OutputEntry(name=one)
@@ -354,17 +367,6 @@ class PipelineChecker:
                 f"{columns} tags over {length} rows make {_shape(made)}",
                 "compare the tags with the columns in model.yaml",
             )
-
-
-def _memories(entry: PipelineEntry) -> Iterator[str]:
-    """What of a pipeline depends on the windows before."""
-    for rule in entry.rules:
-        delays = {"on_delay": rule.on_delay > 1, "off_delay": rule.off_delay > 1, "clear": rule.clear is not None}
-        what = [name for name, has in delays.items() if has]
-        if what:
-            yield f"{rule.name} ({', '.join(what)})"
-    if entry.context:
-        yield f"context ({', '.join(sorted(entry.context))})"
 
 
 def _shape(shape: Sequence[int | None]) -> str:

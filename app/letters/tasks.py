@@ -81,6 +81,9 @@ class Replayer:
             message = f"the pipeline's version cannot be run: {why}"
             raise LetterError(message)
         version = found[work.version]
+        if version.spec.state:
+            message = "the model carries a state from window to window, and has gone on since"
+            raise LetterError(message)
         windows = unpack(work.body)
         if windows.kept.inputs != len(version.spec.inputs) or windows.kept.length != version.windows.length:
             message = "the version takes windows of another shape"

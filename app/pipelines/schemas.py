@@ -76,6 +76,8 @@ class PipelineSpec(Frozen):
     model_input: str
     constants: dict[str, Any] = Field(default_factory=dict)
     """Input name → numbers as JSON has them: what the model is fed besides its windows."""
+    state: dict[str, str] = Field(default_factory=dict)
+    """Input name → output name: what the model carries from window to window."""
     layout: Literal["NTC", "NCT", "NC", "NHWC", "NCHW"] = "NTC"
     """N windows, T rows, C columns; NC flattens each window to one row. Of messages: H rows, W columns, C channels."""
     cells: Literal["float64", "float32"] = "float64"

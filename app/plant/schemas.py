@@ -179,6 +179,9 @@ class InputsEntry(Quality):
     constants: dict[str, Constant] = Field(
         default_factory=dict, description="The model's other inputs: a number, or lists of them in its shape."
     )
+    state: dict[str, str] = Field(
+        default_factory=dict, description="Input to output: what the model carries from window to window."
+    )
 
 
 class OutputEntry(Entry):

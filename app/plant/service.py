@@ -279,7 +279,7 @@ class _Applier:
                 "model_input": wanted.model_input,
                 "cells": wanted.cells,
                 "layout": wanted.layout,
-                "constants": entry.inputs.constants,
+                **{name: getattr(entry.inputs, name) for name in ("constants", "state")},
                 "devices": entry.devices,
                 "asset": entry.asset,
                 "catch_up": entry.catch_up,

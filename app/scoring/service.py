@@ -25,6 +25,7 @@ from app.readings.tables import WIDE_S, AppliedRow, BatchRow, DeadLetterRow, Wat
 from app.reports.service import report
 from app.scoring.schemas import announcement
 from app.scoring.tables import ContextRow, PredictionRow, StationCountRow
+from app.states import service as states
 from app.texts import storable
 from inference.window import CYCLES
 
@@ -105,6 +106,8 @@ def apply(
         for one, rows in fresh:
             if rows:
                 _follow(session, one, rows, told)
+            if one.carried is not None:
+                states.move(session, one.version.id, one.carried)
         counts = _taken(record, fencing.LATE if fence.late else "", repeated)
         _count(session, message, counts, report(session, message.record, told))
         return True

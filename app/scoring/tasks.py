@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 
 from app import answers, longlived
+from app.carrying import Carried, Carrier, initial, packed, unpacked
 from app.certificates.queries import standing
 from app.db import make_engine
 from app.errors import QueueError
@@ -20,6 +24,7 @@ from app.log import (
     BATCH_GONE,
     BATCH_REFUSED,
     BATCH_REPEATED,
+    BATCH_WAITS,
     DATABASE_LOST,
     PIPELINE_UNUSABLE,
     PREDICTIONS_NOT_STORABLE,
@@ -31,8 +36,9 @@ from app.pipelines.service import Version, versions
 from app.probing import Prober
 from app.queue import MAX_BODY, TASK, celery, door, recompute, ring
 from app.scoring import service
-from app.sessions import Sessions
+from app.sessions import Failed, Sessions
 from app.settings import settings
+from app.states import service as states
 from app.workers import tell_lost
 
 if TYPE_CHECKING:
@@ -51,6 +57,15 @@ SUSPECT: Final = 2
 """Workers that have died over a batch: once may be chance, or somebody's doing."""
 
 
+WAIT_S: Final = 5.0
+"""A window of a model that carries a state waits so long for the one before it; then the gateway sends it again."""
+STEP_S: Final = 0.02
+
+
+class NotYetError(Exception):
+    """A window before this one has not been stored, and may still come."""
+
+
 class Scorer:
     """What one worker process holds: its database, its sessions, and the versions it has met."""
 
@@ -62,16 +77,17 @@ class Scorer:
         filled: Callable[[], None] = lambda: None,
         send: Callable[[bytes, str, str], None] = lambda body, queue, name: door().send(body, queue, name),
         most_bytes: int = MAX_BODY,
+        wait_s: float = WAIT_S,
     ) -> None:
         """Nothing is opened yet. `tell`: says that the outbox has something new, `filled` that a gap is filled.
 
         `send`: puts a message into a queue, under a name (`Door.send`). All three may raise QueueError.
-        `most_bytes`: of one that is handed on.
+        `most_bytes`: of one that is handed on. `wait_s`: for the window before one of a model that carries a state.
         """
         self.engine = engine
         self.tell = tell
         self.sessions = sessions
-        self._filled, self._send, self._most_bytes = filled, send, most_bytes
+        self._filled, self._send, self._most_bytes, self._wait_s = filled, send, most_bytes, wait_s
         self._known: dict[int, Version] = {}
 
     def apply(self, body: bytes) -> bool:
@@ -94,7 +110,11 @@ class Scorer:
         if deaths is None:
             return self._repeated(message)
         why = self._learn({block.version_id for block in message.windows})
-        answered = self._answered(message, deaths)
+        try:
+            answered = self._answered(message, deaths)
+        except NotYetError as error:
+            _log.info(BATCH_WAITS, journal=message.journal, number=message.number, reason=str(error))
+            return False
         if message.stops and self._hand_on(message, answered):
             return False
         if message.stops:
@@ -129,8 +149,46 @@ class Scorer:
         later = {order for stop in message.stops for order in stop.orders}
         done = {*given, *but}
         mine = [at for at, version in known.items() if at not in done and version.spec.devices not in later]
-        scored = self._scored([(known[at], message.windows[at]) for at in mine], deaths) if mine else []
-        return {**given, **dict(zip(mine, scored, strict=True))}
+        free = [at for at in mine if not known[at].spec.state]
+        scored = self._scored([(known[at], message.windows[at]) for at in free], deaths) if free else []
+        stepped = {
+            at: self._stepped(message, known[at], message.windows[at], deaths) for at in mine if known[at].spec.state
+        }
+        return {**given, **dict(zip(free, scored, strict=True)), **stepped}
+
+    def _stepped(self, message: Message, version: Version, block: WindowBlock, deaths: int) -> Scored:
+        """Windows of a model that carries a state, one after the other from where it stands. NotYetError."""
+        if deaths >= SUSPECT:
+            why = f"killed_worker: {deaths} workers have died over the batch; its windows were not run again"
+            return unanswered(self.sessions, version, block, why)
+        numbers = np.frombuffer(block.sequence, dtype="<i8")
+        before, kept = self._state(message, version, int(numbers.min()))
+        ready = self.sessions.get(version.spec)
+        if isinstance(ready, Failed):
+            return unanswered(self.sessions, version, block, ready.reason)
+        model = ready.model
+        carrier = Carrier(initial(version.spec, model) if kept is None else unpacked(kept, version.spec, model))
+        (scored,) = score_all(self.sessions, [(version, block)], carrier.run)
+        if (after := int(numbers.max())) <= before:
+            return scored
+        return replace(scored, carried=Carried(before, after, packed(carrier.state)))
+
+    def _state(self, message: Message, version: Version, first: int) -> tuple[int, bytes | None]:
+        """After which window the state stands from which this one goes on, and it. NotYetError.
+
+        An earlier window may still be with another worker, which is waited for; where all of the journal before is
+        stored, none can come any more, and the state goes on from where it is.
+        """
+        until = time.monotonic() + self._wait_s
+        while True:
+            found = states.read(self.engine, version.id)
+            at = 0 if found is None else found[0]
+            if at >= first - 1 or states.is_next(self.engine, message):
+                return at, None if found is None else found[1]
+            if time.monotonic() > until:
+                why = f"{version.pipeline} carries a state and waits for window {at + 1}"
+                raise NotYetError(why)
+            time.sleep(STEP_S)
 
     def _hand_on(self, message: Message, answered: dict[int, Scored]) -> bool:
         """To the next stop, unless it has become too large. What does not get there the gateway sends again."""
@@ -179,6 +237,9 @@ class Scorer:
         for last in (False,) * (TRIES - 1) + (True,):
             try:
                 return service.apply(self.engine, message, scored, unscored)
+            except states.MovedError as error:
+                _log.info(BATCH_WAITS, journal=message.journal, number=message.number, reason=str(error))
+                return False
             except service.TryAgainError:
                 if last:
                     raise

@@ -62,7 +62,8 @@ pipelines:
 
 @pytest.mark.parametrize(("constants", "says"), [
     ("{}", "needs other inputs too: gain, offset"), ("{gain: 2}", "needs other inputs too: offset"),
-    ("{gain: 2, offset: 1, x: 1}", "no other input 'x'"), ("{gain: 2, offset: 1, gian: 1}", "did you mean 'gain'"),
+    ("{gain: 2, offset: 1, x: 1}", "'x' is what windows feed"),
+    ("{gain: 2, offset: 1, gian: 1}", "did you mean 'gain'"),
     ("{gain: [1, 2], offset: 1}", "has the shape []"), ("{gain: 2, offset: 1}", ""),
 ])  # fmt: skip
 def test_a_model_of_several_inputs_is_taken_with_its_constants(constants: str, says: str, tmp_path: Path) -> None:
@@ -76,6 +77,34 @@ def test_a_model_of_several_inputs_is_taken_with_its_constants(constants: str, s
     if not says:
         entry = check_file(file, tmp_path / "models").pipelines["p"].entry
         assert entry.inputs.constants == {"gain": 2.0, "offset": 1.0}
+        return
+    with pytest.raises(DocumentError, match=re.escape(says)):
+        check_file(file, tmp_path / "models")
+
+
+STATEFUL = TEXT.replace("inputs: {input: x, tags: [torque], constants: CONSTANTS}", "inputs: {tags: [torque], STATE}")
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ("state: {h: left}", ""), ("state: {h: lfet}", "no output 'lfet'"),
+    ("state: {g: left}", "the model has no input 'g'"), ("state: {h: y}", "'y' is float32 ['N']"),
+    ("constants: {h: [[1]]}, state: {h: left}", "'h' is not an input that nothing else feeds"),
+])  # fmt: skip
+def test_a_model_that_carries_a_state_is_taken(given: str, says: str, tmp_path: Path) -> None:
+    """Its input and its output are named; windows feed the one that is left, and the state is no output to publish."""
+    x, h = value("x", FLOAT, ["N", 2, 1]), value("h", FLOAT, [1, "N", 1])
+    nodes = [node("ReduceMean", ["x"], ["y"], axes=[1, 2], keepdims=0), node("Add", ["y", "h"], ["left"])]
+    outputs = [value("y", FLOAT, ["N"]), value("left", FLOAT, [1, "N", 1])]
+    onnx.save_model(build(nodes, [x, h], outputs), tmp_path / "scaled.onnx")
+    file = tmp_path / "plant.yaml"
+    file.write_text(STATEFUL.replace("STATE", given), encoding="utf-8")
+    if not says:
+        pipeline = check_file(file, tmp_path / "models").pipelines["p"]
+        assert (pipeline.model_input, pipeline.entry.inputs.state) == ("x", {"h": "left"})
+        assert [one.name for one in pipeline.outputs] == ["y"]
+        file.write_text(file.read_text(encoding="utf-8") + "    catch_up: newest_first\n", encoding="utf-8")
+        with pytest.raises(DocumentError, match=re.escape("state (h)")):
+            check_file(file, tmp_path / "models")
         return
     with pytest.raises(DocumentError, match=re.escape(says)):
         check_file(file, tmp_path / "models")

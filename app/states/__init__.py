@@ -1,0 +1,1 @@
+"""What models carry from window to window."""
