@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,10 @@ from app.letters.tasks import Replayer
 from app.messages import Stop, decoded, encoded
 from app.pipelines.service import versions
 from app.records import FillRecord
+from app.scoring import service
 from app.scoring.tables import PredictionRow
 from app.scoring.tasks import Scorer
+from app.states import service as states
 from app.states.tables import ModelStateRow
 from tests.app.letters.deadly import rows
 from tests.app.works import INPUTS, LENGTH, SECOND, START, Works, record
@@ -134,6 +137,23 @@ def test_copies_of_a_message_move_the_state_once(works: Works, others: list[Scor
     assert (stored(works), at(works)) == ([(1, 1.0), (2, 3.0)], [2])
     assert works.scorer.apply(works.message(2, works.block([3.0], 3)))
     assert stored(works)[-1] == (3, 6.0)
+
+
+def test_an_answer_from_an_old_state_is_not_stored(works: Works) -> None:
+    """Nothing of its message is; whoever has moved the state meanwhile has the answer that counts."""
+    assert works.scorer.apply(works.message(1, works.block([1.0], 1)))
+    version = versions(works.engine, [works.version])[0][works.version]
+    message = decoded(works.message(2, works.block([10.0], 2)))
+    (scored,) = works.scorer._answered(message, 0).values()  # noqa: SLF001 - as it computes it
+    assert scored.carried is not None
+    for before in (0, 2):
+        old = replace(scored, carried=replace(scored.carried, before=before))
+        with pytest.raises(states.MovedError):
+            service.apply(works.engine, message, [old])
+    assert (stored(works), at(works)) == ([(1, 1.0)], [1])
+    assert service.apply(works.engine, message, [scored])
+    assert (stored(works), at(works)) == ([(1, 1.0), (2, 11.0)], [2])
+    assert states.read(works.engine, version.id) == (2, scored.carried.state)
 
 
 def test_what_is_refused_leaves_the_state_as_it_was(works: Works) -> None:
