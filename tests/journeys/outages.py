@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -213,18 +214,25 @@ def overflowed(ordered: Sequence[Entry], lost: Entry) -> bool:
     return any(one[2] & OVERFLOW == OVERFLOW for one in beside)
 
 
-def invented(
+async def invented(
     engine: Engine, connection: str, log: Callable[[], Mapping[str, Sequence[Entry]]]
 ) -> list[tuple[str, Entry]]:
     """Good readings that nobody has published, but for the 0 that a server begins with.
 
-    The log is read after what is stored: those who publish go on meanwhile.
+    The log is read after what is stored, again and again for some seconds: those who publish go on meanwhile, and write
+    down what was confirmed only then.
     """
     kept = stored(engine, connection)
-    published = log()
-    return [
-        (tag, entry)
-        for tag, entries in kept.items()
-        for entry in set(entries) - set(published.get(tag, ()))
-        if entry[2] == 0 and entry[1] != 0
-    ]
+
+    def unknown() -> list[tuple[str, Entry]]:
+        published = log()
+        return [
+            (tag, entry)
+            for tag, entries in kept.items()
+            for entry in set(entries) - set(published.get(tag, ()))
+            if entry[2] == 0 and entry[1] != 0
+        ]
+
+    with suppress(TimeoutError):
+        await wait_for(lambda: not unknown(), 10, "all of it is in the log")
+    return unknown()

@@ -71,4 +71,4 @@ async def test_a_broker_that_comes_back(field: Field, capsys: pytest.CaptureFixt
         report.tell()
     for name in ("device", "cell"):
         assert unsaid(field.box.engine, name, field.outside.log(name), end) == [], name
-    assert invented(field.box.engine, "device", partial(field.outside.perhaps, "device")) == []
+    assert await invented(field.box.engine, "device", partial(field.outside.perhaps, "device")) == []

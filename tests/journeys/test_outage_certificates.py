@@ -143,7 +143,7 @@ async def test_certificates_that_end(field: Field, tmp_path: Path, capsys: pytes
     for name in NAMES:
         missing = unsaid(field.box.engine, name, field.outside.whole(name), end)
         assert [one for one in missing if one[1][0] >= standing] == []
-        assert invented(field.box.engine, name, partial(field.outside.log, name)) == []
+        assert await invented(field.box.engine, name, partial(field.outside.log, name)) == []
         first = next(one for one in report.episodes if one.connection == name)
         told = gaps(field.box.engine, connection=name)
         assert [gap for gap in told if first.since < gap.until <= first.until], "the server that stopped kept nothing"

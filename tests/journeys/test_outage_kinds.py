@@ -117,7 +117,7 @@ async def test_whatever_a_server_does_it_recovers(field: Field, make: str, capsy
     with capsys.disabled():
         report.tell()
     assert unsaid(field.box.engine, make, field.outside.whole(make), end) == []
-    assert invented(field.box.engine, make, partial(field.outside.log, make)) == []
+    assert await invented(field.box.engine, make, partial(field.outside.log, make)) == []
     told = gaps(field.box.engine, connection=make)
     for episode in report.episodes:
         there = [gap for gap in told if episode.since < gap.until <= episode.until]
