@@ -187,7 +187,7 @@ def test_answers_travel_whole_and_only_to_their_windows(pair: Pair) -> None:
     with pytest.raises(ValueError, match="not those of its 3 windows"):
         answers.unpacked(nobody, version, longer, body)
     outside = msgspec.msgpack.decode(body)
-    outside[-1] = {"why": "input_refused", "windows": [2]}
+    outside[answers.Answers.__struct_fields__.index("dead")] = {"why": "input_refused", "windows": [2]}
     with pytest.raises(ValueError, match="not those of its 2 windows"):
         answers.unpacked(nobody, version, block, msgspec.msgpack.encode(outside))
     garbled = msgspec.structs.replace(pair.post.sent[0][0], answers=((0, b"\xc1"),))
