@@ -159,7 +159,7 @@ class Soak:
                     self.rss.setdefault(one.name, []).append((one.pid, at, one.rss_bytes / 2**20))
             await asyncio.sleep(LOOK_S)
 
-    def accounts(self) -> list[dict[str, Any]]:
+    async def accounts(self) -> list[dict[str, Any]]:
         """Each connection: sent, stored, gaps, what is not accounted for."""
         engine, ledger = self.box.engine, self.box.accounts()
         rows = []
@@ -169,6 +169,7 @@ class Soak:
             spans = gaps(engine, connection=name)
             missing = unsaid(engine, name, self.there.whole(name), end, itemgetter(0))
             missing = unrefused(missing, self.box.refused(name))
+            made_up = await invented(engine, name, partial(self.there.perhaps, name)) if name != "cell" else []
             for tag, entry in missing[:MOST_TOLD]:
                 print(f"unaccounted: {name} {tag} {entry}, {near(spans, entry[0])}")
             rows.append({
@@ -180,7 +181,7 @@ class Soak:
                 "lost_by_peer": account.lost_by_peer,
                 "refused": account.refused,
                 "unaccounted": len(missing),
-                "invented": len(invented(engine, name, partial(self.there.perhaps, name))) if name != "cell" else 0,
+                "invented": len(made_up),
                 "balanced": account.balanced and not account.held,
             })  # fmt: skip
         return rows
@@ -234,7 +235,7 @@ async def run(folder: Path, seconds: float, every_s: float) -> dict[str, Any]:
             await there.servers[make].stop()
         there.device.on = there.cell.on = False
         rest = await box.at_rest(SETTLE_S)
-        rows = await asyncio.to_thread(soak.accounts)
+        rows = await soak.accounts()
     return {
         "seconds": round(time.monotonic() - soak.began, 1),
         "at_rest": rest,
